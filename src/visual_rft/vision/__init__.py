@@ -1,0 +1,1 @@
+"""Boxes, coordinate spaces, images and drawing. This room never imports torch."""
