@@ -3,8 +3,7 @@
 Decision: plain NumPy on tiny arrays (an answer holds a handful of boxes), so that rewards need no torch and can be
 called from any trainer. The boxes are continuous: a box from 0 to 10 is 10 wide.
 
->>> import numpy as np
->>> iou_matrix(np.array([[0, 0, 10, 10]]), np.array([[0, 0, 10, 5], [20, 20, 30, 30]])).tolist()
+>>> iou_matrix(as_boxes([[0, 0, 10, 10]]), as_boxes([[0, 0, 10, 5], [20, 20, 30, 30]])).tolist()
 [[0.5, 0.0]]
 """
 

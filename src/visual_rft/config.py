@@ -1,0 +1,338 @@
+"""What a run is: one frozen, validated description, from YAML and command-line flags.
+
+Decision: pydantic with ``extra="forbid"``, so that a misspelt key is an error with its path and a suggestion instead
+of a silent default; every field has a default, so a config file holds only what is special about a run. Flags are
+merged into the file's values and validated with them, so a mistake gives the same single line wherever it was made.
+
+>>> Config().rollout.group_size
+8
+>>> parse_config({"rollout": {"grop_size": 4}}, "run.yaml")
+Traceback (most recent call last):
+    ...
+visual_rft.errors.ConfigError: run.yaml: rollout.grop_size: unknown key; did you mean 'group_size'?
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from visual_rft.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A part of a config: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class LoraConfig(Section):
+    """Train a low-rank adapter on the language model instead of all weights; the base is then the reference."""
+
+    rank: int = Field(16, ge=1)
+    """Rank of the update."""
+    alpha: float = Field(32.0, gt=0)
+    """Scale of the update is alpha / rank."""
+
+
+class ModelConfig(Section):
+    """Which model is trained, and which part of it."""
+
+    path: str = "tiny"
+    """``tiny`` (embedded), a local folder, or a hub id."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Data type of the weights."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """Autocast of the forward passes, by accelerate."""
+    lora: LoraConfig | None = None
+    """Train an adapter; null trains the weights themselves."""
+    freeze_vision: bool = False
+    """Keep the vision tower and projector as they are."""
+    min_pixels: int | None = Field(None, ge=1)
+    """Images with fewer pixels are enlarged; null keeps the processor's own limit."""
+    max_pixels: int | None = Field(None, ge=1)
+    """Images with more pixels are shrunk; null keeps the processor's own limit."""
+    trust_remote_code: bool = False
+    """Let transformers run code that comes with a model. Only for models whose code you have read."""
+
+
+class TaskConfig(Section):
+    """What is asked and how an answer is rewarded."""
+
+    name: str = "detection"
+    """Name of the task."""
+    think: bool = True
+    """Ask for reasoning before the answer, and want it in the format reward."""
+    iou_threshold: float = Field(0.5, ge=0, le=1)
+    """Least IoU of a valid match in the rewards."""
+    weights: dict[str, float] = Field(default_factory=lambda: {"iou": 1.0, "confidence": 1.0, "format": 1.0})
+    """Factor of each reward part; a part that is not named has weight 0."""
+
+
+class SourceConfig(Section):
+    """Where labelled images come from and what is asked about them."""
+
+    source: Literal["shapes", "digits", "coco"] = "digits"
+    """``shapes`` and ``digits`` are made offline; ``coco`` is a folder with annotations.json and images."""
+    path: str | None = None
+    """Folder of a ``coco`` source."""
+    split: Literal["base", "train", "test"] = "train"
+    """Which handwriting scans ``digits`` uses."""
+    count: int | None = Field(None, ge=1)
+    """Number of images; null takes all of a folder, and 64 of a procedural source."""
+    seed: int = 0
+    """Seed of procedural images and of the choice of questions."""
+    questions: Literal["present", "one"] = "present"
+    """``present``: one question per class in each image; ``one``: one question per image."""
+    absent_rate: float = Field(0.0, ge=0, le=1)
+    """Chance per image of asking for a class that is not there (answer: No Objects)."""
+    imprecision: float = Field(0.0, ge=0)
+    """Enlarge the true boxes at random by up to this share and randomise confidence; supervised training only."""
+
+    @model_validator(mode="after")
+    def _coco_needs_path(self) -> SourceConfig:
+        if self.source == "coco" and self.path is None:
+            raise ValueError("a coco source needs 'path', a folder with annotations.json and the images")
+        return self
+
+
+class DataConfig(Section):
+    """Training and evaluation data; several sources are joined."""
+
+    train: tuple[SourceConfig, ...] = (SourceConfig(),)
+    """Sources of training questions."""
+    evaluation: tuple[SourceConfig, ...] = (SourceConfig(split="test", count=100, seed=1),)
+    """Sources of held-out questions."""
+
+
+class RolloutConfig(Section):
+    """How completions are sampled. Every field is explicit: no default of a library or checkpoint leaks in."""
+
+    group_size: int = 8
+    """G, completions per prompt; at least 2, the advantage compares them with each other."""
+    max_new_tokens: int = Field(160, ge=1)
+    """Longest completion."""
+    temperature: float = Field(1.0, gt=0)
+    """Divides the logits; 1 samples the policy itself."""
+    top_k: int = Field(0, ge=0)
+    """Keep the k most likely tokens; 0 keeps all."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Keep the most likely tokens up to this total probability; 1 keeps all."""
+
+    @model_validator(mode="after")
+    def _group_of_at_least_two(self) -> RolloutConfig:
+        if self.group_size < 2:
+            raise ValueError(
+                f"group_size is {self.group_size}, but GRPO compares the completions of a group: use at least 2"
+            )
+        return self
+
+
+class ObjectiveConfig(Section):
+    """The GRPO loss."""
+
+    beta: float = Field(0.04, ge=0)
+    """Weight of the KL divergence to the reference; 0 keeps no reference."""
+    clip_low: float = Field(0.2, ge=0)
+    """The ratio is clipped below 1 - clip_low."""
+    clip_high: float = Field(0.2, ge=0)
+    """The ratio is clipped above 1 + clip_high."""
+    aggregation: Literal["sequence_mean", "token_mean"] = "sequence_mean"
+    """Mean over tokens of each completion first (the method), or over all tokens at once."""
+    updates_per_rollout: int = Field(1, ge=1)
+    """Optimiser steps on each set of completions."""
+
+
+class OptimizerConfig(Section):
+    """AdamW and its schedule."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """Decay after the warm-up, to 0 at the last step (or none)."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps of linear warm-up."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's averaging constants."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay, on matrices only."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+
+
+class LoopConfig(Section):
+    """The loop and what it leaves behind."""
+
+    folder: str = "runs/train"
+    """Run folder; must not exist yet."""
+    seed: int = 0
+    """Seed of batch order and sampling."""
+    steps: int = Field(200, ge=1)
+    """Steps of the loop; one optimiser step each, times ``updates_per_rollout``."""
+    prompts_per_batch: int = Field(8, ge=1)
+    """Prompts encoded and answered at once."""
+    accumulation: int = Field(1, ge=1)
+    """Batches per optimiser step."""
+    evaluate_every: int = Field(0, ge=0)
+    """Evaluate every this many steps; 0 evaluates at the end only."""
+    checkpoint_every: int = Field(0, ge=0)
+    """Write a checkpoint every this many steps; 0 writes one at the end only."""
+    rollouts_every: int = Field(1, ge=0)
+    """Write the completions of every this many steps; 0 writes none."""
+    threads: int = Field(0, ge=0)
+    """CPU threads of PyTorch; 0 leaves its default."""
+
+
+class Config(Section):
+    """A whole run: model, task, data, rollout, objective, optimizer and loop."""
+
+    model: ModelConfig = ModelConfig()
+    task: TaskConfig = TaskConfig()
+    data: DataConfig = DataConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    run: LoopConfig = LoopConfig()
+
+    @model_validator(mode="after")
+    def _one_batch_for_many_updates(self) -> Config:
+        if self.objective.updates_per_rollout > 1 and self.run.accumulation > 1:
+            raise ValueError("objective.updates_per_rollout above 1 needs run.accumulation 1")
+        return self
+
+
+def parse_config(values: Any, where: str) -> Config:
+    """A validated config from plain values.
+
+    Args:
+        values: what YAML gave; None means an empty file.
+        where: names the origin in error messages.
+
+    Raises:
+        ConfigError: naming the path of the first bad key or value.
+    """
+    if not isinstance(values, Mapping | None):
+        raise ConfigError(f"{where}: a config is a mapping of sections, this is a {type(values).__name__}")
+    try:
+        return Config.model_validate(dict(values or {}))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explain(error)}") from None
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file and apply command-line flags.
+
+    Args:
+        path: a YAML file.
+        overrides: ``["--section.field", "value", ...]``, values in YAML; entries of lists by number
+            (``--data.train.0.count 32``).
+
+    Raises:
+        ConfigError: if the file is missing, is not YAML, or the result is not a valid config.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    parse_config(values, str(path))  # a mistake in the file is reported as such, not as one of the flags
+    if not overrides:
+        return parse_config(values, str(path))
+    return parse_config(_override(values or {}, overrides), "command line")
+
+
+def _override(values: Any, flags: Sequence[str]) -> Any:
+    """``values`` with flags applied, missing sections filled in."""
+    values = copy.deepcopy(values)
+    defaults = Config().model_dump(mode="json")
+    words = [word for flag in flags for word in (flag.split("=", 1) if flag.startswith("--") else [flag])]
+    if len(words) % 2:
+        raise ConfigError(f"command line: {words[-1]!r} has no value; write --section.field value")
+    for name, text in zip(words[::2], words[1::2], strict=True):
+        if not name.startswith("--") or "." not in name:
+            raise ConfigError(f"command line: {name!r} is not a flag; write --section.field value")
+        *parents, last = name.removeprefix("--").split(".")
+        place, default = values, defaults
+        for part in parents:
+            default = _child(default, part)
+            if _child(place, part) is None and not isinstance(place, list):
+                place[part] = copy.deepcopy(default) if default is not None else {}
+            place = _child(place, part)
+            if not isinstance(place, (dict, list)):
+                raise ConfigError(f"command line: {name}: there is no {part!r} to set a field of")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        # YAML reads 1e-4 as text, because it wants a dot before the exponent.
+        if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+            value = float(value)
+        if isinstance(place, list):
+            raise ConfigError(f"command line: {name}: name a field of the entry, e.g. {name}.count")
+        place[last] = value
+    return values
+
+
+def _child(place: Any, part: str) -> Any:
+    if isinstance(place, list):
+        return place[int(part)] if part.isdigit() and int(part) < len(place) else None
+    return place.get(part) if isinstance(place, dict) else None
+
+
+_SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+def describe() -> str:
+    """Every field with its default and meaning, for ``--help``."""
+    lines = []
+    for name, section in Config.model_fields.items():
+        kind = section.annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, Section)
+        lines.append(f"{name}: {(kind.__doc__ or '').splitlines()[0]}")
+        for field, info in kind.model_fields.items():
+            default = info.get_default(call_default_factory=True)
+            shown = "..." if isinstance(default, tuple) and default and isinstance(default[0], Section) else default
+            lines.append(f"  --{name}.{field} (default: {shown})\n      {' '.join((info.description or '').split())}")
+    return "\n".join(lines)
+
+
+def dump_config(config: Config) -> str:
+    """The config as YAML that :func:`load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of a validation error in one line, with its path and, for a misspelt key, a suggestion."""
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    path = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+        return f"{path}: unknown key; {hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}" if path else message
+
+
+def _fields_at(location: list[str]) -> list[str]:
+    """Field names of the section at a path such as ``["data", "train", "0"]``."""
+    section: Any = Config
+    for part in location:
+        if part.isdigit():
+            continue
+        annotation = section.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(o for o in options if isinstance(o, type) and issubclass(o, Section))
+    return list(section.model_fields)

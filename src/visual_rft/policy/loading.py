@@ -1,0 +1,97 @@
+"""A policy from a config: model, processor, frozen parts, LoRA.
+
+Decision: stock ``AutoModelForImageTextToText`` and ``AutoProcessor``; the embedded model is only a folder name.
+Dropout is off (``eval`` mode) also in training: the policy that is scored must be the one that sampled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from visual_rft.config import ModelConfig, RolloutConfig
+from visual_rft.errors import ModelError
+from visual_rft.policy.families import family_of
+from visual_rft.policy.policy import Policy
+from visual_rft.policy.sampling import Sampling
+
+EMBEDDED = Path(__file__).parent.parent / "tiny" / "base"
+"""The folder of the embedded default model."""
+
+
+def sampling_of(rollout: RolloutConfig) -> Sampling:
+    """The sampling fields of a config."""
+    return Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_k, rollout.top_p)
+
+
+def model_folder(path: str) -> str:
+    """The folder or hub id behind a model's name (``tiny`` is the embedded default).
+
+    Raises:
+        ModelError: if the name looks like a folder and there is none.
+    """
+    if path == "tiny":
+        return str(EMBEDDED)
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") != 1
+    folder = Path(path).expanduser()
+    if looks_local and not (folder / "config.json").is_file():
+        raise ModelError(f"model.path: {path!r} is not a folder with a config.json (use 'tiny', a folder or a hub id)")
+    return str(folder) if folder.exists() else path
+
+
+def load_policy(config: ModelConfig, rollout: RolloutConfig, weights: Path | None = None) -> Policy:
+    """Load a model and its processor as a policy.
+
+    Args:
+        config: which model, and which part of it is trained.
+        rollout: how it samples.
+        weights: a checkpoint's model folder to continue from; None starts from ``config.path``.
+
+    Raises:
+        ModelError: if the model cannot be loaded or its family is unknown.
+    """
+    base = model_folder(config.path)
+    source = str(weights) if weights is not None and config.lora is None else base
+    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+    pixels = {"min_pixels": config.min_pixels, "max_pixels": config.max_pixels}
+    try:
+        # Pixel limits are given at construction: set later, some methods of the image processor do not see them.
+        processor = AutoProcessor.from_pretrained(
+            source, **options, **{key: value for key, value in pixels.items() if value is not None}
+        )
+        model = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=getattr(torch, config.dtype), **options
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model.path: cannot load {config.path!r} ({' '.join(str(error).split())})") from error
+    family = family_of(model.config.model_type)
+    if config.freeze_vision:
+        for name, parameter in model.named_parameters():
+            if any(part in name.split(".") for part in family.vision_modules):
+                parameter.requires_grad_(False)
+    if config.lora is not None:
+        model = _with_lora(model, config, weights)
+    model.eval()
+    return Policy(model, processor, sampling_of(rollout))
+
+
+def _with_lora(model: Any, config: ModelConfig, weights: Path | None) -> Any:
+    """The model under a LoRA adapter on the language model's linear layers, never on the vision tower."""
+    import peft
+
+    assert config.lora is not None
+    if weights is not None:
+        return peft.PeftModel.from_pretrained(model, str(weights), is_trainable=True)
+    family = family_of(model.config.model_type)
+    targets = [
+        name
+        for name, module in model.named_modules()
+        if name.split(".")[-1] in family.lora_targets
+        and isinstance(module, torch.nn.Linear)
+        and not any(part in name.split(".") for part in family.vision_modules)
+    ]
+    adapter = peft.LoraConfig(r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules=targets)
+    return peft.get_peft_model(model, adapter)

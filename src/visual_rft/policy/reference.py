@@ -1,0 +1,50 @@
+"""The reference policy of the KL term.
+
+Decision: the base under a LoRA adapter needs no second model; a fully trained policy keeps one frozen copy of its
+starting weights; with ``beta`` 0 there is no reference at all.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from visual_rft.config import ModelConfig, RolloutConfig
+from visual_rft.policy.loading import load_policy
+from visual_rft.policy.policy import Policy
+from visual_rft.policy.prefix import Completions, Inputs
+
+
+class Reference:
+    """Scores completions under the policy as it was before training.
+
+    Args:
+        policy: the policy that is trained, not yet changed unless it has an adapter.
+        frozen: a policy with the starting weights; None makes a copy of ``policy`` (or, with an adapter, none).
+    """
+
+    def __init__(self, policy: Policy, frozen: Policy | None = None) -> None:
+        self.policy = policy
+        self.frozen = frozen
+        if frozen is None and not hasattr(policy.model, "disable_adapter"):
+            self.frozen = Policy(copy.deepcopy(policy.model), policy.processor, policy.sampling)
+        if self.frozen is not None:
+            self.frozen.model.requires_grad_(False)
+
+    @classmethod
+    def at_start(cls, policy: Policy, model: ModelConfig, rollout: RolloutConfig, resumed: Path | None) -> Reference:
+        """The reference of a run; a resumed full run loads the starting weights again."""
+        if resumed is None or model.lora is not None:
+            return cls(policy)
+        return cls(policy, load_policy(model, rollout).to(policy.device))
+
+    @torch.no_grad()
+    def logprobs(self, inputs: Inputs, completions: Completions) -> Tensor:
+        """Log-probabilities ``[B, G, T]`` of the completion tokens under the reference, 0 in padding."""
+        if self.frozen is not None:
+            return self.frozen.logprobs(self.frozen.encode(inputs), completions)
+        with self.policy.adapter_disabled():
+            return self.policy.logprobs(self.policy.encode(inputs), completions)

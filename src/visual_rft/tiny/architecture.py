@@ -1,0 +1,139 @@
+"""The embedded default, untrained: a Qwen3-VL of a few million parameters with its own tokenizer and processor.
+
+Decision: a real architecture with a small config, so that the code path is the one of the large models. Qwen3-VL
+rather than Qwen2-VL: its vision tower has learned position embeddings, without which a model this small did not learn
+to localise. Digits are single tokens (numbers keep their order); the fixed phrases of the tasks are learned whole, so
+a prompt costs about 30 text tokens.
+
+>>> tokenizer = build_tokenizer(["Find every ", "red circle"])
+>>> tokenizer.convert_ids_to_tokens(tokenizer("Find every 427").input_ids)[1:]
+['4', '2', '7']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2VLImageProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+)
+
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LARGEST_IMAGE = 160 * 160
+"""Pixels above which the processor shrinks an image; the model was taught on 96..128 pixels a side."""
+
+
+def build_tokenizer(phrases: Iterable[str], vocabulary_size: int = 1024) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer that knows ``phrases`` by heart and never joins two digits."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        min_frequency=1,
+        show_progress=False,
+        max_token_length=None,
+    )
+    tokenizer.train_from_iterator(list(phrases), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=1024,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
+    """The Qwen3-VL processor around ``tokenizer``: patches of 16 pixels, 2 x 2 patches per image token."""
+    size = {"shortest_edge": 64 * 64, "longest_edge": LARGEST_IMAGE}
+    options: dict[str, Any] = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 1, "size": size}
+    statistics = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**options, **statistics),
+        tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(**options, **statistics),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLForConditionalGeneration:
+    """The randomly initialised model, float32."""
+    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
+    config = Qwen3VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 192,
+            "intermediate_size": 576,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 3,
+            "num_key_value_heads": 1,
+            "head_dim": 64,
+            "max_position_embeddings": 1024,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10_000.0,
+                "mrope_section": [12, 10, 10],
+                "mrope_interleaved": True,
+            },
+            "pad_token_id": ids["<|endoftext|>"],
+            "bos_token_id": None,
+            "eos_token_id": ids["<|im_end|>"],
+            "tie_word_embeddings": True,
+        },
+        vision_config={
+            "depth": 4,
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_heads": 4,
+            "patch_size": 16,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 1,
+            "out_hidden_size": 192,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [1],
+        },
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(seed)
+    model = Qwen3VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = ids["<|im_end|>"]
+    model.generation_config.pad_token_id = ids["<|endoftext|>"]
+    return model

@@ -1,0 +1,1 @@
+"""Advantages, the objective and the loops."""

@@ -1,0 +1,31 @@
+"""AdamW with decay on matrices only, and its schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import get_scheduler
+
+from visual_rft.config import OptimizerConfig
+from visual_rft.errors import ModelError
+
+
+def make_optimizer(model: Any, config: OptimizerConfig, steps: int) -> tuple[torch.optim.AdamW, Any]:
+    """The optimiser over the trainable parameters, and a schedule of ``steps`` optimiser steps.
+
+    Raises:
+        ModelError: if nothing is trainable.
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise ModelError("no parameter is trainable; check model.freeze_vision and model.lora")
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, weight_decay=0.0
+    )
+    schedule = get_scheduler(config.schedule, optimizer, config.warmup_steps, max(steps, config.warmup_steps + 1))
+    return optimizer, schedule
