@@ -1,1 +1,60 @@
-"""Visual reinforcement fine-tuning."""
+"""Visual reinforcement fine-tuning: teach a vision-language model a visual task from a few dozen labelled images.
+
+Decision: names are imported when they are first used, so that a reward costs no torch import.
+
+>>> task = load_task("detection")
+>>> truth = {"boxes": [[10, 10, 50, 50]], "image_size": [100, 100]}
+>>> task.score("<think>one</think><answer>No Objects</answer>", truth).total
+1.0
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visual_rft.config import Config, load_config
+    from visual_rft.errors import VisualRFTError
+    from visual_rft.evaluation.run import evaluate, predict_image
+    from visual_rft.policy.loading import load_policy
+    from visual_rft.tasks import Sample, Score, load_task
+    from visual_rft.training.rft import train
+    from visual_rft.training.sft import train_supervised
+
+_HOMES = {
+    "Config": "config",
+    "Sample": "tasks",
+    "Score": "tasks",
+    "VisualRFTError": "errors",
+    "evaluate": "evaluation.run",
+    "load_config": "config",
+    "load_policy": "policy.loading",
+    "load_task": "tasks",
+    "predict_image": "evaluation.run",
+    "train": "training.rft",
+    "train_supervised": "training.sft",
+}
+__all__ = [
+    "Config",
+    "Sample",
+    "Score",
+    "VisualRFTError",
+    "evaluate",
+    "load_config",
+    "load_policy",
+    "load_task",
+    "predict_image",
+    "train",
+    "train_supervised",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'visual_rft' has no attribute {name!r}")
+    return getattr(import_module(f"visual_rft.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

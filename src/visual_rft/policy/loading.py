@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from visual_rft.config import ModelConfig, RolloutConfig
@@ -17,6 +18,8 @@ from visual_rft.errors import ModelError
 from visual_rft.policy.families import family_of
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.sampling import Sampling
+
+transformers.utils.logging.disable_progress_bar()  # a run prints one line per step, and nothing else
 
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "base"
 """The folder of the embedded default model."""
@@ -37,8 +40,8 @@ def model_folder(path: str) -> str:
         return str(EMBEDDED)
     looks_local = path.startswith((".", "/", "~")) or path.count("/") != 1
     folder = Path(path).expanduser()
-    if looks_local and not (folder / "config.json").is_file():
-        raise ModelError(f"model.path: {path!r} is not a folder with a config.json (use 'tiny', a folder or a hub id)")
+    if looks_local and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise ModelError(f"model.path: {path!r} is not a model folder (use 'tiny', a folder or a hub id)")
     return str(folder) if folder.exists() else path
 
 

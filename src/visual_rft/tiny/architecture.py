@@ -78,9 +78,9 @@ def build_tokenizer(phrases: Iterable[str], vocabulary_size: int = 1024) -> PreT
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
-    """The Qwen3-VL processor around ``tokenizer``: patches of 16 pixels, 2 x 2 patches per image token."""
+    """The Qwen3-VL processor around ``tokenizer``: patches of 16 pixels, one image token each."""
     size = {"shortest_edge": 64 * 64, "longest_edge": LARGEST_IMAGE}
-    options: dict[str, Any] = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 1, "size": size}
+    options: dict[str, Any] = {"patch_size": 16, "merge_size": 1, "temporal_patch_size": 1, "size": size}
     statistics = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(**options, **statistics),
@@ -120,7 +120,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLFor
             "intermediate_size": 384,
             "num_heads": 4,
             "patch_size": 16,
-            "spatial_merge_size": 2,
+            "spatial_merge_size": 1,
             "temporal_patch_size": 1,
             "out_hidden_size": 192,
             "num_position_embeddings": 64,

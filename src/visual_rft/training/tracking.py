@@ -44,19 +44,27 @@ class RunFolder:
             RunFolderError: if it exists already or cannot be written.
         """
         path = Path(config.run.folder)
+        folder = cls(path)
+        folder.check_new()
         try:
             path.mkdir(parents=True)
-        except FileExistsError:
-            raise RunFolderError(
-                f"{path}: this run folder exists already; choose another with --run.folder, "
-                "continue it with --resume, or delete it"
-            ) from None
         except OSError as error:
             raise RunFolderError(f"{path}: cannot make this run folder ({error.strerror})") from None
-        folder = cls(path)
         (path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         folder.write_json("environment.json", environment())
         return folder
+
+    def check_new(self) -> None:
+        """Refuse a folder that exists.
+
+        Raises:
+            RunFolderError: if it does.
+        """
+        if self.path.exists():
+            raise RunFolderError(
+                f"{self.path}: this run folder exists already; choose another name, continue it with --resume, "
+                "or delete it"
+            )
 
     @classmethod
     def resume(cls, config: Config) -> RunFolder:

@@ -1,0 +1,136 @@
+"""The command line as a newcomer meets it: one clear line per mistake, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from visual_rft.cli import main
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def coco_folder(tmp_path):
+    """The folder that the example script makes."""
+    module = runpy.run_path(str(ROOT / "examples" / "make_coco_folder.py"))
+    module["make_coco_folder"](tmp_path / "coins", images=6, seed=0)
+    return tmp_path / "coins"
+
+
+def run_config(tmp_path: Path, model: Path, coco: Path, **run) -> Path:
+    source = [{"source": "coco", "path": str(coco)}]
+    values = {
+        "model": {"path": str(model)},
+        "data": {"train": source, "evaluation": source},
+        "rollout": {"group_size": 2, "max_new_tokens": 6},
+        "run": {"folder": str(tmp_path / "run"), "steps": 1, "prompts_per_batch": 2, **run},
+    }
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps(values))  # JSON is YAML
+    return file
+
+
+def test_a_coco_folder_trains_and_evaluates(tmp_path, coco_folder, model_folders, capsys):
+    file = run_config(tmp_path, model_folders["qwen3_vl"], coco_folder)
+    assert main(["train", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "step 1/1 | iou" in out
+    assert "evaluation after 1 steps | AP" in out
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-000001" / "model"
+    assert main(["evaluate", str(file), "--model.path", str(checkpoint)]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["n_images"] == 6
+    assert {"AP", "AP50", "AP75", "mean_iou", "format_rate", "parse_rate"} <= result.keys()
+
+
+def test_predict_writes_the_picture(tmp_path, model_folders, capsys):
+    Image.new("RGB", (90, 70), (250, 250, 250)).save(tmp_path / "a.png")
+    arguments = ["predict", str(tmp_path / "a.png"), "--ask", "red circle", "--model", str(model_folders["qwen3_vl"])]
+    assert main(arguments) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["boxes"] == []
+    assert result["failure"] == "no answer tag"
+    assert Image.open(result["picture"]).width >= 512
+
+
+def broken(change):
+    """A mistake in the annotations file."""
+
+    def apply(folder: Path) -> None:
+        file = folder / "annotations.json"
+        content = json.loads(file.read_text())
+        change(content)
+        file.write_text(json.dumps(content))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("flags", "damage", "message"),
+    [
+        pytest.param([], lambda f: next(f.glob("*.png")).unlink(), "no file", id="missing image"),
+        pytest.param([], lambda f: (f / "annotations.json").write_text("{"), "not valid JSON", id="broken JSON"),
+        pytest.param([], broken(lambda c: c["annotations"][0].update(bbox=[90, 90, 500, 5])), "outside its", id="box outside"),
+        pytest.param([], broken(lambda c: c["annotations"][0].update(bbox=[9, 9, -3, 5])), "has no area", id="x2 <= x1"),
+        pytest.param(["--rollout.group_sizes", "4"], None, "did you mean 'group_size'", id="unknown key"),
+        pytest.param(["--rollout.group_size", "1"], None, "use at least 2", id="G = 1"),
+        pytest.param(["--task.name", "detectoin"], None, "did you mean 'detection'", id="unknown task"),
+        pytest.param(["--run.folder", "FILE/run"], None, "cannot make this run folder", id="no permission"),
+        pytest.param(["--run.folder", "HERE"], None, "exists already", id="existing folder"),
+        pytest.param(["--model.path", "./none"], None, "is not a model folder", id="no model"),
+        pytest.param(["--task.weights.iuo", "1"], None, "unknown reward 'iuo'", id="unknown reward"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, coco_folder, model_folders, capsys, flags, damage, message):
+    file = run_config(tmp_path, model_folders["qwen3_vl"], coco_folder)
+    (tmp_path / "file").write_text("")
+    flags = [f.replace("FILE", str(tmp_path / "file")).replace("HERE", str(tmp_path)) for f in flags]
+    if damage:
+        damage(coco_folder)
+    assert main(["train", str(file), *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("visual-rft: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("rollouts/*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "none.png", "--ask", "cat"], "none.png: no such image file"),
+        (["train", "none.yaml"], "none.yaml: cannot be read"),
+        (["evaluate", "none.yaml"], "none.yaml: cannot be read"),
+        (["sft", "none.yaml"], "none.yaml: cannot be read"),
+    ],
+)
+def test_missing_files_are_one_line(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["predict", "a.png"], ["predict", "a.png", "--ask", "b", "--c"]])
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: visual-rft" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["train", "sft", "evaluate", "predict", "demo"])
+def test_help_has_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([verb, "--help"])
+    assert caught.value.code == 0
+    assert f"example: visual-rft {verb}" in capsys.readouterr().out
+
+
+def test_fields_are_listed(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--fields"])
+    assert "--rollout.group_size (default: 8)" in capsys.readouterr().out

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visual_rft.config import SourceConfig
+from visual_rft.data.annotated import Imprecise, OneQuestionPerImage, questions_of_present_classes
+from visual_rft.data.coco import load_coco
+from visual_rft.data.digits import Digits, scans
+from visual_rft.data.shapes import SIZES, Shapes
+from visual_rft.data.sources import load_samples
+from visual_rft.errors import ConfigError, DataError
+from visual_rft.vision.boxes import as_boxes, iou_matrix
+
+
+@pytest.mark.parametrize("make", [lambda s: Shapes(60, seed=s), lambda s: Digits(60, "train", seed=s)], ids=["shapes", "digits"])
+def test_scenes_are_deterministic_varied_and_labelled(make):
+    first, again, other = make(1), make(1), make(2)
+    for a, b in zip(first, again, strict=True):
+        assert a.labels == b.labels
+        assert (a.boxes == b.boxes).all()
+        assert a.image.key == b.image.key
+        assert a.image.load().tobytes() == b.image.load().tobytes()
+        assert a.image.load().size == a.size
+        assert len(a.labels) == len(a.boxes) >= 1
+        assert (a.boxes[:, 2:] > a.boxes[:, :2]).all()
+        assert (a.boxes >= 0).all()
+        assert (a.boxes <= [*a.size, *a.size]).all()
+    assert {s.size for s in first} == set(SIZES)
+    assert len({len(s.labels) for s in first}) >= 4
+    assert first[0].image.key != other[0].image.key
+    assert first[0].image.load().tobytes() != other[0].image.load().tobytes()
+
+
+def test_boxes_of_digits_are_where_the_ink_is():
+    """Against the picture itself: remove the scene's digits and see which pixels were theirs."""
+    checked = 0
+    for scene in Digits(200, "test", seed=4):
+        if len(scene.labels) != 1:
+            continue
+        pixels = np.asarray(scene.image.load().convert("L"), dtype=float)
+        x1, y1, x2, y2 = scene.boxes[0].astype(int)
+        inside = pixels[y1:y2, x1:x2]
+        paper = np.median(pixels)
+        ink = np.abs(inside - paper) > 0.5 * np.abs(inside - paper).max()
+        rows, columns = np.nonzero(ink)
+        tight = as_boxes([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]])
+        assert iou_matrix(tight, as_boxes([[0, 0, x2 - x1, y2 - y1]]))[0, 0] > 0.6
+        checked += 1
+    assert checked > 30
+
+
+def test_no_scan_is_in_two_splits():
+    seen = {split: {scan.tobytes() for scan in scans(split)[0]} for split in ("base", "train", "test")}
+    assert sum(map(len, seen.values())) == 1797
+    assert not seen["base"] & seen["train"]
+    assert not seen["base"] & seen["test"]
+    assert not seen["train"] & seen["test"]
+    with pytest.raises(ConfigError, match="no split 'all'"):
+        scans("all")
+
+
+def test_questions_of_present_classes():
+    scenes = Shapes(50, seed=3)
+    samples = questions_of_present_classes(scenes, Shapes.classes)
+    assert len(samples) == sum(len(set(s.labels)) for s in scenes)
+    assert sum(len(s.truth["boxes"]) for s in samples) == sum(len(s.labels) for s in scenes)
+    with_absent = questions_of_present_classes(scenes, Shapes.classes, absent_rate=1.0)
+    assert sum(not s.truth["boxes"] for s in with_absent) == 50
+
+
+def test_one_question_per_image():
+    samples = OneQuestionPerImage(Shapes(300, seed=3), Shapes.classes, absent_rate=0.2, seed=1)
+    empty = sum(not s.truth["boxes"] for s in samples)
+    assert 30 <= empty <= 90
+    assert samples[5] == OneQuestionPerImage(Shapes(300, seed=3), Shapes.classes, 0.2, seed=1)[5]
+
+
+def test_imprecise_labels_contain_the_true_ones_and_are_larger():
+    exact = questions_of_present_classes(Shapes(50, seed=3), Shapes.classes)
+    for sample, loose in zip(exact, Imprecise(exact, 0.45), strict=True):
+        a, b = as_boxes(sample.truth["boxes"]), as_boxes(loose.truth["boxes"])
+        assert (b[:, :2] <= a[:, :2]).all()
+        assert (b[:, 2:] >= a[:, 2:]).all()
+        assert ((b[:, 2:] - b[:, :2]) <= 1.45 * (a[:, 2:] - a[:, :2]) + 1e-9).all()
+        assert all(0.05 <= c <= 0.95 for c in loose.truth["confidence"])
+
+
+def test_sources_are_joined():
+    samples = load_samples(
+        [
+            SourceConfig(source="shapes", count=5, questions="one"),
+            SourceConfig(source="digits", count=7, questions="one"),
+        ]
+    )
+    assert len(samples) == 12
+    assert samples[4].question["category"] in Shapes.classes
+    assert samples[5].question["category"].startswith("digit")
+    with pytest.raises(IndexError):
+        samples[12]
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """A folder of two images, and a function that writes its annotations with changes."""
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (100, 80), (200, 200, 200)).save(tmp_path / "images" / "a.png")
+    Image.new("RGB", (60, 60), (100, 100, 100)).save(tmp_path / "b.jpg")
+    content = {
+        "images": [
+            {"id": 1, "file_name": "a.png", "width": 100, "height": 80},
+            {"id": 2, "file_name": "b.jpg", "width": 60, "height": 60},
+        ],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}],
+        "annotations": [
+            {"id": 10, "image_id": 1, "category_id": 3, "bbox": [10, 20, 30, 40]},
+            {"id": 11, "image_id": 1, "category_id": 4, "bbox": [0, 0, 100.5, 80]},
+            {"id": 12, "image_id": 2, "category_id": 3, "bbox": [1, 2, 3, 4]},
+        ],
+    }
+
+    def write(change=lambda c: None):
+        changed = json.loads(json.dumps(content))
+        change(changed)
+        (tmp_path / "annotations.json").write_text(json.dumps(changed))
+        return tmp_path
+
+    return write
+
+
+def test_coco_folder(coco):
+    images, classes = load_coco(coco())
+    assert classes == ("cat", "dog")
+    assert [i.id for i in images] == ["1", "2"]
+    assert images[0].labels == ("cat", "dog")
+    assert images[0].boxes.tolist() == [[10, 20, 40, 60], [0, 0, 100, 80]]
+    assert images[0].image.load().size == (100, 80)
+    (sample,) = [s for s in questions_of_present_classes(images, classes) if s.id == "2/cat"]
+    assert sample.truth == {"boxes": [[1, 2, 4, 6]], "image_size": [60, 60]}
+
+
+def test_crowds_are_left_out_of_questions(coco):
+    images, _ = load_coco(coco(lambda c: c["annotations"][0].update(iscrowd=1)))
+    assert images[0].labels == ("dog",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("images"), "has no list 'images'"),
+        (lambda c: c["images"][0].update(file_name="gone.png"), "image 1: no file 'gone.png'"),
+        (lambda c: c["images"][0].update(width=90), "image 1: says 90 x 80, but"),
+        (lambda c: c["images"][1].update(id=1), "images[1]: id 1 is used twice"),
+        (lambda c: c["images"][1].pop("file_name"), "image 2: has no 'file_name'"),
+        (lambda c: c["annotations"][0].update(bbox=[10, 20, 0, 40]), "annotation 10: bbox [10, 20, 0, 40] has no area"),
+        (lambda c: c["annotations"][0].update(bbox=[10, 20, -5, 40]), "has no area"),
+        (lambda c: c["annotations"][0].update(bbox=[90, 20, 30, 40]), "annotation 10: bbox [90, 20, 30, 40] is outside"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "is not four finite numbers"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "is not four finite numbers"),
+        (lambda c: c["annotations"][0].update(image_id=9), "annotation 10: image_id 9 is not in 'images'"),
+        (lambda c: c["annotations"][0].update(category_id=9), "annotation 10: category_id 9 is not in"),
+        (lambda c: c["annotations"][0].pop("bbox"), "annotation 10: has no 'bbox'"),
+    ],
+)
+def test_bad_coco_rows_are_named(coco, change, message):
+    with pytest.raises(DataError) as caught:
+        load_coco(coco(change))
+    assert message in str(caught.value)
+    assert "annotations.json" in str(caught.value)
+
+
+def test_broken_files_are_named(coco):
+    folder = coco()
+    (folder / "b.jpg").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"b\.jpg: cannot be read as an image"):
+        load_coco(folder)
+    (folder / "annotations.json").write_text("{")
+    with pytest.raises(DataError, match=r"annotations\.json: not valid JSON"):
+        load_coco(folder)
+    (folder / "annotations.json").unlink()
+    with pytest.raises(DataError, match=r"annotations\.json: no such file"):
+        load_coco(folder)
+
+
+def test_turned_photographs_are_upright(coco):
+    folder = coco(lambda c: c["images"][1].update(width=60, height=40))
+    picture = Image.new("RGB", (40, 60))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(folder / "b.jpg", exif=exif)
+    images, _ = load_coco(folder)
+    assert images[1].size == images[1].image.load().size == (60, 40)
+
+
+def test_images_without_objects_yield_no_question(coco):
+    folder = coco(lambda c: c["annotations"].clear())
+    with pytest.raises(DataError, match="yield no question"):
+        load_samples([SourceConfig(source="coco", path=str(folder))])

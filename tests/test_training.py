@@ -1,0 +1,252 @@
+"""The loops on tiny models: every family takes steps, resuming changes nothing, LoRA and references behave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import FAMILIES
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from visual_rft.config import Config, ModelConfig, RolloutConfig, parse_config
+from visual_rft.errors import ConfigError, ModelError, RunFolderError
+from visual_rft.policy.loading import load_policy
+from visual_rft.policy.prefix import Prompt
+from visual_rft.policy.reference import Reference
+from visual_rft.training.batches import batch_indices, prefetch
+from visual_rft.training.rft import train
+from visual_rft.training.sft import train_supervised
+
+
+def config(folder: Path, model: Path | str, **sections) -> Config:
+    values = {
+        "model": {"path": str(model)},
+        "data": {
+            "train": [{"source": "digits", "count": 6}],
+            "evaluation": [{"source": "digits", "split": "test", "count": 2, "seed": 1}],
+        },
+        "rollout": {"group_size": 3, "max_new_tokens": 8},
+        "optimizer": {"learning_rate": 1e-3},
+        "run": {"folder": str(folder), "steps": 2, "prompts_per_batch": 2},
+    }
+    for name, fields in sections.items():
+        values[name] = {**values.get(name, {}), **fields}
+    return parse_config(values, "test")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return AutoModelForImageTextToText.from_pretrained(folder).state_dict()
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_takes_reinforcement_steps(kind, model_folders, tmp_path):
+    summary = train(config(tmp_path / "run", model_folders[kind], objective={"beta": 0.1}))
+    assert summary["steps"] == 2
+    lines = metrics(tmp_path / "run")
+    assert [line["step"] for line in lines] == [0, 1]
+    assert lines[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert lines[0]["zero_std_share"] == 1
+    for name in ("reward", "reward_std", "length", "tokens_per_second", "seconds/sample", "seconds/update"):
+        assert name in lines[0]
+    model = Path(summary["checkpoint"]) / "model"
+    assert AutoProcessor.from_pretrained(model) is not None
+    assert weights(model).keys() == weights(model_folders[kind]).keys()
+    rows = [json.loads(x) for x in (tmp_path / "run" / "rollouts" / "step-000000.jsonl").read_text().splitlines()]
+    assert len(rows) == 2
+    assert len(rows[0]["completions"]) == 3
+    assert (tmp_path / "run" / "rollouts" / rows[0]["image"]).is_file()
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_takes_supervised_steps_and_learns(kind, model_folders, tmp_path):
+    train_supervised(config(tmp_path / "run", model_folders[kind], run={"steps": 12, "folder": str(tmp_path / "run")}))
+    losses = [line["loss"] for line in metrics(tmp_path / "run")]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def reward_the_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the format reward by the share of one letter, which a random model produces now and then."""
+    from visual_rft.tasks import Detection, Score
+
+    def score(self, completion, truth, frame=None):
+        value = sum(c in "aeiou" for c in completion) / max(len(completion), 1)
+        return Score({"iou": 0.0, "confidence": 0.0, "format": value}, value)
+
+    monkeypatch.setattr(Detection, "score", score)
+
+
+def test_reinforcement_raises_the_rewarded_behaviour(monkeypatch, model_folders, tmp_path):
+    reward_the_letter(monkeypatch)
+    train(
+        config(
+            tmp_path / "run",
+            model_folders["qwen3_vl"],
+            rollout={"group_size": 8},
+            objective={"beta": 0.0},
+            run={"folder": str(tmp_path / "run"), "steps": 25, "prompts_per_batch": 4, "rollouts_every": 0},
+        )
+    )
+    rewards = [line["reward"] for line in metrics(tmp_path / "run")]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.15
+    assert not (tmp_path / "run" / "rollouts").exists()
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4}], ids=["full", "lora"])
+@pytest.mark.parametrize("loop", [train, train_supervised], ids=["rft", "sft"])
+def test_a_resumed_run_equals_an_uninterrupted_one(monkeypatch, model_folders, tmp_path, loop, lora):
+    reward_the_letter(monkeypatch)
+    common = {"model": {"path": str(model_folders["qwen2_vl"]), "lora": lora}, "objective": {"beta": 0.1}}
+    run = {"steps": 4, "checkpoint_every": 2, "prompts_per_batch": 2}
+    whole = config(tmp_path / "whole", "", **common, run={**run, "folder": str(tmp_path / "whole")})
+    loop(whole)
+    parts = config(tmp_path / "parts", "", **common, run={**run, "folder": str(tmp_path / "parts")})
+    # Interrupted while step 3 was running, after the checkpoint of step 2 and step 3's line.
+    import visual_rft.training.rft as rft
+    import visual_rft.training.sft as sft
+
+    real = rft.save_checkpoint
+
+    def dies(folder, policy, optimizer, schedule, step):
+        if step == 4:
+            raise KeyboardInterrupt
+        return real(folder, policy, optimizer, schedule, step)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(rft, "save_checkpoint", dies)
+        patch.setattr(sft, "save_checkpoint", dies)
+        loop(parts)
+    loop(parts, resume=True)
+
+    assert [m["step"] for m in metrics(tmp_path / "parts")] == [0, 1, 2, 3]
+    for a, b in zip(metrics(tmp_path / "whole"), metrics(tmp_path / "parts"), strict=True):
+        assert a["loss"] == b["loss"]
+    for name in ("whole", "parts"):
+        assert (tmp_path / name / "checkpoints" / "step-000004").is_dir()
+    from safetensors.torch import load_file
+
+    file = "adapter_model.safetensors" if lora else "model.safetensors"
+    one, other = (load_file(tmp_path / n / "checkpoints" / "step-000004" / "model" / file) for n in ("whole", "parts"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    start = load_file(model_folders["qwen2_vl"] / "model.safetensors")
+    if not lora:
+        assert any(not torch.equal(one[key], start[key]) for key in one)
+
+
+def test_several_updates_and_accumulation_run(monkeypatch, model_folders, tmp_path):
+    reward_the_letter(monkeypatch)
+    train(config(tmp_path / "a", model_folders["qwen2_vl"], objective={"updates_per_rollout": 2, "beta": 0.0},
+                 run={"folder": str(tmp_path / "a"), "steps": 1}))  # fmt: skip
+    train(config(tmp_path / "b", model_folders["qwen2_vl"], objective={"beta": 0.0},
+                 run={"folder": str(tmp_path / "b"), "steps": 1, "accumulation": 2}))  # fmt: skip
+    rows = (tmp_path / "b" / "rollouts" / "step-000000.jsonl").read_text().splitlines()
+    assert len(rows) == 4
+
+
+def test_accumulated_batches_give_the_gradient_of_one_large_batch(monkeypatch, model_folders, tmp_path):
+    """Supervised, where the loss does not depend on sampling: 2 x 1 prompts against 1 x 2 of equal length."""
+    folders = {}
+    for name, batch, accumulation in (("one", 2, 1), ("two", 1, 2)):
+        folders[name] = tmp_path / name
+        run = {"folder": str(folders[name]), "steps": 1, "prompts_per_batch": batch, "accumulation": accumulation}
+        train_supervised(config(folders[name], model_folders["qwen3_vl"], run=run))
+    one, two = (metrics(f)[0] for f in folders.values())
+    # token means of unequal lengths differ a little; the order of magnitude is that of one batch, not of two
+    assert one["loss"] == pytest.approx(two["loss"], rel=0.1)
+    assert one["grad_norm"] == pytest.approx(two["grad_norm"], rel=0.3)
+
+
+def test_lora_reference_is_the_base_and_the_vision_tower_is_untouched(model_folders):
+    policy = load_policy(ModelConfig(path=str(model_folders["qwen3_vl"]), lora={"rank": 2}), RolloutConfig(max_new_tokens=4))
+    trainable = [n for n, p in policy.model.named_parameters() if p.requires_grad]
+    assert trainable
+    assert all("lora_" in n and "visual" not in n for n in trainable)
+    from visual_rft.data.shapes import Shapes
+
+    prefix = policy.encode([Prompt("a", "Find every cat.", (Shapes(1)[0].image,))])
+    completions = policy.sample(prefix, 2, torch.Generator().manual_seed(0))
+    before = policy.logprobs(prefix, completions).detach()
+    with torch.no_grad():
+        for name, parameter in policy.model.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(0.1)
+    reference = Reference(policy)
+    assert reference.frozen is None
+    torch.testing.assert_close(reference.logprobs(prefix.inputs, completions), before)
+    after = policy.logprobs(policy.encode(prefix.inputs), completions)
+    assert not torch.allclose(after, before, atol=1e-3)
+
+
+def test_frozen_vision_tower_stays_frozen(monkeypatch, model_folders, tmp_path):
+    reward_the_letter(monkeypatch)
+    folder = model_folders["qwen2_5_vl"]
+    summary = train(config(tmp_path / "run", "", model={"path": str(folder), "freeze_vision": True}))
+    before, after = weights(folder), weights(Path(summary["checkpoint"]) / "model")
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed
+    assert not any("visual" in key for key in changed)
+
+
+def test_nothing_trainable_is_refused(model_folders):
+    from visual_rft.config import OptimizerConfig
+    from visual_rft.training.optimizer import make_optimizer
+
+    policy = load_policy(ModelConfig(path=str(model_folders["qwen2_vl"])), RolloutConfig())
+    policy.model.requires_grad_(False)
+    with pytest.raises(ModelError, match="no parameter is trainable"):
+        make_optimizer(policy.model, OptimizerConfig(), 1)
+
+
+def test_an_existing_folder_and_a_changed_config_are_refused(model_folders, tmp_path):
+    run = config(tmp_path / "run", model_folders["qwen2_vl"], run={"folder": str(tmp_path / "run"), "steps": 1})
+    train(run)
+    with pytest.raises(RunFolderError, match="exists already"):
+        train(run)
+    changed = run.model_copy(update={"rollout": RolloutConfig(group_size=5)})
+    with pytest.raises(RunFolderError, match="section 'rollout' differs"):
+        train(changed, resume=True)
+    with pytest.raises(RunFolderError, match="no run to resume"):
+        train(config(tmp_path / "none", "x"), resume=True)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(model_folders, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot make this run folder"):
+        train(config(tmp_path / "file" / "run", model_folders["qwen2_vl"]))
+
+
+def test_several_processes_are_refused(monkeypatch, model_folders, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="launched as 2 processes"):
+        train(config(tmp_path / "run", model_folders["qwen2_vl"]))
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"'\./none' is not a model folder"):
+        load_policy(ModelConfig(path="./none"), RolloutConfig())
+
+
+def test_batches_cover_each_epoch_once():
+    seen = [i for n in range(5) for i in batch_indices(n, size=10, batch=4, seed=1)]
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:]
+    assert batch_indices(3, 10, 4, seed=1) != batch_indices(3, 10, 4, seed=2)
+
+
+def test_prefetch_keeps_order_and_raises_where_the_item_would_come():
+    def make(n):
+        if n == 2:
+            raise RuntimeError("two")
+        return n
+
+    got = []
+    with pytest.raises(RuntimeError, match="two"):
+        for item in prefetch(make, 0, 5):
+            got.append(item)
+    assert got == [0, 1]
+    assert list(prefetch(make, 3, 3)) == []
