@@ -23,7 +23,8 @@ def make_coco_folder(folder: Path, images: int = 40, seed: int = 0) -> None:
     """Write ``images`` pictures of 1 to 3 objects and their annotations to ``folder``."""
     rng = random.Random(seed)  # noqa: S311  (pictures, not secrets)
     folder.mkdir(parents=True)
-    rows, annotations = [], []
+    rows: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for number in range(1, images + 1):
         width, height = rng.choice([(128, 96), (112, 128)])
         picture = Image.new("RGB", (width, height), (rng.randint(90, 130), 90, 70))
@@ -37,7 +38,9 @@ def make_coco_folder(folder: Path, images: int = 40, seed: int = 0) -> None:
             draw.ellipse((x, y, x + size - 1, y + size - 1), fill=fill, outline=(30, 30, 30))
             if kind == 2:
                 for dx in (0.35, 0.6):
-                    draw.ellipse((x + dx * size, y + 0.45 * size, x + dx * size + 3, y + 0.45 * size + 3), fill=(20, 20, 20))
+                    draw.ellipse(
+                        (x + dx * size, y + 0.45 * size, x + dx * size + 3, y + 0.45 * size + 3), fill=(20, 20, 20)
+                    )
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": number, "category_id": kind, "bbox": [x, y, size, size]}
             )

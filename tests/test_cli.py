@@ -55,7 +55,8 @@ def test_predict_writes_the_picture(tmp_path, model_folders, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["boxes"] == []
     assert result["failure"] == "no answer tag"
-    assert Image.open(result["picture"]).width >= 512
+    with Image.open(result["picture"]) as picture:
+        assert picture.width >= 512
 
 
 def broken(change):
@@ -75,8 +76,12 @@ def broken(change):
     [
         pytest.param([], lambda f: next(f.glob("*.png")).unlink(), "no file", id="missing image"),
         pytest.param([], lambda f: (f / "annotations.json").write_text("{"), "not valid JSON", id="broken JSON"),
-        pytest.param([], broken(lambda c: c["annotations"][0].update(bbox=[90, 90, 500, 5])), "outside its", id="box outside"),
-        pytest.param([], broken(lambda c: c["annotations"][0].update(bbox=[9, 9, -3, 5])), "has no area", id="x2 <= x1"),
+        pytest.param(
+            [], broken(lambda c: c["annotations"][0].update(bbox=[90, 90, 500, 5])), "outside its", id="box outside"
+        ),
+        pytest.param(
+            [], broken(lambda c: c["annotations"][0].update(bbox=[9, 9, -3, 5])), "has no area", id="x2 <= x1"
+        ),
         pytest.param(["--rollout.group_sizes", "4"], None, "did you mean 'group_size'", id="unknown key"),
         pytest.param(["--rollout.group_size", "1"], None, "use at least 2", id="G = 1"),
         pytest.param(["--task.name", "detectoin"], None, "did you mean 'detection'", id="unknown task"),

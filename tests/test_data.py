@@ -16,7 +16,9 @@ from visual_rft.errors import ConfigError, DataError
 from visual_rft.vision.boxes import as_boxes, iou_matrix
 
 
-@pytest.mark.parametrize("make", [lambda s: Shapes(60, seed=s), lambda s: Digits(60, "train", seed=s)], ids=["shapes", "digits"])
+@pytest.mark.parametrize(
+    "make", [lambda s: Shapes(60, seed=s), lambda s: Digits(60, "train", seed=s)], ids=["shapes", "digits"]
+)
 def test_scenes_are_deterministic_varied_and_labelled(make):
     first, again, other = make(1), make(1), make(2)
     for a, b in zip(first, again, strict=True):
@@ -157,7 +159,10 @@ def test_crowds_are_left_out_of_questions(coco):
         (lambda c: c["images"][1].pop("file_name"), "image 2: has no 'file_name'"),
         (lambda c: c["annotations"][0].update(bbox=[10, 20, 0, 40]), "annotation 10: bbox [10, 20, 0, 40] has no area"),
         (lambda c: c["annotations"][0].update(bbox=[10, 20, -5, 40]), "has no area"),
-        (lambda c: c["annotations"][0].update(bbox=[90, 20, 30, 40]), "annotation 10: bbox [90, 20, 30, 40] is outside"),
+        (
+            lambda c: c["annotations"][0].update(bbox=[90, 20, 30, 40]),
+            "annotation 10: bbox [90, 20, 30, 40] is outside",
+        ),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "is not four finite numbers"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "is not four finite numbers"),
         (lambda c: c["annotations"][0].update(image_id=9), "annotation 10: image_id 9 is not in 'images'"),

@@ -65,7 +65,9 @@ def test_weights():
 
 
 @pytest.mark.parametrize("think", [True, False])
-@pytest.mark.parametrize("images", [shapes.Shapes(40, seed=5), digits.Digits(40, "train", seed=5)], ids=["shapes", "digits"])
+@pytest.mark.parametrize(
+    "images", [shapes.Shapes(40, seed=5), digits.Digits(40, "train", seed=5)], ids=["shapes", "digits"]
+)
 @pytest.mark.parametrize("space", list(CoordinateSpace))
 def test_the_gold_answer_scores_full_marks(images, space, think):
     task = Detection(think=think)

@@ -23,12 +23,18 @@ def random_set(seed: int):
             category = int(rng.integers(1, 3))
             box = [float(v) for v in (x, y, w, h)]
             place = {"image_id": image["id"], "category_id": category}
-            annotations.append({**place, "id": len(annotations) + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
+            annotations.append(
+                {**place, "id": len(annotations) + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            )
             if rng.random() < 0.8:
                 noisy = [float(v + rng.normal(0, 5)) for v in box]
                 results.append({**place, "bbox": [*noisy[:2], abs(noisy[2]), abs(noisy[3])],
                                 "score": float(np.round(rng.random(), 1))})  # fmt: skip
-    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]}, results
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+    }, results
 
 
 @pytest.mark.parametrize("seed", range(12))

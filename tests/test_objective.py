@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
@@ -106,8 +107,8 @@ def test_equal_to_trl(aggregation, loss_type, beta):
         max_completion_length=tokens,
         args=SimpleNamespace(use_bias_correction_kl=False, delta=None),
         model=SimpleNamespace(training=True),
-        accelerator=SimpleNamespace(gather=lambda x: x, num_processes=1),
-        _metrics={"train": __import__("collections").defaultdict(list)},
+        accelerator=SimpleNamespace(gather=lambda x: x, reduce=lambda x, **_: x, num_processes=1),
+        _metrics={"train": defaultdict(list)},
         _get_per_token_logps_and_entropies=lambda *a, **k: (theirs_new, torch.zeros(flat), None),
     )
     inputs = {

@@ -28,7 +28,8 @@ def test_loads_with_plain_transformers_and_is_small(processor):
 
 def test_digits_are_single_tokens_and_text_survives(processor):
     tokenizer = processor.tokenizer
-    text = "<think>2 found: top left, bottom right</think><answer>[{'Position': [10, 203, 999, 1000], 'Confidence': 0.87}]</answer>"
+    thought = "<think>2 found: top left, bottom right</think>"
+    text = f"{thought}<answer>[{{'Position': [10, 203, 999, 1000], 'Confidence': 0.87}}]</answer>"
     ids = tokenizer(text).input_ids
     assert tokenizer.decode(ids) == text
     pieces = tokenizer.convert_ids_to_tokens(ids)
@@ -39,7 +40,9 @@ def test_digits_are_single_tokens_and_text_survives(processor):
 
 
 def test_the_base_finds_handwriting_roughly():
-    config = Config.model_validate({"data": {"evaluation": [{"source": "digits", "split": "test", "count": 30, "seed": 1}]}})
+    config = Config.model_validate(
+        {"data": {"evaluation": [{"source": "digits", "split": "test", "count": 30, "seed": 1}]}}
+    )
     result = evaluate(config)
     assert result["format_rate"] >= 0.95
     assert result["parse_rate"] >= 0.95

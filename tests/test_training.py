@@ -20,9 +20,9 @@ from visual_rft.training.rft import train
 from visual_rft.training.sft import train_supervised
 
 
-def config(folder: Path, model: Path | str, **sections) -> Config:
+def config(folder: Path, base: Path | str, **sections) -> Config:
     values = {
-        "model": {"path": str(model)},
+        "model": {"path": str(base)},
         "data": {
             "train": [{"source": "digits", "count": 6}],
             "evaluation": [{"source": "digits", "split": "test", "count": 2, "seed": 1}],
@@ -65,9 +65,10 @@ def test_every_family_takes_reinforcement_steps(kind, model_folders, tmp_path):
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_every_family_takes_supervised_steps_and_learns(kind, model_folders, tmp_path):
-    train_supervised(config(tmp_path / "run", model_folders[kind], run={"steps": 12, "folder": str(tmp_path / "run")}))
+    run = {"steps": 20, "folder": str(tmp_path / "run")}
+    train_supervised(config(tmp_path / "run", model_folders[kind], optimizer={"learning_rate": 5e-3}, run=run))
     losses = [line["loss"] for line in metrics(tmp_path / "run")]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
 
 
 def reward_the_letter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,14 +87,15 @@ def test_reinforcement_raises_the_rewarded_behaviour(monkeypatch, model_folders,
     train(
         config(
             tmp_path / "run",
-            model_folders["qwen3_vl"],
+            model_folders["qwen2_vl"],
             rollout={"group_size": 8},
             objective={"beta": 0.0},
+            optimizer={"learning_rate": 5e-3, "schedule": "constant"},
             run={"folder": str(tmp_path / "run"), "steps": 25, "prompts_per_batch": 4, "rollouts_every": 0},
         )
     )
     rewards = [line["reward"] for line in metrics(tmp_path / "run")]
-    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.15
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
     assert not (tmp_path / "run" / "rollouts").exists()
 
 
@@ -117,10 +119,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(monkeypatch, model_folders, t
             raise KeyboardInterrupt
         return real(folder, policy, optimizer, schedule, step)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(rft, "save_checkpoint", dies)
         patch.setattr(sft, "save_checkpoint", dies)
-        loop(parts)
+        with pytest.raises(KeyboardInterrupt):
+            loop(parts)
     loop(parts, resume=True)
 
     assert [m["step"] for m in metrics(tmp_path / "parts")] == [0, 1, 2, 3]
@@ -162,7 +165,9 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(monkeypatch, m
 
 
 def test_lora_reference_is_the_base_and_the_vision_tower_is_untouched(model_folders):
-    policy = load_policy(ModelConfig(path=str(model_folders["qwen3_vl"]), lora={"rank": 2}), RolloutConfig(max_new_tokens=4))
+    policy = load_policy(
+        ModelConfig(path=str(model_folders["qwen3_vl"]), lora={"rank": 2}), RolloutConfig(max_new_tokens=4)
+    )
     trainable = [n for n, p in policy.model.named_parameters() if p.requires_grad]
     assert trainable
     assert all("lora_" in n and "visual" not in n for n in trainable)
@@ -244,9 +249,8 @@ def test_prefetch_keeps_order_and_raises_where_the_item_would_come():
             raise RuntimeError("two")
         return n
 
-    got = []
+    items = prefetch(make, 0, 5)
+    assert [next(items), next(items)] == [0, 1]
     with pytest.raises(RuntimeError, match="two"):
-        for item in prefetch(make, 0, 5):
-            got.append(item)
-    assert got == [0, 1]
+        next(items)
     assert list(prefetch(make, 3, 3)) == []

@@ -86,13 +86,17 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
         if name != "evaluate":
             verb.add_argument("--resume", action="store_true", help="continue from the run folder's last checkpoint")
 
-    verb = add("predict", _predict, "Find objects in one image and draw them.", 'visual-rft predict a.png --ask "red circle"')
+    verb = add(
+        "predict", _predict, "Find objects in one image and draw them.", 'visual-rft predict a.png --ask "red circle"'
+    )
     verb.add_argument("image", type=Path, metavar="IMAGE")
     verb.add_argument("--ask", required=True, metavar="CATEGORY", help="what to look for")
     verb.add_argument("--model", default="tiny", help="tiny, a folder (a checkpoint's model) or a hub id")
     verb.add_argument("--out", type=Path, help="where the drawn picture goes (default: IMAGE with .boxes.png)")
 
-    verb = add("demo", _demo, "Few-shot reinforcement on real handwriting with the embedded model.", "visual-rft demo --seed 1")
+    verb = add(
+        "demo", _demo, "Few-shot reinforcement on real handwriting with the embedded model.", "visual-rft demo --seed 1"
+    )
     verb.add_argument("--folder", default="runs/demo", help="run folder; must not exist yet")
     verb.add_argument("--seed", type=int, default=0, help="seed of the training images, batch order and sampling")
     return parser, table

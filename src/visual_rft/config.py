@@ -87,6 +87,8 @@ class SourceConfig(Section):
     """Which handwriting scans ``digits`` uses."""
     count: int | None = Field(None, ge=1)
     """Number of images; null takes all of a folder, and 64 of a procedural source."""
+    max_objects: int | None = Field(None, ge=1)
+    """Most objects in a procedural image; null leaves the source's own limit."""
     seed: int = 0
     """Seed of procedural images and of the choice of questions."""
     questions: Literal["present", "one"] = "present"

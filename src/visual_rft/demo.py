@@ -19,7 +19,7 @@ from visual_rft.evaluation.detection import Prediction, detection_metrics, evalu
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import load_task
 from visual_rft.training.rft import train
-from visual_rft.training.setup import set_threads
+from visual_rft.training.setup import prepare_process
 from visual_rft.training.tracking import RunFolder
 from visual_rft.vision.drawing import PREDICTED, TRUTH, draw_boxes
 
@@ -43,7 +43,7 @@ def run_demo(folder: Path, seed: int, overrides: Sequence[str] = ()) -> dict[str
     """
     flags = ["--run.folder", str(folder), "--run.seed", str(seed), "--data.train.0.seed", str(seed), *overrides]
     config = load_config(Path(__file__).with_name("demo.yaml"), flags)
-    set_threads(config)
+    prepare_process(config)
     run = RunFolder(Path(config.run.folder))
     run.check_new()
     started = time.monotonic()

@@ -21,11 +21,11 @@ def background(rng: np.random.Generator, width: int, height: int, base: FloatArr
         period = rng.uniform(6, 24)
         mix = 0.5 + 0.5 * np.sign(np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period))
     elif kind == 3:
-        cell = rng.integers(6, 20)
+        cell = int(rng.integers(6, 20))
         mix = ((x // cell + y // cell) % 2).astype(np.float64)
     elif kind == 4:
-        period = rng.integers(8, 16)
-        mix = ((y + rng.integers(period)) % period < 1).astype(np.float64)
+        spacing = int(rng.integers(8, 16))
+        mix = ((y + rng.integers(spacing)) % spacing < 1).astype(np.float64)
     else:
         mix = np.zeros((height, width))
     picture = base + (other - base) * mix[..., None]

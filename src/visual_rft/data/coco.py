@@ -140,9 +140,7 @@ def _image_size(folder: Path, file: Path, row: Mapping[str, Any]) -> tuple[int, 
     return width, height
 
 
-def _checked_box(
-    bbox: Any, size: tuple[int, int], file: Path, where: str
-) -> tuple[float, float, float, float]:
+def _checked_box(bbox: Any, size: tuple[int, int], file: Path, where: str) -> tuple[float, float, float, float]:
     numbers = (
         isinstance(bbox, list)
         and len(bbox) == 4

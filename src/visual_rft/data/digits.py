@@ -56,13 +56,14 @@ class Digits(Sequence[AnnotatedImage]):
     """
 
     classes = CLASSES
+    most_objects = 4
 
-    def __init__(self, count: int, split: str, seed: int = 0, max_objects: int = 4) -> None:
+    def __init__(self, count: int, split: str, seed: int = 0, max_objects: int = most_objects) -> None:
         scans(split)
-        self.count, self.split, self.seed, self.max_objects = count, split, seed, max_objects
+        self.length, self.split, self.seed, self.max_objects = count, split, seed, max_objects
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     @overload
     def __getitem__(self, index: int) -> AnnotatedImage: ...
@@ -71,7 +72,7 @@ class Digits(Sequence[AnnotatedImage]):
     def __getitem__(self, index: int | slice) -> AnnotatedImage | Sequence[AnnotatedImage]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < self.count:
+        if not 0 <= index < self.length:
             raise IndexError(index)
         _, digits = scans(self.split)
         rng = np.random.default_rng((self.seed, index, len(digits)))
@@ -109,9 +110,7 @@ def _ink(split: str, scan: int, width: int, height: int) -> FloatArray:
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64) / 255
 
 
-def _ink_box(
-    split: str, scan: int, cell: tuple[float, float, float, float]
-) -> tuple[float, float, float, float]:
+def _ink_box(split: str, scan: int, cell: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     """The tight box around the visible ink (more than 30 % dark) of a scan pasted at ``cell``, in pixels."""
     left, top, width, height = _pixel_cell(cell)
     rows, columns = np.nonzero(_ink(split, scan, width, height) > 0.3)

@@ -46,12 +46,13 @@ class Shapes(Sequence[AnnotatedImage]):
     """
 
     classes = CLASSES
+    most_objects = 6
 
-    def __init__(self, count: int, seed: int = 0, max_objects: int = 6) -> None:
-        self.count, self.seed, self.max_objects = count, seed, max_objects
+    def __init__(self, count: int, seed: int = 0, max_objects: int = most_objects) -> None:
+        self.length, self.seed, self.max_objects = count, seed, max_objects
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     @overload
     def __getitem__(self, index: int) -> AnnotatedImage: ...
@@ -60,7 +61,7 @@ class Shapes(Sequence[AnnotatedImage]):
     def __getitem__(self, index: int | slice) -> AnnotatedImage | Sequence[AnnotatedImage]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < self.count:
+        if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng((self.seed, index))
         width, height = SIZES[rng.integers(len(SIZES))]
@@ -77,9 +78,7 @@ class Shapes(Sequence[AnnotatedImage]):
             boxes.append(box)
         name = f"shapes-{self.seed}-{index}"
         render = partial(_render, (self.seed, index, 1), width, height, tuple(labels), tuple(boxes))
-        return AnnotatedImage(
-            name, RenderedImage(name, render), (width, height), tuple(labels), as_boxes(boxes)
-        )
+        return AnnotatedImage(name, RenderedImage(name, render), (width, height), tuple(labels), as_boxes(boxes))
 
 
 def place(

@@ -36,8 +36,9 @@ def load_images(source: SourceConfig) -> tuple[Sequence[AnnotatedImage], Sequenc
         return images[: source.count], classes
     count = source.count or DEFAULT_COUNT
     if source.source == "shapes":
-        return Shapes(count, source.seed), Shapes.classes
-    return Digits(count, source.split, source.seed), Digits.classes
+        return Shapes(count, source.seed, source.max_objects or Shapes.most_objects), Shapes.classes
+    most = source.max_objects or Digits.most_objects
+    return Digits(count, source.split, source.seed, most), Digits.classes
 
 
 def load_samples(sources: Sequence[SourceConfig]) -> Sequence[Sample]:

@@ -22,7 +22,7 @@ def average_precision(truth: Mapping[str, Any], predictions: Sequence[Mapping[st
 
     if not predictions:
         # loadRes refuses an empty list; without predictions every defined number is 0.
-        return {name: (0.0 if truth["annotations"] else -1.0) for name in NAMES}
+        return dict.fromkeys(NAMES, 0.0 if truth["annotations"] else -1.0)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ground_truth = COCO(dict(truth))

@@ -82,9 +82,7 @@ def detection_metrics(predictions: Sequence[Prediction]) -> dict[str, Any]:
         truth = as_boxes(p.sample.truth["boxes"])
         found = as_boxes(p.score.answer["boxes"] if p.score.answer else [])
         for box, size in zip(truth.tolist(), area(truth).tolist(), strict=True):
-            annotations.append(
-                {**place, "id": len(annotations) + 1, "bbox": _xywh(box), "area": size, "iscrowd": 0}
-            )
+            annotations.append({**place, "id": len(annotations) + 1, "bbox": _xywh(box), "area": size, "iscrowd": 0})
         if p.score.answer:
             for box, confidence in zip(found.tolist(), p.score.answer["confidence"], strict=True):
                 results.append({**place, "bbox": _xywh(box), "score": confidence})

@@ -65,9 +65,7 @@ def load_policy(config: ModelConfig, rollout: RolloutConfig, weights: Path | Non
         processor = AutoProcessor.from_pretrained(
             source, **options, **{key: value for key, value in pixels.items() if value is not None}
         )
-        model = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=getattr(torch, config.dtype), **options
-        )
+        model = AutoModelForImageTextToText.from_pretrained(source, dtype=getattr(torch, config.dtype), **options)
     except (OSError, ValueError) as error:
         raise ModelError(f"model.path: cannot load {config.path!r} ({' '.join(str(error).split())})") from error
     family = family_of(model.config.model_type)

@@ -56,7 +56,8 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
-        return next(self.core.parameters()).device
+        device: torch.device = next(self.core.parameters()).device
+        return device
 
     def to(self, device: torch.device) -> Policy:
         """This policy, its model moved to ``device``."""
@@ -188,7 +189,7 @@ class Policy:
     def completions_of(self, texts: Sequence[str]) -> Completions:
         """Given texts as one completion per prompt (G = 1), the end token added: for supervised training."""
         tokenizer = self.processor.tokenizer
-        rows = [tokenizer(text, add_special_tokens=False).input_ids + [self.end_ids[0]] for text in texts]
+        rows = [[*tokenizer(text, add_special_tokens=False).input_ids, self.end_ids[0]] for text in texts]
         length = max(map(len, rows))
         ids = torch.full((len(rows), 1, length), self.pad_id, dtype=torch.long)
         mask = torch.zeros((len(rows), 1, length), dtype=torch.bool)
@@ -235,16 +236,14 @@ class Policy:
         grid = batch["image_grid_thw"]
         pixels = batch["pixel_values"]
         if len(distinct) < len(keys):
-            parts = pixels.split(grid.prod(-1).tolist())
+            parts = torch.split(pixels, grid.prod(-1).tolist())
             pixels = torch.cat([parts[i] for i in distinct])
         features = self.core.model.get_image_features(pixels, image_grid_thw=grid[distinct], return_dict=True)
         place = {i: n for n, i in enumerate(distinct)}
         order = [place[first[key]] for key in keys]
         features.pooler_output = tuple(features.pooler_output[i] for i in order)
         if getattr(features, "deepstack_features", None) is not None:
-            features.deepstack_features = [
-                tuple(layer[i] for i in order) for layer in features.deepstack_features
-            ]
+            features.deepstack_features = [tuple(layer[i] for i in order) for layer in features.deepstack_features]
         return features
 
     def _positions(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 LONGEST_ANSWER = 20_000
 """Characters read of one answer; 100 boxes take about 6,000."""
@@ -168,7 +168,7 @@ def _detection(item: Any, extent: tuple[float, float]) -> tuple[tuple[float, flo
     return (x1, y1, x2, y2), float(confidence)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     try:

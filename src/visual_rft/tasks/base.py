@@ -57,13 +57,20 @@ class Score:
 class Task(Protocol):
     """A visual task with verifiable rewards."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name by which it is chosen."""
 
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
         """The text shown with the image, for a model that writes coordinates in ``space``."""
 
-    def gold(self, truth: Mapping[str, Any], frame: Frame) -> str:
-        """The completion that deserves full marks, boxes in the units of ``frame``; supervised training learns it."""
+    def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
+        """The completion that deserves full marks, boxes in the units of ``frame``; supervised training learns it.
+
+        Args:
+            truth: as in :class:`Sample`.
+            frame: as in :meth:`score`.
+        """
 
     def score(self, completion: str, truth: Mapping[str, Any], frame: Frame | None = None) -> Score:
         """Score one completion. Never raises for anything the model wrote.

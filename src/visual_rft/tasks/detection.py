@@ -54,6 +54,11 @@ def confidence_reward(matching: Matching, confidence: FloatArray, truth_count: i
     return float(np.where(matching.matched, confidence, 1 - confidence).mean())
 
 
+def _default_frame(truth: Mapping[str, Any]) -> Frame:
+    width, height = truth["image_size"]
+    return Frame.of(CoordinateSpace.RELATIVE_1000, (width, height))
+
+
 @dataclass(frozen=True)
 class Detection:
     """The detection task.
@@ -78,7 +83,8 @@ class Detection:
         before, after = self._phrases(space)
         return f"{before}{question['category']}{after}"
 
-    def gold(self, truth: Mapping[str, Any], frame: Frame) -> str:
+    def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
+        frame = frame or _default_frame(truth)
         boxes = as_boxes(truth["boxes"])
         order = np.lexsort((boxes[:, 0], boxes[:, 1])) if len(boxes) else np.zeros(0, dtype=int)
         units = frame.from_pixels(boxes[order])
@@ -92,8 +98,7 @@ class Detection:
 
     def score(self, completion: str, truth: Mapping[str, Any], frame: Frame | None = None) -> Score:
         true_boxes = as_boxes(truth["boxes"])
-        width, height = truth["image_size"]
-        frame = frame or Frame.of(CoordinateSpace.RELATIVE_1000, (width, height))
+        frame = frame or _default_frame(truth)
         parts = {"iou": 0.0, "confidence": 0.0, "format": float(has_tag_format(completion, self.think))}
         parsed = parse_detections(completion, frame.extent)
         if isinstance(parsed, Failure):

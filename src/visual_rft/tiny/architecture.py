@@ -44,6 +44,8 @@ CHAT_TEMPLATE = (
     "<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+INITIAL_SCALE = 0.1
+"""Standard deviation of the initial weights, near 1 / sqrt(width); 0.02 suits models ten times as wide."""
 LARGEST_IMAGE = 160 * 160
 """Pixels above which the processor shrinks an image; the model was taught on 96..128 pixels a side."""
 
@@ -69,8 +71,8 @@ def build_tokenizer(phrases: Iterable[str], vocabulary_size: int = 1024) -> PreT
     tokenizer.train_from_iterator(list(phrases), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",  # noqa: S106
+        pad_token="<|endoftext|>",  # noqa: S106
         model_max_length=1024,
         padding_side="left",
         clean_up_tokenization_spaces=False,
@@ -78,9 +80,9 @@ def build_tokenizer(phrases: Iterable[str], vocabulary_size: int = 1024) -> PreT
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
-    """The Qwen3-VL processor around ``tokenizer``: patches of 16 pixels, one image token each."""
+    """The Qwen3-VL processor around ``tokenizer``: patches of 16 pixels, 2 x 2 patches per image token."""
     size = {"shortest_edge": 64 * 64, "longest_edge": LARGEST_IMAGE}
-    options: dict[str, Any] = {"patch_size": 16, "merge_size": 1, "temporal_patch_size": 1, "size": size}
+    options: dict[str, Any] = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 1, "size": size}
     statistics = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(**options, **statistics),
@@ -88,6 +90,18 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
         video_processor=Qwen3VLVideoProcessor(**options, **statistics),
         chat_template=CHAT_TEMPLATE,
     )
+
+
+def _fourier_positions(side: int, width: int) -> torch.Tensor:
+    """``[side * side, width]`` sines and cosines of row and column, amplitude 0.5.
+
+    A random table of scale 0.02 is drowned by patch contents of scale 0.3: no localisation after 18,000 scenes.
+    """
+    place = (torch.arange(side) + 0.5) / side
+    frequency = torch.pi * 2.0 ** torch.linspace(-1, 2.5, width // 4)
+    wave = torch.cat([torch.sin(place[:, None] * frequency), torch.cos(place[:, None] * frequency)], dim=1)
+    rows, columns = wave[:, None].expand(side, side, -1), wave[None].expand(side, side, -1)
+    return 1.5 * torch.cat([rows, columns], dim=-1).reshape(side * side, width)
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLForConditionalGeneration:
@@ -99,8 +113,8 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLFor
             "hidden_size": 192,
             "intermediate_size": 576,
             "num_hidden_layers": 4,
-            "num_attention_heads": 3,
-            "num_key_value_heads": 1,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
             "head_dim": 64,
             "max_position_embeddings": 1024,
             "rope_parameters": {
@@ -113,6 +127,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLFor
             "bos_token_id": None,
             "eos_token_id": ids["<|im_end|>"],
             "tie_word_embeddings": True,
+            "initializer_range": INITIAL_SCALE,
         },
         vision_config={
             "depth": 4,
@@ -120,11 +135,12 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLFor
             "intermediate_size": 384,
             "num_heads": 4,
             "patch_size": 16,
-            "spatial_merge_size": 1,
+            "spatial_merge_size": 2,
             "temporal_patch_size": 1,
             "out_hidden_size": 192,
             "num_position_embeddings": 64,
             "deepstack_visual_indexes": [1],
+            "initializer_range": INITIAL_SCALE,
         },
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
@@ -134,6 +150,9 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLFor
     )
     torch.manual_seed(seed)
     model = Qwen3VLForConditionalGeneration(config)
+    with torch.no_grad():
+        table = model.model.visual.pos_embed.weight
+        table.copy_(_fourier_positions(int(table.shape[0] ** 0.5), table.shape[1]))
     model.generation_config.eos_token_id = ids["<|im_end|>"]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     return model

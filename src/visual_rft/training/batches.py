@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 T = TypeVar("T")
 
+
 @lru_cache(maxsize=2)
 def _permutation(seed: int, epoch: int, size: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng((seed, epoch)).permutation(size)

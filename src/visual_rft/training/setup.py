@@ -14,24 +14,21 @@ from visual_rft.policy.prefix import Prompt
 from visual_rft.tasks import Sample, Task
 
 
-def one_process() -> None:
-    """Refuse to run as one of several processes.
+def prepare_process(config: Config) -> None:
+    """Threads and the seed of everything random outside the loop (the start of a LoRA adapter).
 
     Raises:
-        ConfigError: if a launcher started more than one. The policy is called outside its wrapper's ``forward``,
-            which would silently leave the gradients of the processes apart.
+        ConfigError: if a launcher started more than one process. The policy is called outside its wrapper's
+            ``forward``, which would silently leave the gradients of the processes apart.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
             f"this was launched as {os.environ['WORLD_SIZE']} processes, but training on several is not supported "
             "yet: gradients would silently stay apart; launch one process"
         )
-
-
-def set_threads(config: Config) -> None:
-    """Apply ``run.threads``."""
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
+    torch.manual_seed(config.run.seed)
 
 
 def prompts_of(task: Task, policy: Policy, samples: Sequence[Sample]) -> list[Prompt]:

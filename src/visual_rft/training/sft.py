@@ -24,7 +24,7 @@ from visual_rft.training.checkpoint import load_trainer, save_checkpoint
 from visual_rft.training.metrics import Stopwatch
 from visual_rft.training.objective import aggregate
 from visual_rft.training.optimizer import make_optimizer
-from visual_rft.training.setup import one_process, prompts_of, set_threads
+from visual_rft.training.setup import prepare_process, prompts_of
 from visual_rft.training.tracking import RunFolder
 
 
@@ -41,8 +41,7 @@ def train_supervised(config: Config, *, resume: bool = False) -> dict[str, Any]:
     Raises:
         VisualRFTError: if the config, data, model or run folder cannot be used.
     """
-    one_process()
-    set_threads(config)
+    prepare_process(config)
     task = load_task(**config.task.model_dump())
     samples = load_samples(config.data.train)
     held_out = load_samples(config.data.evaluation)
@@ -74,9 +73,7 @@ def train_supervised(config: Config, *, resume: bool = False) -> dict[str, Any]:
                 batch, inputs = next(batches)
             with watch("update"):
                 prefix = policy.encode(inputs)
-                gold = [
-                    task.gold(sample.truth, frame) for sample, frame in zip(batch, prefix.frames, strict=True)
-                ]
+                gold = [task.gold(sample.truth, frame) for sample, frame in zip(batch, prefix.frames, strict=True)]
                 completions = policy.completions_of(gold)
                 loss = aggregate(-policy.logprobs(prefix, completions), completions.mask, "token_mean")
                 accelerator.backward(loss / loop.accumulation)

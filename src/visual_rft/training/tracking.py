@@ -164,16 +164,15 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads",
-    }  # fmt: skip
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+    }
 
 
 def progress_line(metrics: Mapping[str, Any], steps: int) -> str:
     """One step in one line, the same on a terminal and in a pipe."""
     parts = " ".join(f"{k.removeprefix('reward/')} {v:.2f}" for k, v in metrics.items() if k.startswith("reward/"))
-    seconds = " ".join(
-        f"{k.removeprefix('seconds/')} {v:.2f}" for k, v in metrics.items() if k.startswith("seconds/")
-    )
+    seconds = " ".join(f"{k.removeprefix('seconds/')} {v:.2f}" for k, v in metrics.items() if k.startswith("seconds/"))
     return (
         f"step {metrics['step'] + 1}/{steps} | {parts} | total {metrics['reward']:.2f} ± {metrics['reward_std']:.2f} "
         f"equal {metrics['zero_std_share']:.0%} | kl {metrics['kl']:.4f} | length {metrics['length']:.0f} "

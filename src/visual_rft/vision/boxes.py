@@ -34,7 +34,9 @@ def as_boxes(values: Sequence[Sequence[float]] | npt.ArrayLike) -> FloatArray:
 
 def area(boxes: FloatArray) -> FloatArray:
     """Areas ``[N]`` of boxes ``[N, 4]``, in squared units of the boxes; an inverted box has area 0."""
-    return np.clip(boxes[:, 2] - boxes[:, 0], 0, None) * np.clip(boxes[:, 3] - boxes[:, 1], 0, None)
+    sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+    product: FloatArray = sides[:, 0] * sides[:, 1]
+    return product
 
 
 def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -43,7 +45,8 @@ def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     intersection = np.clip(bottom_right - top_left, 0, None).prod(-1)
     union = area(a)[:, None] + area(b)[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    ious: FloatArray = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return ious
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,7 @@ class Matching:
         return self.truth_index >= 0
 
 
-def match_by_confidence(
-    predicted: FloatArray, confidence: FloatArray, truth: FloatArray, threshold: float
-) -> Matching:
+def match_by_confidence(predicted: FloatArray, confidence: FloatArray, truth: FloatArray, threshold: float) -> Matching:
     """Match predicted boxes to true boxes, the most confident prediction first (arXiv 2503.01785, section 3.2).
 
     Each prediction takes the best true box nobody has taken yet; below ``threshold`` it takes none and leaves that

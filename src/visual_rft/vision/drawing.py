@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+
+from visual_rft.vision.boxes import FloatArray
 
 PREDICTED = (255, 64, 64)
 TRUTH = (40, 200, 90)
@@ -13,7 +14,7 @@ TRUTH = (40, 200, 90)
 
 def draw_boxes(
     image: Image.Image,
-    boxes: npt.NDArray[object] | Sequence[Sequence[float]] | npt.ArrayLike,
+    boxes: Iterable[Sequence[float]] | FloatArray,
     labels: Sequence[str] = (),
     colour: tuple[int, int, int] = PREDICTED,
     least_side: int = 512,
@@ -33,7 +34,7 @@ def draw_boxes(
     size = max(12, min(picture.size) // 32)
     font = ImageFont.load_default(size=size)
     width = max(2, min(picture.size) // 200)
-    for index, box in enumerate(boxes):  # type: ignore[arg-type]
+    for index, box in enumerate(boxes):
         x1, y1, x2, y2 = (float(v) * factor for v in box)
         draw.rectangle((x1, y1, x2, y2), outline=colour, width=width)
         if index < len(labels) and labels[index]:

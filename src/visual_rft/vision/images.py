@@ -7,7 +7,7 @@ key) and how to ``load`` itself as an upright RGB picture.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -61,7 +61,7 @@ class RenderedImage:
     """
 
     key: str
-    render: Callable[[], Image.Image]
+    render: Callable[[], Image.Image] = field(compare=False)
 
     def load(self) -> Image.Image:
         return self.render()
