@@ -25,7 +25,6 @@ from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prefix import Completions, Inputs, Prompt
 from visual_rft.tasks import load_task
-from visual_rft.training.setup import prompts_of
 
 
 def shared(policy: Policy, inputs: Inputs, completions: Completions) -> torch.Tensor:
@@ -77,7 +76,7 @@ def main() -> None:
     policy = load_policy(ModelConfig(), RolloutConfig())
     task = load_task("detection")
     samples = load_samples([SourceConfig(count=arguments.prompts, questions="one")])
-    prompts = prompts_of(task, policy, samples)
+    prompts = [Prompt.of(task, sample, policy.space) for sample in samples]
     copies = [
         Prompt(p.id, p.text, tuple(CopiedImage(i, n) for i in p.images))  # type: ignore[arg-type]
         for p in prompts

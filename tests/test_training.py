@@ -15,6 +15,7 @@ from visual_rft.errors import ConfigError, ModelError, RunFolderError
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.prefix import Prompt
 from visual_rft.policy.reference import Reference
+from visual_rft.training import session
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.rft import train
 from visual_rft.training.sft import train_supervised
@@ -60,7 +61,7 @@ def test_every_family_takes_reinforcement_steps(kind, model_folders, tmp_path):
     rows = [json.loads(x) for x in (tmp_path / "run" / "rollouts" / "step-000000.jsonl").read_text().splitlines()]
     assert len(rows) == 2
     assert len(rows[0]["completions"]) == 3
-    assert (tmp_path / "run" / "rollouts" / rows[0]["image"]).is_file()
+    assert (tmp_path / "run" / "rollouts" / rows[0]["images"][0]).is_file()
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -109,10 +110,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(monkeypatch, model_folders, t
     loop(whole)
     parts = config(tmp_path / "parts", "", **common, run={**run, "folder": str(tmp_path / "parts")})
     # Interrupted while step 3 was running, after the checkpoint of step 2 and step 3's line.
-    import visual_rft.training.rft as rft
-    import visual_rft.training.sft as sft
-
-    real = rft.save_checkpoint
+    real = session.save_checkpoint
 
     def dies(folder, policy, optimizer, schedule, step):
         if step == 4:
@@ -120,8 +118,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(monkeypatch, model_folders, t
         return real(folder, policy, optimizer, schedule, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rft, "save_checkpoint", dies)
-        patch.setattr(sft, "save_checkpoint", dies)
+        patch.setattr(session, "save_checkpoint", dies)
         with pytest.raises(KeyboardInterrupt):
             loop(parts)
     loop(parts, resume=True)
@@ -215,6 +212,8 @@ def test_an_existing_folder_and_a_changed_config_are_refused(model_folders, tmp_
     changed = run.model_copy(update={"rollout": RolloutConfig(group_size=5)})
     with pytest.raises(RunFolderError, match="section 'rollout' differs"):
         train(changed, resume=True)
+    with pytest.raises(RunFolderError, match="is finished, there is nothing to resume"):
+        train(run, resume=True)
     with pytest.raises(RunFolderError, match="no run to resume"):
         train(config(tmp_path / "none", "x"), resume=True)
 

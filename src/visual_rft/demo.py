@@ -19,7 +19,7 @@ from visual_rft.evaluation.detection import Prediction, detection_metrics, evalu
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import load_task
 from visual_rft.training.rft import train
-from visual_rft.training.setup import prepare_process
+from visual_rft.training.session import prepare_process
 from visual_rft.training.tracking import RunFolder
 from visual_rft.vision.drawing import PREDICTED, TRUTH, draw_boxes
 

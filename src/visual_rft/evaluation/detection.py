@@ -54,7 +54,7 @@ def predict(
     with torch.no_grad():
         for start in range(0, len(samples), batch):
             chunk = samples[start : start + batch]
-            prefix = policy.encode([Prompt(s.id, task.prompt(s.question, policy.space), s.images) for s in chunk])
+            prefix = policy.encode([Prompt.of(task, sample, policy.space) for sample in chunk])
             completions = policy.sample(prefix, 1, greedy=True)
             for sample, frame, (text,) in zip(chunk, prefix.frames, completions.text, strict=True):
                 predictions.append(Prediction(sample, text, task.score(text, sample.truth, frame)))

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from visual_rft.vision.coordinates import Frame
+from visual_rft.tasks import Sample, Task
+from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.images import ImageReference
 
 
@@ -28,6 +29,11 @@ class Prompt:
     id: str
     text: str
     images: tuple[ImageReference, ...]
+
+    @classmethod
+    def of(cls, task: Task, sample: Sample, space: CoordinateSpace) -> Prompt:
+        """How ``task`` asks about ``sample`` a model that writes boxes in ``space``."""
+        return cls(sample.id, task.prompt(sample.question, space), sample.images)
 
 
 @dataclass(frozen=True)

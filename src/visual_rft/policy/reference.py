@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from visual_rft.config import ModelConfig, RolloutConfig
+from visual_rft.config import Config
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prefix import Completions, Inputs
@@ -35,11 +35,11 @@ class Reference:
             self.frozen.model.requires_grad_(False)
 
     @classmethod
-    def at_start(cls, policy: Policy, model: ModelConfig, rollout: RolloutConfig, resumed: Path | None) -> Reference:
-        """The reference of a run; a resumed full run loads the starting weights again."""
-        if resumed is None or model.lora is not None:
+    def at_start(cls, policy: Policy, config: Config, resumed_from: Path | None) -> Reference:
+        """The reference of a run; a full run that was resumed loads its starting weights again."""
+        if resumed_from is None or config.model.lora is not None:
             return cls(policy)
-        return cls(policy, load_policy(model, rollout).to(policy.device))
+        return cls(policy, load_policy(config.model, config.rollout).to(policy.device))
 
     @torch.no_grad()
     def logprobs(self, inputs: Inputs, completions: Completions) -> Tensor:

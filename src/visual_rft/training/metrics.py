@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,8 +15,16 @@ from visual_rft.policy.prefix import Completions
 from visual_rft.tasks import Score
 from visual_rft.training.objective import ObjectiveStats
 
-BatchResult = tuple[Tensor, Sequence[Sequence[Score]], Completions, float, ObjectiveStats]
-"""Rewards ``[B, G]``, scores, completions, loss and objective statistics of one batch."""
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What one batch of a step gave: rewards ``[B, G]``, scores, completions, loss and objective statistics."""
+
+    rewards: Tensor
+    scores: Sequence[Sequence[Score]]
+    completions: Completions
+    loss: float
+    stats: ObjectiveStats
 
 
 class Stopwatch:
@@ -42,16 +51,17 @@ class Stopwatch:
 
 
 def step_metrics(
-    step: int, parts: Sequence[BatchResult], grad_norm: float, learning_rate: float, watch: Stopwatch
+    step: int, results: Sequence[BatchResult], grad_norm: float, learning_rate: float, watch: Stopwatch
 ) -> dict[str, Any]:
     """One flat line for ``metrics.jsonl`` from the batches of a step.
 
     ``reward_std`` is the mean over groups of the standard deviation within the group; ``zero_std_share`` the share
     of groups whose rewards are all equal (they teach nothing); ``length`` is in tokens.
     """
-    rewards = torch.cat([p[0] for p in parts])
-    scores = [score for p in parts for group in p[1] for score in group]
-    lengths = torch.cat([p[2].lengths.flatten() for p in parts])
+    rewards = torch.cat([r.rewards for r in results])
+    scores = [score for r in results for group in r.scores for score in group]
+    lengths = torch.cat([r.completions.lengths.flatten() for r in results])
+    truncated = torch.cat([r.completions.truncated.flatten() for r in results])
     names = scores[0].parts
     return {
         "step": step,
@@ -60,13 +70,14 @@ def step_metrics(
         "zero_std_share": (rewards == rewards[:, :1]).all(1).float().mean().item(),
         **{f"reward/{name}": sum(s.parts[name] for s in scores) / len(scores) for name in names},
         "parse_failure_share": sum(s.failure is not None for s in scores) / len(scores),
-        "truncated_share": torch.cat([p[2].truncated.flatten() for p in parts]).float().mean().item(),
+        "truncated_share": truncated.float().mean().item(),
         "length": lengths.float().mean().item(),
-        "kl": sum(p[4].kl for p in parts) / len(parts),
-        "clipped_share": sum(p[4].clipped for p in parts) / len(parts),
-        "loss": sum(p[3] for p in parts) / len(parts),
+        "kl": sum(r.stats.kl for r in results) / len(results),
+        "clipped_share": sum(r.stats.clipped for r in results) / len(results),
+        "loss": sum(r.loss for r in results) / len(results),
         "grad_norm": grad_norm,
         "learning_rate": learning_rate,
         "tokens_per_second": lengths.sum().item() / watch.total,
         **{f"seconds/{name}": seconds for name, seconds in watch.seconds.items()},
+        "seconds/step": watch.total,
     }

@@ -15,6 +15,7 @@ import math
 import platform
 import re
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,10 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from visual_rft.config import Config, dump_config, load_config
 from visual_rft.errors import RunFolderError
+from visual_rft.policy.prefix import Completions, Inputs
 from visual_rft.tasks.base import Sample, Score
+from visual_rft.vision.images import ImageReference
 
 PACKAGES = ("visual-rft", "torch", "torchvision", "transformers", "accelerate", "peft", "numpy")
 
@@ -35,24 +39,6 @@ class RunFolder:
     """A folder that holds one run."""
 
     path: Path
-
-    @classmethod
-    def create(cls, config: Config) -> RunFolder:
-        """Make the folder of a new run and write what it is.
-
-        Raises:
-            RunFolderError: if it exists already or cannot be written.
-        """
-        path = Path(config.run.folder)
-        folder = cls(path)
-        folder.check_new()
-        try:
-            path.mkdir(parents=True)
-        except OSError as error:
-            raise RunFolderError(f"{path}: cannot make this run folder ({error.strerror})") from None
-        (path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-        folder.write_json("environment.json", environment())
-        return folder
 
     def check_new(self) -> None:
         """Refuse a folder that exists.
@@ -66,23 +52,38 @@ class RunFolder:
                 "or delete it"
             )
 
-    @classmethod
-    def resume(cls, config: Config) -> RunFolder:
-        """Open the folder of an interrupted run.
+    def create(self, config: Config) -> None:
+        """Make the folder of a new run and write what it is.
 
         Raises:
-            RunFolderError: if there is nothing to continue, or it was made with another config.
+            RunFolderError: if it exists already or cannot be written.
         """
-        path = Path(config.run.folder)
-        if not (path / "config.yaml").is_file():
-            raise RunFolderError(f"{path}: no run to resume here (no config.yaml)")
-        before, now = load_config(path / "config.yaml"), config
+        self.check_new()
+        try:
+            self.path.mkdir(parents=True)
+            (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot make this run folder ({error.strerror})") from None
+        self.write_json("environment.json", environment())
+
+    def resumable_checkpoint(self, config: Config) -> Path | None:
+        """The checkpoint from which an interrupted run continues; None if it had not written one yet.
+
+        Raises:
+            RunFolderError: if there is nothing to continue, or the run was made with another config.
+        """
+        if not (self.path / "config.yaml").is_file():
+            raise RunFolderError(f"{self.path}: no run to resume here (no config.yaml)")
+        before = load_config(self.path / "config.yaml")
         for section in Config.model_fields:
-            if getattr(before, section) != getattr(now, section):
+            if getattr(before, section) != getattr(config, section):
                 raise RunFolderError(
-                    f"{path}: cannot resume: section {section!r} differs from the run's own config.yaml"
+                    f"{self.path}: cannot resume: section {section!r} differs from the run's own config.yaml"
                 )
-        return cls(path)
+        checkpoints = self.checkpoints()
+        if checkpoints and checkpoints[-1].name == f"step-{config.run.steps:06d}":
+            raise RunFolderError(f"{self.path}: this run is finished, there is nothing to resume")
+        return checkpoints[-1] if checkpoints else None
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
@@ -106,8 +107,11 @@ class RunFolder:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
 
-    def drop_metrics_from(self, step: int) -> None:
-        """Forget the lines of ``step`` and later, which a resumed run makes again."""
+    def drop_from(self, step: int) -> None:
+        """Forget the metrics and rollouts of ``step`` and later, which a resumed run makes again."""
+        for rollouts in (self.path / "rollouts").glob("step-*.jsonl"):
+            if int(rollouts.stem.removeprefix("step-")) >= step:
+                rollouts.unlink()
         file = self.path / "metrics.jsonl"
         if file.exists():
             lines = [x for x in file.read_text(encoding="utf-8").splitlines() if json.loads(x)["step"] < step]
@@ -117,44 +121,54 @@ class RunFolder:
         self,
         step: int,
         samples: Sequence[Sample],
-        prompts: Sequence[str],
-        texts: Sequence[Sequence[str]],
+        inputs: Inputs,
+        completions: Completions,
         scores: Sequence[Sequence[Score]],
-        advantages: Sequence[Sequence[float]],
-        *,
-        append: bool,
+        advantages: Tensor,
     ) -> None:
-        """Write every completion of a batch with its rewards; each image is stored once."""
-        images = self.path / "rollouts" / "images"
-        images.mkdir(parents=True, exist_ok=True)
-        mode = "a" if append else "w"
-        with (self.path / "rollouts" / f"step-{step:06d}.jsonl").open(mode, encoding="utf-8") as file:
-            for i, sample in enumerate(samples):
-                name = re.sub(r"[^\w.-]+", "_", sample.images[0].key.strip("/")) + ".png" if sample.images else None
-                if name is not None and not (images / name).exists():
-                    sample.images[0].load().save(images / name)
-                completions = [
-                    {
-                        "text": text,
-                        "rewards": dict(score.parts),
-                        "total": score.total,
-                        "advantage": advantage,
-                        "answer": score.answer,
-                        "failure": score.failure,
-                        "notes": list(score.notes),
-                    }
-                    for text, score, advantage in zip(texts[i], scores[i], advantages[i], strict=True)
-                ]
+        """Append every completion of a batch with its rewards to the step's file; each image is stored once."""
+        folder = self.path / "rollouts"
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        with (folder / f"step-{step:06d}.jsonl").open("a", encoding="utf-8") as file:
+            for i, (sample, prompt) in enumerate(zip(samples, inputs.prompts, strict=True)):
                 row = {
                     "step": step,
                     "id": sample.id,
-                    "image": f"images/{name}" if name else None,
-                    "prompt": prompts[i],
+                    "images": [self._store_image(image) for image in sample.images],
+                    "prompt": prompt.text,
                     "question": dict(sample.question),
                     "truth": dict(sample.truth),
-                    "completions": completions,
+                    "completions": [
+                        {
+                            "text": text,
+                            "rewards": dict(score.parts),
+                            "total": score.total,
+                            "advantage": advantage,
+                            "truncated": truncated,
+                            "answer": score.answer,
+                            "failure": score.failure,
+                            "notes": list(score.notes),
+                        }
+                        for text, score, advantage, truncated in zip(
+                            completions.text[i],
+                            scores[i],
+                            advantages[i].tolist(),
+                            completions.truncated[i].tolist(),
+                            strict=True,
+                        )
+                    ],
                 }
                 file.write(json.dumps(row) + "\n")
+
+    def _store_image(self, image: ImageReference) -> str:
+        """Write an image if it is not there yet; returns its name relative to ``rollouts/``."""
+        # Two paths may become the same name once slashes are gone; the checksum of the key keeps them apart.
+        readable = re.sub(r"[^\w.-]+", "_", image.key)[-60:]
+        name = f"{readable}-{zlib.crc32(image.key.encode()):08x}.png"
+        file = self.path / "rollouts" / "images" / name
+        if not file.exists():
+            image.load().save(file)
+        return f"images/{name}"
 
 
 def environment() -> dict[str, Any]:

@@ -1,0 +1,163 @@
+"""What both loops share: everything before the first step, after each step, and at the end.
+
+Decision: the loops keep the method (what is sampled, scored and learned); this keeps the household (data, model,
+optimiser, run folder, evaluation, checkpoints), so that reinforcement and its supervised baseline differ in the loss
+and in nothing else.
+
+    session = Session.start(config, resume=False)
+    for step, batches in session.steps(): ...
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from visual_rft.config import Config
+from visual_rft.data.sources import load_samples
+from visual_rft.errors import ConfigError
+from visual_rft.evaluation.detection import detection_metrics, evaluation_line, predict
+from visual_rft.policy.loading import load_policy
+from visual_rft.policy.policy import Policy
+from visual_rft.policy.prefix import Inputs, Prompt
+from visual_rft.tasks import Sample, Task, load_task
+from visual_rft.training.batches import batch_indices, prefetch
+from visual_rft.training.checkpoint import load_trainer, save_checkpoint
+from visual_rft.training.optimizer import make_optimizer
+from visual_rft.training.tracking import RunFolder
+
+Batch = tuple[Sequence[Sample], Inputs]
+"""The samples of a batch, and their prompts after the processor."""
+
+
+@dataclass
+class Session:
+    """A run in progress.
+
+    Attributes:
+        config: the whole run.
+        task: asks and scores.
+        samples: training questions.
+        held_out: evaluation questions.
+        folder: where everything is written.
+        policy: the model that learns.
+        accelerator: devices and mixed precision.
+        optimizer: over the trainable parameters.
+        schedule: of the learning rate.
+        first_step: steps already done when the session started.
+        checkpoint: the newest checkpoint.
+        evaluation: the newest evaluation.
+    """
+
+    config: Config
+    task: Task
+    samples: Sequence[Sample]
+    held_out: Sequence[Sample]
+    folder: RunFolder
+    policy: Policy
+    accelerator: Accelerator
+    optimizer: Any
+    schedule: Any
+    first_step: int
+    checkpoint: Path | None
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def start(cls, config: Config, *, resume: bool) -> Session:
+        """Read data and model, then make (or reopen) the run folder: a mistake leaves no folder behind.
+
+        Raises:
+            VisualRFTError: if the config, data, model or run folder cannot be used.
+        """
+        prepare_process(config)
+        folder = RunFolder(Path(config.run.folder))
+        if resume:
+            checkpoint = folder.resumable_checkpoint(config)
+        else:
+            folder.check_new()
+            checkpoint = None
+        task = load_task(**config.task.model_dump())
+        samples = load_samples(config.data.train)
+        held_out = load_samples(config.data.evaluation)
+        policy = load_policy(config.model, config.rollout, checkpoint / "model" if checkpoint else None)
+        updates = config.run.steps * config.objective.updates_per_rollout
+        optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates)
+        accelerator = Accelerator(mixed_precision=config.model.mixed_precision, cpu=not torch.cuda.is_available())
+        policy.model, optimizer = accelerator.prepare(policy.model, optimizer)
+        policy.to(accelerator.device)
+        first_step = load_trainer(checkpoint, optimizer, schedule) if checkpoint else 0
+        if resume:
+            folder.drop_from(first_step)
+        else:
+            folder.create(config)
+        return cls(
+            config, task, samples, held_out, folder, policy, accelerator, optimizer, schedule, first_step, checkpoint
+        )
+
+    def steps(self) -> Iterator[tuple[int, Iterator[Batch]]]:
+        """Each step that is left with its ``run.accumulation`` batches, prepared ahead in a thread."""
+        loop = self.config.run
+
+        def prepare(number: int) -> Batch:
+            indices = batch_indices(number, len(self.samples), loop.prompts_per_batch, loop.seed)
+            chosen = [self.samples[i] for i in indices]
+            return chosen, self.policy.prepare([Prompt.of(self.task, s, self.policy.space) for s in chosen])
+
+        batches = prefetch(prepare, self.first_step * loop.accumulation, loop.steps * loop.accumulation)
+        for step in range(self.first_step, loop.steps):
+            yield step, islice(batches, loop.accumulation)
+
+    def optimize(self) -> float:
+        """One optimiser step on the accumulated gradients, clipped; returns their norm before clipping."""
+        norm = self.accelerator.clip_grad_norm_(self.policy.model.parameters(), self.config.optimizer.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        return float(norm)
+
+    def after_step(self, step: int) -> None:
+        """Evaluate and write a checkpoint where they are due."""
+        loop, done = self.config.run, step + 1
+        if done == loop.steps or (loop.evaluate_every and done % loop.evaluate_every == 0):
+            self.evaluation = detection_metrics(predict(self.policy, self.task, self.held_out))
+            self.folder.write_json(f"evaluation/step-{done:06d}.json", self.evaluation)
+            print(f"evaluation after {done} steps | {evaluation_line(self.evaluation)}", flush=True)
+        if done == loop.steps or (loop.checkpoint_every and done % loop.checkpoint_every == 0):
+            self.checkpoint = save_checkpoint(self.folder, self.policy, self.optimizer, self.schedule, done)
+
+    def finish(self) -> dict[str, Any]:
+        """Write and return ``summary.json``: the last evaluation, seconds, steps and the newest checkpoint."""
+        summary = {
+            "evaluation": self.evaluation,
+            "seconds": {"train": time.monotonic() - self.started},
+            "steps": self.config.run.steps,
+            "checkpoint": str(self.checkpoint),
+        }
+        self.folder.write_json("summary.json", summary)
+        return summary
+
+
+def prepare_process(config: Config) -> None:
+    """Threads and the seed of everything random outside the loop (the start of a LoRA adapter).
+
+    Raises:
+        ConfigError: if a launcher started more than one process. The policy is called outside its wrapper's
+            ``forward``, which would silently leave the gradients of the processes apart.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"this was launched as {os.environ['WORLD_SIZE']} processes, but training on several is not supported "
+            "yet: gradients would silently stay apart; launch one process"
+        )
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    torch.manual_seed(config.run.seed)
