@@ -221,3 +221,21 @@ def test_top_k_and_top_p_cut_the_tail():
     torch.testing.assert_close(share(top_k=2), torch.tensor([0.625, 0.375, 0, 0]), atol=0.03, rtol=0)
     torch.testing.assert_close(share(top_p=0.6), torch.tensor([0.625, 0.375, 0, 0]), atol=0.03, rtol=0)
     assert share(top_p=0.01)[0] == 1
+
+
+def test_autocast_computes_in_bfloat16_and_learns():
+    model, processor = random_model("qwen3_vl")
+    exact = Policy(model, processor)
+    mixed = Policy(model, processor, autocast=torch.bfloat16)
+    prompts = prompts_of_mixed_size(3)
+    completions = random_completions(exact, 3, group=2, length=9)
+    prefix = mixed.encode(prompts)
+    assert prefix.layers[0][1].dtype == torch.bfloat16  # values; keys go through a norm in float32
+    got = mixed.logprobs(prefix, completions)
+    expected = exact.logprobs(exact.encode(prompts), completions)
+    assert got.dtype == torch.float32
+    assert 0 < (got - expected).abs().max() < 0.2
+    got.sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    sampled = mixed.sample(prefix, 2, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sampled.logprobs, mixed.logprobs(prefix, sampled), atol=0.1, rtol=0.05)

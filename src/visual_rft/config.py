@@ -47,10 +47,10 @@ class ModelConfig(Section):
 
     path: str = "tiny"
     """``tiny`` (embedded), a local folder, or a hub id."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Data type of the weights."""
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """Autocast of the forward passes, by accelerate."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Data type of the weights. Full fine-tuning wants float32: an update of 1e-6 is lost in bfloat16."""
+    autocast: Literal["no", "bfloat16"] = "no"
+    """Compute in this type where it is safe, with weights as they are."""
     lora: LoraConfig | None = None
     """Train an adapter; null trains the weights themselves."""
     freeze_vision: bool = False

@@ -76,7 +76,8 @@ def load_policy(config: ModelConfig, rollout: RolloutConfig, weights: Path | Non
     if config.lora is not None:
         model = _with_lora(model, config, weights)
     model.eval()
-    return Policy(model, processor, sampling_of(rollout))
+    autocast = None if config.autocast == "no" else getattr(torch, config.autocast)
+    return Policy(model, processor, sampling_of(rollout), autocast)
 
 
 def _with_lora(model: Any, config: ModelConfig, weights: Path | None) -> Any:

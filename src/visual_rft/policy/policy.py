@@ -34,12 +34,16 @@ class Policy:
         model: a stock image-text-to-text model, or one wrapped by peft.
         processor: its processor.
         sampling: how completions are drawn; ``logprobs`` uses the same temperature.
+        autocast: type in which sampling and scoring compute where it is safe; None computes in the weights' own.
     """
 
-    def __init__(self, model: Any, processor: Any, sampling: Sampling | None = None) -> None:
+    def __init__(
+        self, model: Any, processor: Any, sampling: Sampling | None = None, autocast: torch.dtype | None = None
+    ) -> None:
         self.model = model
         self.processor = processor
         self.sampling = sampling or Sampling()
+        self.autocast = autocast
         # peft wraps the model; the wrapped one has the methods that compute image features and positions.
         self.core: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.config: Any = self.core.config
@@ -102,16 +106,17 @@ class Policy:
         """
         inputs = prompts if isinstance(prompts, Inputs) else self.prepare(prompts)
         batch = {key: value.to(self.device) for key, value in inputs.tensors.items()}
-        features = self._image_features(inputs.image_keys, batch)
         positions, next_position = self._positions(batch)
-        output = self.model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            position_ids=positions,
-            mm_encoder_outputs={"image": features} if features is not None else None,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with self._computing():
+            features = self._image_features(inputs.image_keys, batch)
+            output = self.model(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                position_ids=positions,
+                mm_encoder_outputs={"image": features} if features is not None else None,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         layers = tuple((layer.keys, layer.values) for layer in output.past_key_values.layers)
         return Prefix(
             layers=layers,
@@ -138,9 +143,10 @@ class Policy:
             Completions of shape ``[B, G, T]``, T being the longest sampled length.
         """
         rows = group_rows(len(prefix), group_size, self.device)
-        ids, mask, logprobs = sample_tokens(
-            self.model, prefix, rows, self.sampling, self.end_ids, self.pad_id, self.forbidden, generator, greedy
-        )
+        with self._computing():
+            ids, mask, logprobs = sample_tokens(
+                self.model, prefix, rows, self.sampling, self.end_ids, self.pad_id, self.forbidden, generator, greedy
+            )
         shape = (len(prefix), group_size, ids.shape[1])
         ids, mask, logprobs = ids.view(shape), mask.view(shape), logprobs.view(shape)
         last = ids.gather(-1, (mask.sum(-1, keepdim=True) - 1).clamp(min=0)).squeeze(-1)
@@ -162,13 +168,14 @@ class Policy:
         if length > 1:
             steps = torch.arange(length - 1, device=ids.device)
             position = prefix.next_position[rows, None] + steps
-            output = self.model(
-                input_ids=ids[:, :-1],
-                attention_mask=torch.cat([prefix.mask[rows], mask[:, :-1].to(prefix.mask.dtype)], dim=1),
-                position_ids=position.expand(3, -1, -1),
-                past_key_values=prefix.cache(rows),
-                use_cache=True,
-            )
+            with self._computing():
+                output = self.model(
+                    input_ids=ids[:, :-1],
+                    attention_mask=torch.cat([prefix.mask[rows], mask[:, :-1].to(prefix.mask.dtype)], dim=1),
+                    position_ids=position.expand(3, -1, -1),
+                    past_key_values=prefix.cache(rows),
+                    use_cache=True,
+                )
             rest = self.token_logprobs(output.logits).gather(2, ids[:, 1:, None]).squeeze(-1)
             first = torch.cat([first, rest], dim=1)
         # where, not a product: a padding token may have log-probability -inf, and 0 * inf is NaN.
@@ -211,6 +218,10 @@ class Policy:
             raise ModelError("this policy has no LoRA adapter to disable")
         with self.model.disable_adapter():
             yield
+
+    def _computing(self) -> torch.autocast:
+        enabled = self.autocast is not None
+        return torch.autocast(self.device.type, dtype=self.autocast or torch.bfloat16, enabled=enabled)
 
     def _chat(self, prompt: Prompt) -> str:
         content = [*({"type": "image"} for _ in prompt.images), {"type": "text", "text": prompt.text}]

@@ -30,7 +30,7 @@ class Reference:
         self.policy = policy
         self.frozen = frozen
         if frozen is None and not hasattr(policy.model, "disable_adapter"):
-            self.frozen = Policy(copy.deepcopy(policy.model), policy.processor, policy.sampling)
+            self.frozen = Policy(copy.deepcopy(policy.model), policy.processor, policy.sampling, policy.autocast)
         if self.frozen is not None:
             self.frozen.model.requires_grad_(False)
 

@@ -49,7 +49,7 @@ class Session:
         held_out: evaluation questions.
         folder: where everything is written.
         policy: the model that learns.
-        accelerator: devices and mixed precision.
+        accelerator: the device, backward and gradient clipping.
         optimizer: over the trainable parameters.
         schedule: of the learning rate.
         first_step: steps already done when the session started.
@@ -91,7 +91,7 @@ class Session:
         policy = load_policy(config.model, config.rollout, checkpoint / "model" if checkpoint else None)
         updates = config.run.steps * config.objective.updates_per_rollout
         optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates)
-        accelerator = Accelerator(mixed_precision=config.model.mixed_precision, cpu=not torch.cuda.is_available())
+        accelerator = Accelerator(cpu=not torch.cuda.is_available())
         policy.model, optimizer = accelerator.prepare(policy.model, optimizer)
         policy.to(accelerator.device)
         first_step = load_trainer(checkpoint, optimizer, schedule) if checkpoint else 0
