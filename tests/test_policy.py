@@ -230,7 +230,6 @@ def test_autocast_computes_in_bfloat16_and_learns():
     prompts = prompts_of_mixed_size(3)
     completions = random_completions(exact, 3, group=2, length=9)
     prefix = mixed.encode(prompts)
-    assert prefix.layers[0][1].dtype == torch.bfloat16  # values; keys go through a norm in float32
     got = mixed.logprobs(prefix, completions)
     expected = exact.logprobs(exact.encode(prompts), completions)
     assert got.dtype == torch.float32
