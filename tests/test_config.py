@@ -82,4 +82,6 @@ def test_every_field_has_a_description():
     for section in Config.model_fields.values():
         for name, field in section.annotation.model_fields.items():
             assert field.description, name
-            assert name in text
+            assert f".{name} " in text or f".{name}.0 " in text
+    assert "--model.lora.rank " in text
+    assert "--data.train.0.source " in text

@@ -79,7 +79,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
         ("sft", _sft, "Train on gold answers: the supervised baseline."),
         ("evaluate", _evaluate, "Evaluate a model on held-out questions; prints JSON."),
     ):
-        verb = add(name, run, line, f"visual-rft {name} configs/demo.yaml --run.seed 1 --model.path tiny")
+        verb = add(name, run, line, f"visual-rft {name} examples/coco.yaml --model.path tiny --data.train.0.count 16")
         verb.usage = f"visual-rft {name} CONFIG.yaml [--section.field value ...]"
         verb.add_argument("config", type=Path, metavar="CONFIG.yaml")
         verb.add_argument("--fields", action=_DescribeFields, nargs=0, help="list every field of a config and exit")

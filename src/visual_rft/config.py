@@ -295,18 +295,37 @@ _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def describe() -> str:
-    """Every field with its default and meaning, for ``--help``."""
+    """Every field with its default and meaning, for ``--fields``."""
     lines = []
-    for name, section in Config.model_fields.items():
-        kind = section.annotation
-        assert isinstance(kind, type)
-        assert issubclass(kind, Section)
-        lines.append(f"{name}: {(kind.__doc__ or '').splitlines()[0]}")
-        for field, info in kind.model_fields.items():
-            default = info.get_default(call_default_factory=True)
-            shown = "..." if isinstance(default, tuple) and default and isinstance(default[0], Section) else default
-            lines.append(f"  --{name}.{field} (default: {shown})\n      {' '.join((info.description or '').split())}")
+    for name, info in Config.model_fields.items():
+        section = _section_of(info.annotation)
+        assert section is not None
+        lines += [f"{name}: {_first_line(section)}", *_describe_fields(section, f"--{name}")]
     return "\n".join(lines)
+
+
+def _describe_fields(section: type[Section], prefix: str) -> list[str]:
+    lines = []
+    for name, info in section.model_fields.items():
+        inner = _section_of(info.annotation)
+        default = info.get_default(call_default_factory=True)
+        if inner is not None and default is not None:
+            lines.append(f"  {prefix}.{name}.0 (a list; entries are numbered)\n      {info.description}")
+            lines += _describe_fields(inner, f"{prefix}.{name}.0")
+        else:
+            lines.append(f"  {prefix}.{name} (default: {default})\n      {' '.join((info.description or '').split())}")
+            lines += _describe_fields(inner, f"{prefix}.{name}") if inner is not None else []
+    return lines
+
+
+def _first_line(section: type[Section]) -> str:
+    return (section.__doc__ or "").splitlines()[0]
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    """The section behind an annotation such as ``LoraConfig | None`` or ``tuple[SourceConfig, ...]``."""
+    options = [annotation, *getattr(annotation, "__args__", ())]
+    return next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
 
 
 def dump_config(config: Config) -> str:
@@ -330,11 +349,10 @@ def explain(error: ValidationError) -> str:
 
 def _fields_at(location: list[str]) -> list[str]:
     """Field names of the section at a path such as ``["data", "train", "0"]``."""
-    section: Any = Config
+    section: type[Section] = Config
     for part in location:
-        if part.isdigit():
-            continue
-        annotation = section.model_fields[part].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(o for o in options if isinstance(o, type) and issubclass(o, Section))
+        if not part.isdigit():
+            inner = _section_of(section.model_fields[part].annotation)
+            assert inner is not None
+            section = inner
     return list(section.model_fields)
