@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
+from visual_rft.data.lazy import LazySequence
 from visual_rft.tasks.base import Sample
 from visual_rft.vision.boxes import FloatArray, as_boxes
 from visual_rft.vision.images import ImageFile, ImageReference
@@ -83,7 +83,7 @@ def questions_of_present_classes(
     return samples
 
 
-class OneQuestionPerImage(Sequence[Sample]):
+class OneQuestionPerImage(LazySequence[Sample]):
     """One question about each image, made when it is read: for procedural data of any length.
 
     Args:
@@ -96,18 +96,10 @@ class OneQuestionPerImage(Sequence[Sample]):
     def __init__(
         self, images: Sequence[AnnotatedImage], classes: Sequence[str], absent_rate: float = 0.0, seed: int = 0
     ) -> None:
+        super().__init__(len(images))
         self.images, self.classes, self.absent_rate, self.seed = images, classes, absent_rate, seed
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def item(self, index: int) -> Sample:
         image = self.images[index]
         rng = np.random.default_rng((self.seed, index))
         present = sorted(set(image.labels))
@@ -116,7 +108,7 @@ class OneQuestionPerImage(Sequence[Sample]):
         return image.ask(str(rng.choice(absent if ask_absent else present)))
 
 
-class Imprecise(Sequence[Sample]):
+class Imprecise(LazySequence[Sample]):
     """The same samples with deliberately imprecise labels: how the embedded base stays a *base*.
 
     Each true box grows about its centre by its own random factor between 1 and ``1 + amount`` per axis (cut at the
@@ -129,18 +121,10 @@ class Imprecise(Sequence[Sample]):
     """
 
     def __init__(self, samples: Sequence[Sample], amount: float, seed: int = 0) -> None:
+        super().__init__(len(samples))
         self.samples, self.amount, self.seed = samples, amount, seed
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def item(self, index: int) -> Sample:
         sample = self.samples[index]
         rng = np.random.default_rng((self.seed, index, 1))
         boxes = as_boxes(sample.truth["boxes"])

@@ -10,9 +10,7 @@ The scans are 8 x 8 with 17 grey levels (UCI ML hand-written digits, bundled wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache, partial
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from visual_rft.data.annotated import AnnotatedImage
 from visual_rft.data.backgrounds import background
+from visual_rft.data.lazy import LazySequence
 from visual_rft.data.shapes import SIZES, place
 from visual_rft.errors import ConfigError
 from visual_rft.vision.boxes import FloatArray, as_boxes
@@ -45,7 +44,7 @@ def scans(split: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     return bunch.images[order] / 16.0, bunch.target[order].astype(np.int64)
 
 
-class Digits(Sequence[AnnotatedImage]):
+class Digits(LazySequence[AnnotatedImage]):
     """``count`` scenes with 1 to ``max_objects`` handwritten digits.
 
     Args:
@@ -60,20 +59,10 @@ class Digits(Sequence[AnnotatedImage]):
 
     def __init__(self, count: int, split: str, seed: int = 0, max_objects: int = most_objects) -> None:
         scans(split)
-        self.length, self.split, self.seed, self.max_objects = count, split, seed, max_objects
+        super().__init__(count)
+        self.split, self.seed, self.max_objects = split, seed, max_objects
 
-    def __len__(self) -> int:
-        return self.length
-
-    @overload
-    def __getitem__(self, index: int) -> AnnotatedImage: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[AnnotatedImage]: ...
-    def __getitem__(self, index: int | slice) -> AnnotatedImage | Sequence[AnnotatedImage]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < self.length:
-            raise IndexError(index)
+    def item(self, index: int) -> AnnotatedImage:
         _, digits = scans(self.split)
         rng = np.random.default_rng((self.seed, index, len(digits)))
         width, height = SIZES[rng.integers(len(SIZES))]

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import overload
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from visual_rft.data.annotated import AnnotatedImage
 from visual_rft.data.backgrounds import background
+from visual_rft.data.lazy import LazySequence
 from visual_rft.vision.boxes import FloatArray, as_boxes, iou_matrix
 from visual_rft.vision.images import RenderedImage
 
@@ -36,7 +36,7 @@ SIZES = ((96, 96), (128, 96), (96, 128), (128, 128))
 """(width, height) in pixels of the scenes; all are multiples of the 32 pixels one image token covers."""
 
 
-class Shapes(Sequence[AnnotatedImage]):
+class Shapes(LazySequence[AnnotatedImage]):
     """``count`` scenes with 1 to ``max_objects`` shapes.
 
     Args:
@@ -49,20 +49,10 @@ class Shapes(Sequence[AnnotatedImage]):
     most_objects = 6
 
     def __init__(self, count: int, seed: int = 0, max_objects: int = most_objects) -> None:
-        self.length, self.seed, self.max_objects = count, seed, max_objects
+        super().__init__(count)
+        self.seed, self.max_objects = seed, max_objects
 
-    def __len__(self) -> int:
-        return self.length
-
-    @overload
-    def __getitem__(self, index: int) -> AnnotatedImage: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[AnnotatedImage]: ...
-    def __getitem__(self, index: int | slice) -> AnnotatedImage | Sequence[AnnotatedImage]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < self.length:
-            raise IndexError(index)
+    def item(self, index: int) -> AnnotatedImage:
         rng = np.random.default_rng((self.seed, index))
         width, height = SIZES[rng.integers(len(SIZES))]
         count = min(self.max_objects, 1 + int(rng.choice(6, p=(0.3, 0.25, 0.18, 0.12, 0.09, 0.06))))

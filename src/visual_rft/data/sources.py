@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import overload
 
 from visual_rft.config import SourceConfig
 from visual_rft.data.annotated import (
@@ -16,6 +15,7 @@ from visual_rft.data.annotated import (
 )
 from visual_rft.data.coco import load_coco
 from visual_rft.data.digits import Digits
+from visual_rft.data.lazy import LazySequence
 from visual_rft.data.shapes import Shapes
 from visual_rft.errors import DataError
 from visual_rft.tasks.base import Sample
@@ -64,23 +64,15 @@ def load_samples(sources: Sequence[SourceConfig]) -> Sequence[Sample]:
     return joined
 
 
-class Joined(Sequence[Sample]):
+class Joined(LazySequence[Sample]):
     """Several sequences of samples as one."""
 
     def __init__(self, parts: Sequence[Sequence[Sample]]) -> None:
         self.parts = parts
         self.ends = list(accumulate(map(len, parts)))
+        super().__init__(self.ends[-1] if self.ends else 0)
 
-    def __len__(self) -> int:
-        return self.ends[-1] if self.ends else 0
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def item(self, index: int) -> Sample:
         for part, end in zip(self.parts, self.ends, strict=True):
             if index < end:
                 return part[index - end + len(part)]
