@@ -23,7 +23,7 @@ from torch import Tensor
 from visual_rft.errors import ModelError, PromptTooLongError
 from visual_rft.policy.families import Family, family_of
 from visual_rft.policy.prefix import Completions, Inputs, Prefix, Prompt, group_rows
-from visual_rft.policy.sampling import Sampling, sample_tokens
+from visual_rft.policy.sampling import Sampling, sample_tokens, tempered_logprobs
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 
@@ -183,10 +183,7 @@ class Policy:
 
     def token_logprobs(self, logits: Tensor) -> Tensor:
         """Log-probabilities ``[..., V]`` of the distribution that is sampled, from logits ``[..., V]``."""
-        logits = logits.float() / self.sampling.temperature
-        if self.forbidden.numel():
-            logits = logits.index_fill(-1, self.forbidden.to(logits.device), -torch.inf)
-        return logits.log_softmax(-1)
+        return tempered_logprobs(logits, self.sampling.temperature, self.forbidden)
 
     def decode(self, ids: Tensor, mask: Tensor) -> list[str]:
         """Texts of ``[N, T]`` tokens without special tokens."""

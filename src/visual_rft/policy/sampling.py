@@ -37,6 +37,14 @@ class Sampling:
     top_p: float = 1.0
 
 
+def tempered_logprobs(logits: Tensor, temperature: float, forbidden: Tensor) -> Tensor:
+    """Log-probabilities ``[..., V]`` from logits ``[..., V]``: the one distribution that is sampled and scored."""
+    logits = logits.float() / temperature
+    if forbidden.numel():
+        logits = logits.index_fill(-1, forbidden, -torch.inf)
+    return logits.log_softmax(-1)
+
+
 def sample_tokens(
     model: Any,
     prefix: Prefix,
@@ -78,10 +86,7 @@ def sample_tokens(
     steps = 0
     for step in range(sampling.max_new_tokens):
         steps = step + 1
-        distribution = logits.float() / sampling.temperature
-        if forbidden.numel():
-            distribution = distribution.index_fill(-1, forbidden, -torch.inf)
-        distribution = distribution.log_softmax(-1)
+        distribution = tempered_logprobs(logits, sampling.temperature, forbidden)
         token = distribution.argmax(-1) if greedy else _draw(distribution, sampling, generator)
         chosen = alive[running]
         ids[chosen, step] = token[running]
