@@ -75,7 +75,7 @@ def main() -> None:
 
     policy = load_policy(ModelConfig(), RolloutConfig())
     task = load_task("detection")
-    samples = load_samples([SourceConfig(count=arguments.prompts, questions="one")])
+    samples = load_samples([SourceConfig(count=arguments.prompts, questions="one")], task)
     prompts = [Prompt.of(task, sample, policy.space) for sample in samples]
     copies = [
         Prompt(p.id, p.text, tuple(CopiedImage(i, n) for i in p.images))  # type: ignore[arg-type]

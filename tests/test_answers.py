@@ -1,6 +1,6 @@
 import pytest
 
-from visual_rft.tasks.answers import MOST_BOXES, Detections, Failure, answer_text, has_tag_format, parse_detections
+from visual_rft.tasks.answers import MOST_BOXES, Failure, Parsed, answer_text, has_tag_format, parse_detections
 
 BOX = "{'Position': [10, 20, 110, 220], 'Confidence': 0.9}"
 ONE = ((10.0, 20.0, 110.0, 220.0),)
@@ -39,8 +39,8 @@ def parse(body: str):
 )  # fmt: skip
 def test_answers_that_are_read(text, boxes):
     answer = parse(text)
-    assert isinstance(answer, Detections), answer
-    assert answer.boxes == boxes
+    assert isinstance(answer, Parsed), answer
+    assert answer.value.boxes == boxes
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_answers_that_are_read(text, boxes):
         pytest.param("<answer>a cat</answer>", "not a list", id="prose"),
         pytest.param("<answer>5</answer>", "not a list", id="number"),
         pytest.param("<answer>[{'Position': [3", "truncated", id="cut in the first box"),
-        pytest.param("<answer>[1, 2, 3, 4]</answer>", "no valid item", id="bare numbers"),
+        pytest.param("<answer>[1, 2, 3, 4]</answer>", "no valid item (not an object)", id="bare numbers"),
         pytest.param("<answer>" + "[" * 30_000 + "</answer>", "answer too long", id="huge"),
         pytest.param("<answer>" + "[" * 15_000 + "</answer>", "not a list", id="deeply nested"),
         pytest.param("<answer>[{'Position': [0, 0, 9, 9], 'Confidence': 9**9}]</answer>", "not a list", id="code"),
@@ -82,26 +82,26 @@ def test_answers_that_cannot_be_read_have_a_reason(text, reason):
 )
 def test_bad_items_are_dropped_and_named_and_good_ones_kept(item, note):
     answer = parse(f"<answer>[{BOX}, {item}]</answer>")
-    assert isinstance(answer, Detections)
-    assert answer.boxes == ONE
+    assert isinstance(answer, Parsed)
+    assert answer.value.boxes == ONE
     assert answer.notes == (f"item 2: {note}",)
 
 
 def test_nan_confidence_is_dropped():
     text = '<answer>[{"Position": [10, 20, 110, 220], "Confidence": NaN}]</answer>'
-    assert parse(text) == Failure("no valid item")
+    assert parse(text) == Failure("no valid item (confidence is not a number in [0, 1])")
 
 
 def test_a_cut_answer_is_marked_truncated():
     answer = parse(f"<answer>[{BOX}, {{'Position': [3")
-    assert isinstance(answer, Detections)
+    assert isinstance(answer, Parsed)
     assert "truncated" in answer.notes
 
 
 def test_boxes_are_capped():
     answer = parse("<answer>[" + ",".join(["{'box':[1,2,3,4],'score':1}"] * 150) + "]</answer>")
-    assert isinstance(answer, Detections)
-    assert len(answer.boxes) == MOST_BOXES
+    assert isinstance(answer, Parsed)
+    assert len(answer.value.boxes) == MOST_BOXES
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,9 @@ def broken(change):
         pytest.param(["--run.folder", "FILE/run"], None, "cannot make this run folder", id="no permission"),
         pytest.param(["--run.folder", "HERE"], None, "exists already", id="existing folder"),
         pytest.param(["--model.path", "./none"], None, "is not a model folder", id="no model"),
-        pytest.param(["--task.weights.iuo", "1"], None, "unknown reward 'iuo'", id="unknown reward"),
+        pytest.param(["--task.weights", "{iuo: 1}"], None, "unknown reward 'iuo'", id="unknown reward"),
+        pytest.param(["--task.weights.iou", "1"], None, "name them all at once", id="one weight of many"),
+        pytest.param(["--task.options.tau", "1"], None, "has no option 'tau'", id="unknown option"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, coco_folder, model_folders, capsys, flags, damage, message):
@@ -127,7 +129,7 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
     assert "usage: visual-rft" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["train", "sft", "evaluate", "predict", "demo"])
+@pytest.mark.parametrize("verb", ["train", "sft", "evaluate", "check", "score", "predict", "demo"])
 def test_help_has_an_example(verb, capsys):
     with pytest.raises(SystemExit) as caught:
         main([verb, "--help"])

@@ -7,13 +7,15 @@ import pytest
 from PIL import Image
 
 from visual_rft.config import SourceConfig
-from visual_rft.data.annotated import Imprecise, OneQuestionPerImage, questions_of_present_classes
+from visual_rft.data.annotated import OneQuestionPerImage, questions_of_present_classes
 from visual_rft.data.coco import load_coco
 from visual_rft.data.digits import Digits, scans
+from visual_rft.data.imprecise import Imprecise
 from visual_rft.data.shapes import SIZES, Shapes
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError
-from visual_rft.vision.boxes import as_boxes, iou_matrix
+from visual_rft.tasks import Detection
+from visual_rft.vision.boxes import iou
 
 
 @pytest.mark.parametrize(
@@ -23,14 +25,14 @@ def test_scenes_are_deterministic_varied_and_labelled(make):
     first, again, other = make(1), make(1), make(2)
     for a, b in zip(first, again, strict=True):
         assert a.labels == b.labels
-        assert (a.boxes == b.boxes).all()
+        assert a.boxes == b.boxes
         assert a.image.key == b.image.key
         assert a.image.load().tobytes() == b.image.load().tobytes()
         assert a.image.load().size == a.size
         assert len(a.labels) == len(a.boxes) >= 1
-        assert (a.boxes[:, 2:] > a.boxes[:, :2]).all()
-        assert (a.boxes >= 0).all()
-        assert (a.boxes <= [*a.size, *a.size]).all()
+        for x1, y1, x2, y2 in a.boxes:
+            assert 0 <= x1 < x2 <= a.size[0]
+            assert 0 <= y1 < y2 <= a.size[1]
     assert {s.size for s in first} == set(SIZES)
     assert len({len(s.labels) for s in first}) >= 4
     assert first[0].image.key != other[0].image.key
@@ -44,13 +46,13 @@ def test_boxes_of_digits_are_where_the_ink_is():
         if len(scene.labels) != 1:
             continue
         pixels = np.asarray(scene.image.load().convert("L"), dtype=float)
-        x1, y1, x2, y2 = scene.boxes[0].astype(int)
+        x1, y1, x2, y2 = map(int, scene.boxes[0])
         inside = pixels[y1:y2, x1:x2]
         paper = np.median(pixels)
         ink = np.abs(inside - paper) > 0.5 * np.abs(inside - paper).max()
         rows, columns = np.nonzero(ink)
-        tight = as_boxes([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]])
-        assert iou_matrix(tight, as_boxes([[0, 0, x2 - x1, y2 - y1]]))[0, 0] > 0.6
+        tight = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        assert iou(tight, (0, 0, x2 - x1, y2 - y1)) > 0.6
         checked += 1
     assert checked > 30
 
@@ -84,7 +86,7 @@ def test_one_question_per_image():
 def test_imprecise_labels_contain_the_true_ones_and_are_larger():
     exact = questions_of_present_classes(Shapes(50, seed=3), Shapes.classes)
     for sample, loose in zip(exact, Imprecise(exact, 0.45), strict=True):
-        a, b = as_boxes(sample.truth["boxes"]), as_boxes(loose.truth["boxes"])
+        a, b = np.array(sample.truth["boxes"]), np.array(loose.truth["boxes"])
         assert (b[:, :2] <= a[:, :2]).all()
         assert (b[:, 2:] >= a[:, 2:]).all()
         assert ((b[:, 2:] - b[:, :2]) <= 1.45 * (a[:, 2:] - a[:, :2]) + 1e-9).all()
@@ -96,7 +98,8 @@ def test_sources_are_joined():
         [
             SourceConfig(source="shapes", count=5, questions="one"),
             SourceConfig(source="digits", count=7, questions="one"),
-        ]
+        ],
+        Detection(),
     )
     assert len(samples) == 12
     assert samples[4].question["category"] in Shapes.classes
@@ -138,10 +141,10 @@ def test_coco_folder(coco):
     assert classes == ("cat", "dog")
     assert [i.id for i in images] == ["1", "2"]
     assert images[0].labels == ("cat", "dog")
-    assert images[0].boxes.tolist() == [[10, 20, 40, 60], [0, 0, 100, 80]]
+    assert images[0].boxes == ((10, 20, 40, 60), (0, 0, 100, 80))
     assert images[0].image.load().size == (100, 80)
     (sample,) = [s for s in questions_of_present_classes(images, classes) if s.id == "2/cat"]
-    assert sample.truth == {"boxes": [[1, 2, 4, 6]], "image_size": [60, 60]}
+    assert sample.truth == {"boxes": [[1, 2, 4, 6]], "image_size": [60, 60], "category": "cat"}
 
 
 def test_crowds_are_left_out_of_questions(coco):
@@ -203,4 +206,4 @@ def test_turned_photographs_are_upright(coco):
 def test_images_without_objects_yield_no_question(coco):
     folder = coco(lambda c: c["annotations"].clear())
     with pytest.raises(DataError, match="yield no question"):
-        load_samples([SourceConfig(source="coco", path=str(folder))])
+        load_samples([SourceConfig(source="coco", path=str(folder))], Detection())

@@ -15,7 +15,7 @@ def test_demo_writes_what_the_readme_promises(tmp_path, capsys):
     folder = tmp_path / "demo"
     flags = ["--run.steps", "2", "--run.prompts_per_batch", "2", "--rollout.group_size", "2",
              "--data.train.0.count", "4", "--data.evaluation.0.count", "4"]  # fmt: skip
-    run_demo(folder, seed=3, overrides=flags)
+    run_demo("detection", folder, seed=3, overrides=flags)
     summary = json.loads((folder / "summary.json").read_text())
     assert {"base", "rft", "seconds", "model"} <= summary.keys()
     for result in (summary["base"], summary["rft"]):
@@ -27,4 +27,4 @@ def test_demo_writes_what_the_readme_promises(tmp_path, capsys):
     with Image.open(folder / "before_after.png") as sheet:
         assert sheet.width == 800
     with pytest.raises(RunFolderError, match="exists already"):
-        run_demo(folder, seed=3, overrides=flags)
+        run_demo("detection", folder, seed=3, overrides=flags)

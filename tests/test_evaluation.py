@@ -6,9 +6,8 @@ import io
 import numpy as np
 import pytest
 
-from visual_rft.evaluation.coco_metrics import NAMES, average_precision
-from visual_rft.evaluation.detection import Prediction, detection_metrics
-from visual_rft.tasks import Detection, Sample
+from visual_rft.tasks import Detection, Prediction, Sample
+from visual_rft.tasks.coco_metrics import NAMES, average_precision
 from visual_rft.vision.images import RenderedImage
 
 
@@ -74,7 +73,7 @@ def answer(*boxes):
 
 
 def test_metrics_by_hand():
-    result = detection_metrics(
+    result = Detection().metrics(
         [
             prediction("i", "cat", [[0, 0, 50, 50]], answer((0, 0, 500, 500))),
             prediction("i", "dog", [[50, 50, 100, 100], [0, 50, 50, 100]], answer((500, 500, 1000, 750))),
@@ -98,5 +97,5 @@ def test_a_false_alarm_on_an_absent_class_lowers_ap():
     right = prediction("i", "cat", [[0, 0, 50, 50]], answer((0, 0, 500, 500)))
     alarm = prediction("j", "cat", [], answer((0, 0, 500, 500)).replace("0.9", "1.0"))
     silent = prediction("j", "cat", [], "<think>x</think><answer>No Objects</answer>")
-    assert detection_metrics([right, silent])["AP"] == pytest.approx(1)
-    assert detection_metrics([right, alarm])["AP"] == pytest.approx(0.5)
+    assert Detection().metrics([right, silent])["AP"] == pytest.approx(1)
+    assert Detection().metrics([right, alarm])["AP"] == pytest.approx(0.5)

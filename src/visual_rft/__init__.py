@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from visual_rft.errors import VisualRFTError
     from visual_rft.evaluation.run import evaluate, predict_image
     from visual_rft.policy.loading import load_policy
-    from visual_rft.tasks import Sample, Score, load_task
+    from visual_rft.tasks import Sample, Score, Task, load_task
     from visual_rft.training.rft import train
     from visual_rft.training.sft import train_supervised
 
@@ -26,6 +26,7 @@ _HOMES = {
     "Config": "config",
     "Sample": "tasks",
     "Score": "tasks",
+    "Task": "tasks",
     "VisualRFTError": "errors",
     "evaluate": "evaluation.run",
     "load_config": "config",
@@ -39,6 +40,7 @@ __all__ = [
     "Config",
     "Sample",
     "Score",
+    "Task",
     "VisualRFTError",
     "evaluate",
     "load_config",

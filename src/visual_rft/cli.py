@@ -15,7 +15,7 @@ from typing import Any
 
 from visual_rft.errors import VisualRFTError
 
-Verb = Callable[[argparse.Namespace, list[str]], None]
+Verb = Callable[[argparse.Namespace, list[str]], int | None]
 
 
 def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
@@ -42,14 +42,30 @@ def _evaluate(arguments: argparse.Namespace, overrides: list[str]) -> None:
 def _predict(arguments: argparse.Namespace, overrides: list[str]) -> None:
     from visual_rft.evaluation.run import predict_image
 
-    result = predict_image(arguments.image, arguments.ask, arguments.model, arguments.out)
+    result = predict_image(arguments.image, arguments.ask, arguments.model, arguments.out, arguments.task)
     print(json.dumps(result, indent=2))
+
+
+def _score(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    from visual_rft.tasks.command import score_completion
+
+    completion = sys.stdin.read() if arguments.completion == "-" else arguments.completion
+    options = (arguments.coordinates, not arguments.no_think, arguments.weights, arguments.options)
+    print(json.dumps(score_completion(arguments.task, arguments.truth, completion, *options), indent=2))
+
+
+def _check(arguments: argparse.Namespace, overrides: list[str]) -> int:
+    from visual_rft.config import load_config
+    from visual_rft.evaluation.check import check_run
+
+    return 0 if check_run(load_config(arguments.config, overrides), arguments.samples, arguments.sheet) else 1
 
 
 def _demo(arguments: argparse.Namespace, overrides: list[str]) -> None:
     from visual_rft.demo import run_demo
 
-    run_demo(Path(arguments.folder), arguments.seed, overrides)
+    folder = arguments.folder or ("runs/demo" if arguments.task == "detection" else f"runs/demo-{arguments.task}")
+    run_demo(arguments.task, Path(folder), arguments.seed, overrides)
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
@@ -86,18 +102,41 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
         if name != "evaluate":
             verb.add_argument("--resume", action="store_true", help="continue from the run folder's last checkpoint")
 
-    verb = add(
-        "predict", _predict, "Find objects in one image and draw them.", 'visual-rft predict a.png --ask "red circle"'
-    )
-    verb.add_argument("image", type=Path, metavar="IMAGE")
-    verb.add_argument("--ask", required=True, metavar="CATEGORY", help="what to look for")
-    verb.add_argument("--model", default="tiny", help="tiny, a folder (a checkpoint's model) or a hub id")
-    verb.add_argument("--out", type=Path, help="where the drawn picture goes (default: IMAGE with .boxes.png)")
+    line = "Check a run before training: data, coordinates, rewards, token counts, memory."
+    verb = add("check", _check, line, "visual-rft check examples/coco.yaml --samples 50")
+    verb.usage = "visual-rft check CONFIG.yaml [--samples N] [--sheet FILE] [--section.field value ...]"
+    verb.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    verb.add_argument("--samples", type=int, default=100, metavar="N", help="check this many training questions")
+    verb.add_argument("--sheet", type=Path, default=Path("check.png"), help="picture of the first 12 with their truth")
 
-    verb = add(
-        "demo", _demo, "Few-shot reinforcement on real handwriting with the embedded model.", "visual-rft demo --seed 1"
+    line = "Score one completion; prints every reward part, the total, the parsed answer and why it failed as JSON."
+    example = (
+        """visual-rft score --task classification --truth '{"label": "cat"}' --completion '<answer>cat</answer>'"""
     )
-    verb.add_argument("--folder", default="runs/demo", help="run folder; must not exist yet")
+    verb = add("score", _score, line, example)
+    verb.add_argument(
+        "--task", required=True, help="detection, classification, grounding, or your own as FILE.py:Class"
+    )
+    verb.add_argument("--truth", required=True, metavar="JSON", help="the truth, boxes in pixels of the image")
+    verb.add_argument("--completion", required=True, metavar="TEXT", help="the model's text; - reads standard input")
+    verb.add_argument("--coordinates", choices=("relative", "pixels"), default="relative",
+                      help="units of the completion's boxes: 0..1000 (default) or pixels of the image")  # fmt: skip
+    verb.add_argument("--no-think", action="store_true", help="the right format has no think block")
+    verb.add_argument("--weights", metavar="JSON", help="""factor of each reward, e.g. '{"iou_balanced": 1}'""")
+    verb.add_argument("--options", metavar="JSON", help="""the task's options, e.g. '{"iou_threshold": 0.7}'""")
+
+    line = "Ask about one image and draw the answer."
+    verb = add("predict", _predict, line, 'visual-rft predict a.png --ask "red circle"')
+    verb.add_argument("image", type=Path, metavar="IMAGE")
+    verb.add_argument("--ask", required=True, metavar="TEXT", help="what to find, or what kind of thing to name")
+    verb.add_argument("--task", default="detection", help="detection (default), classification or grounding")
+    verb.add_argument("--model", default="tiny", help="tiny, a folder (a checkpoint's model) or a hub id")
+    verb.add_argument("--out", type=Path, help="where the drawn picture goes (default: IMAGE with .answer.png)")
+
+    line = "Few-shot reinforcement with the embedded model, before and after."
+    verb = add("demo", _demo, line, "visual-rft demo --task grounding --seed 1")
+    verb.add_argument("--task", default="detection", help="detection (default), classification or grounding")
+    verb.add_argument("--folder", help="run folder; must not exist yet (default: runs/demo, or runs/demo-TASK)")
     verb.add_argument("--seed", type=int, default=0, help="seed of the training images, batch order and sampling")
     return parser, table
 
@@ -111,22 +150,21 @@ class _DescribeFields(argparse.Action):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code (0 done, 2 the user can mend it)."""
+    """Run one command; returns the exit code (0 done, 1 a check failed, 2 the user can mend it)."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the prefetch thread would make it warn at every fork
     parser, table = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    takes_fields = arguments.verb in {"train", "sft", "evaluate", "demo"}
+    takes_fields = arguments.verb in {"train", "sft", "evaluate", "check", "demo"}
     if rest and not takes_fields:
         parser.error(f"{arguments.verb} does not know {rest[0]!r}")
     try:
-        table[arguments.verb](arguments, rest)
+        return table[arguments.verb](arguments, rest) or 0
     except VisualRFTError as error:
         print(f"visual-rft: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("visual-rft: interrupted; continue with --resume", file=sys.stderr)
         return 130
-    return 0
 
 
 def entry_point() -> None:

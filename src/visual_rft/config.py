@@ -67,19 +67,19 @@ class TaskConfig(Section):
     """What is asked and how an answer is rewarded."""
 
     name: str = "detection"
-    """Name of the task."""
+    """``detection``, ``classification``, ``grounding``, or your own as module:Class or file.py:Class."""
     think: bool = True
     """Ask for reasoning before the answer, and want it in the format reward."""
-    iou_threshold: float = Field(0.5, ge=0, le=1)
-    """Least IoU of a valid match in the rewards."""
-    weights: dict[str, float] = Field(default_factory=lambda: {"iou": 1.0, "confidence": 1.0, "format": 1.0})
-    """Factor of each reward part; a part that is not named has weight 0."""
+    weights: dict[str, float] | None = None
+    """Factor of each reward by name, your own as module:function or file.py:function; null takes the task's own."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What else the task can be told, e.g. {iou_threshold: 0.7}; docs/rewards.md lists them."""
 
 
 class SourceConfig(Section):
     """Where labelled images come from and what is asked about them."""
 
-    source: Literal["shapes", "digits", "coco"] = "digits"
+    source: Literal["shapes", "digits", "flowers", "coco"] = "digits"
     """``shapes`` and ``digits`` are made offline; ``coco`` is a folder with annotations.json and images."""
     path: str | None = None
     """Folder of a ``coco`` source."""
@@ -91,8 +91,9 @@ class SourceConfig(Section):
     """Most objects in a procedural image; null leaves the source's own limit."""
     seed: int = 0
     """Seed of procedural images and of the choice of questions."""
-    questions: Literal["present", "one"] = "present"
-    """``present``: one question per class in each image; ``one``: one question per image."""
+    questions: Literal["present", "one", "name", "refer"] | None = None
+    """``present``: find each class that is in an image; ``one``: find one class per image; ``name``: name the object;
+    ``refer``: find what an expression means. Null takes what the task wants."""
     absent_rate: float = Field(0.0, ge=0, le=1)
     """Chance per image of asking for a class that is not there (answer: No Objects)."""
     imprecision: float = Field(0.0, ge=0)
@@ -261,6 +262,7 @@ def _override(values: Any, flags: Sequence[str]) -> Any:
     if len(words) % 2:
         raise ConfigError(f"command line: {words[-1]!r} has no value; write --section.field value")
     for name, text in zip(words[::2], words[1::2], strict=True):
+        name = "--task.name" if name == "--task" else name
         if not name.startswith("--") or "." not in name:
             raise ConfigError(f"command line: {name!r} is not a flag; write --section.field value")
         *parents, last = name.removeprefix("--").split(".")
@@ -270,6 +272,11 @@ def _override(values: Any, flags: Sequence[str]) -> Any:
             if _child(place, part) is None and not isinstance(place, list):
                 place[part] = copy.deepcopy(default) if default is not None else {}
             place = _child(place, part)
+            if place == {} and parents == ["task", "weights"]:
+                raise ConfigError(
+                    f"command line: {name}: the file leaves the weights to the task; name them all at once, e.g. "
+                    "--task.weights '{iou: 1, format: 1}'"
+                )
             if not isinstance(place, (dict, list)):
                 raise ConfigError(f"command line: {name}: there is no {part!r} to set a field of")
         try:

@@ -1,6 +1,6 @@
-"""The demonstration: few-shot reinforcement on real handwriting with the embedded model, before and after.
+"""The demonstrations: few-shot reinforcement with the embedded model, before and after.
 
-Decision: exactly the loop of :func:`visual_rft.training.rft.train` on ``demo.yaml``; only the table, the picture and
+Decision: exactly the loop of :func:`visual_rft.training.rft.train` on a config of ``demos/``; only the table, the picture and
 the summary are its own.
 """
 
@@ -15,24 +15,27 @@ from PIL import Image
 
 from visual_rft.config import Config, load_config
 from visual_rft.data.sources import load_samples
-from visual_rft.evaluation.detection import Prediction, detection_metrics, evaluation_line, predict
+from visual_rft.errors import ConfigError
+from visual_rft.evaluation.predict import evaluation_line, predict
 from visual_rft.policy.loading import load_policy
-from visual_rft.tasks import load_task
+from visual_rft.tasks import Prediction, Task, task_of
+from visual_rft.tasks.answers import Parsed
 from visual_rft.training.rft import train
 from visual_rft.training.session import prepare_process
 from visual_rft.training.tracking import RunFolder
-from visual_rft.vision.drawing import PREDICTED, TRUTH, draw_boxes
+from visual_rft.vision.drawing import PREDICTED, TRUTH, contact_sheet, draw_marks
 
-SHOWN = ("AP", "AP50", "AP75", "mean_iou", "format_rate", "parse_rate")
+DEMOS = Path(__file__).parent / "demos"
 PICTURES = 6
 
 
-def run_demo(folder: Path, seed: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Evaluate the base, train it, evaluate again; writes ``summary.json`` and ``before_after.png``.
 
     Args:
+        name: which demonstration: ``detection``, ``classification`` or ``grounding``.
         folder: run folder, must not exist yet.
-        seed: of the 64 training scenes, batch order and sampling; the test scenes stay the same.
+        seed: of the training images, batch order and sampling; the test images stay the same.
         overrides: more ``--section.field value`` flags.
 
     Returns:
@@ -41,26 +44,30 @@ def run_demo(folder: Path, seed: int, overrides: Sequence[str] = ()) -> dict[str
     Raises:
         VisualRFTError: if the run folder exists or cannot be written.
     """
-    flags = ["--run.folder", str(folder), "--run.seed", str(seed), "--data.train.0.seed", str(seed), *overrides]
-    config = load_config(Path(__file__).with_name("demo.yaml"), flags)
+    file = DEMOS / f"{name}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(f.stem for f in DEMOS.glob("*.yaml")))
+        raise ConfigError(f"there is no demonstration {name!r}; choose from {known}")
+    seeds = [f"--data.train.{i}.seed={seed}" for i in range(len(load_config(file).data.train))]
+    config = load_config(file, ["--run.folder", str(folder), "--run.seed", str(seed), *seeds, *overrides])
     prepare_process(config)
     run = RunFolder(Path(config.run.folder))
     run.check_new()
     started = time.monotonic()
 
-    task = load_task(**config.task.model_dump())
-    held_out = load_samples(config.data.evaluation)
+    task = task_of(config.task)
+    held_out = load_samples(config.data.evaluation, task)
     policy = load_policy(config.model, config.rollout)
     parameters = sum(p.numel() for p in policy.model.parameters())
-    shots = config.data.train[0].count
+    shots = sum(source.count or 0 for source in config.data.train)
     print(
-        f"{config.model.path}: {policy.config.model_type}, {parameters / 1e6:.1f} M parameters. "
-        f"{shots} labelled scenes of real handwriting to train on, {config.data.evaluation[0].count} others to test."
+        f"{config.model.path}: {policy.config.model_type}, {parameters / 1e6:.1f} M parameters. Task {name}: "
+        f"{shots} labelled images to train on, {sum(s.count or 0 for s in config.data.evaluation)} others to test."
     )
     before = predict(policy, task, held_out)
-    base = detection_metrics(before)
+    base = task.metrics(before)
     seconds = {"base_evaluation": time.monotonic() - started}
-    print(f"base | {evaluation_line(base)}", flush=True)
+    print(f"base | {evaluation_line(task, base)}", flush=True)
 
     trained = train(config)
     seconds.update(trained["seconds"])
@@ -68,7 +75,7 @@ def run_demo(folder: Path, seed: int, overrides: Sequence[str] = ()) -> dict[str
 
     tuned = load_policy(config.model, config.rollout, Path(trained["checkpoint"]) / "model")
     after = predict(tuned, task, held_out[:PICTURES])
-    _side_by_side(before[:PICTURES], after).save(run.path / "before_after.png")
+    side_by_side(task, before[:PICTURES], after).save(run.path / "before_after.png")
     seconds["total"] = time.monotonic() - started
     summary = {
         "base": base,
@@ -80,21 +87,25 @@ def run_demo(folder: Path, seed: int, overrides: Sequence[str] = ()) -> dict[str
             "parameters": parameters,
             "checkpoint": trained["checkpoint"],
         },
+        "task": name,
         "seed": seed,
     }
     run.write_json("summary.json", summary)
-    print(_table(summary, config))
+    print(_table(summary, config, task))
     return summary
 
 
-def _table(summary: dict[str, Any], config: Config) -> str:
+def _table(summary: dict[str, Any], config: Config, task: Task) -> str:
     base, rft = summary["base"], summary["rft"]
     lines = [
         "",
-        f"{'held-out handwriting':<22}{'base':>9}{'after RFT':>11}{'change':>9}",
-        *(f"{name:<22}{base[name]:>9.3f}{rft[name]:>11.3f}{rft[name] - base[name]:>+9.3f}" for name in SHOWN),
+        f"{'held-out images':<22}{'base':>9}{'after RFT':>11}{'change':>9}",
+        *(
+            f"{name:<22}{base[name]:>9.3f}{rft[name]:>11.3f}{rft[name] - base[name]:>+9.3f}"
+            for name in (*task.headline, "format_rate", "parse_rate")
+        ),
         "",
-        f"{base['n_images']} images, {base['n_questions']} questions, protocol '{base['protocol']}'; "
+        f"{base['n_images']} images, {base['n_questions']} questions; "
         f"{summary['seconds']['total']:.0f} s in all, {summary['seconds']['train']:.0f} s of it training",
         f"pictures  {config.run.folder}/before_after.png   (green: truth, red: answer; left base, right after RFT)",
         f"rollouts  {config.run.folder}/rollouts/          every sampled answer with its rewards",
@@ -104,22 +115,23 @@ def _table(summary: dict[str, Any], config: Config) -> str:
     return "\n".join(lines)
 
 
-def _side_by_side(before: Sequence[Prediction], after: Sequence[Prediction]) -> Image.Image:
-    """One row per question: the base's answer left, the tuned model's right, truth in green on both."""
-    cell = 400
-    sheet = Image.new("RGB", (2 * cell, len(before) * cell), (255, 255, 255))
-    for row, pair in enumerate(zip(before, after, strict=True)):
-        for column, prediction in enumerate(pair):
-            image = prediction.sample.images[0].load()
-            scale = cell // max(image.size)
-            image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
-            answer = prediction.score.answer or {"boxes": [], "confidence": []}
-            category = prediction.sample.question["category"]
-            for boxes, labels, colour in (
-                (prediction.sample.truth["boxes"], (), TRUTH),
-                (answer["boxes"], [f"{category} {c:.2f}" for c in answer["confidence"]], PREDICTED),
-            ):
-                enlarged = [[v * scale for v in box] for box in boxes]
-                image = draw_boxes(image, enlarged, labels, colour, least_side=1)
-            sheet.paste(image, (column * cell, row * cell))
-    return sheet
+def side_by_side(task: Task, before: Sequence[Prediction], after: Sequence[Prediction]) -> Image.Image:
+    """One row per question: truth in green and the answer in red, the base's left, the tuned model's right."""
+    pictures = []
+    for pair in zip(before, after, strict=True):
+        for prediction in pair:
+            sample = prediction.sample
+            truth = task.parse(task.gold(sample.truth), sample.truth, None)
+            picture = sample.images[0].load()
+            picture = picture.resize((4 * picture.width, 4 * picture.height), Image.Resampling.NEAREST)
+            for value, colour in ((truth.value if isinstance(truth, Parsed) else None, TRUTH),
+                                  (prediction.score.answer, PREDICTED)):  # fmt: skip
+                if value is not None:
+                    marks = [(box and [4 * v for v in box], text) for box, text in task.marks(sample.question, value)]
+                    if colour == TRUTH:  # labels only on the answer, captions above each other
+                        marks = [(box, "" if box else f"truth: {text}") for box, text in marks]
+                    elif marks[-1][0] is None:
+                        marks.insert(0, (None, " "))
+                    picture = draw_marks(picture, marks, colour, least_side=1)
+            pictures.append(picture)
+    return contact_sheet(pictures, columns=2)

@@ -3,33 +3,26 @@
 Decision: a source (procedural scenes, handwriting, a COCO folder) yields :class:`AnnotatedImage`; what is *asked*
 about it is decided in one place, so that every source trains and evaluates under the same protocol.
 
->>> image = AnnotatedImage("a", ImageFile(Path("a.png")), (100, 80), ("cat", "dog"), as_boxes([[0, 0, 9, 9], [5, 5, 20, 20]]))
+>>> from pathlib import Path; from visual_rft.vision.images import ImageFile
+>>> boxes = ((0, 0, 9, 9), (5, 5, 20, 20))
+>>> image = AnnotatedImage("a", ImageFile(Path("a.png")), (100, 80), ("cat", "dog"), boxes)
 >>> [s.question["category"] for s in questions_of_present_classes([image], ("bird", "cat", "dog"))]
 ['cat', 'dog']
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from visual_rft.data.lazy import LazySequence
+from visual_rft.errors import DataError
 from visual_rft.tasks.base import Sample
-from visual_rft.vision.boxes import FloatArray, as_boxes
-from visual_rft.vision.images import ImageFile, ImageReference
-
-__all__ = [
-    "AnnotatedImage",
-    "ImageFile",
-    "Imprecise",
-    "OneQuestionPerImage",
-    "Path",
-    "as_boxes",
-    "questions_of_present_classes",
-]
+from visual_rft.vision.boxes import Box
+from visual_rft.vision.images import ImageReference
 
 
 @dataclass(frozen=True)
@@ -41,25 +34,38 @@ class AnnotatedImage:
         image: the picture, opened late.
         size: (width, height) in pixels.
         labels: class name of each object.
-        boxes: ``[N, 4]`` in pixels, in the order of ``labels``.
+        boxes: in pixels, in the order of ``labels``.
+        facts: more about the object of a one-object image: ``thought`` (what is seen), ``synonyms``, ``parents``.
     """
 
     id: str
     image: ImageReference
     size: tuple[int, int]
     labels: tuple[str, ...]
-    boxes: FloatArray
+    boxes: tuple[Box, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def ask(self, category: str) -> Sample:
         """The question "find every ``category``", with its true boxes (none if the class is absent)."""
-        chosen = [i for i, label in enumerate(self.labels) if label == category]
+        boxes = [list(box) for label, box in zip(self.labels, self.boxes, strict=True) if label == category]
         return Sample(
             id=f"{self.id}/{category}",
             images=(self.image,),
             task="detection",
             question={"category": category},
-            truth={"boxes": self.boxes[chosen].tolist(), "image_size": list(self.size)},
+            truth={"boxes": boxes, "image_size": list(self.size), "category": category},
         )
+
+    def name(self, subject: str) -> Sample:
+        """The question "name the kind of ``subject``" about the first object.
+
+        Raises:
+            DataError: if the image holds no object.
+        """
+        if not self.labels:
+            raise DataError(f"image {self.id}: has no object to name")
+        truth: dict[str, Any] = {"label": self.labels[0], **self.facts}
+        return Sample(f"{self.id}/name", (self.image,), "classification", {"subject": subject}, truth)
 
 
 def questions_of_present_classes(
@@ -106,33 +112,3 @@ class OneQuestionPerImage(LazySequence[Sample]):
         absent = sorted(set(self.classes) - set(image.labels))
         ask_absent = absent and (not present or rng.random() < self.absent_rate)
         return image.ask(str(rng.choice(absent if ask_absent else present)))
-
-
-class Imprecise(LazySequence[Sample]):
-    """The same samples with deliberately imprecise labels: how the embedded base stays a *base*.
-
-    Each true box grows about its centre by its own random factor between 1 and ``1 + amount`` per axis (cut at the
-    image edge) and gets a random confidence between 0.05 and 0.95. Never used for reinforcement or evaluation.
-
-    Args:
-        samples: exact samples.
-        amount: largest enlargement, e.g. 0.45 for up to 45 %.
-        seed: of the noise.
-    """
-
-    def __init__(self, samples: Sequence[Sample], amount: float, seed: int = 0) -> None:
-        super().__init__(len(samples))
-        self.samples, self.amount, self.seed = samples, amount, seed
-
-    def item(self, index: int) -> Sample:
-        sample = self.samples[index]
-        rng = np.random.default_rng((self.seed, index, 1))
-        boxes = as_boxes(sample.truth["boxes"])
-        width, height = sample.truth["image_size"]
-        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-        half = (boxes[:, 2:] - boxes[:, :2]) / 2 * rng.uniform(1, 1 + self.amount, (len(boxes), 2))
-        grown = np.concatenate([centre - half, centre + half], axis=1)
-        grown = np.clip(grown, 0, [width, height, width, height])
-        confidence = rng.uniform(0.05, 0.95, len(boxes)).tolist()
-        truth = {**sample.truth, "boxes": grown.tolist(), "confidence": confidence}
-        return replace(sample, truth=truth)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from visual_rft.vision.boxes import FloatArray
 
-
-def background(rng: np.random.Generator, width: int, height: int, base: FloatArray) -> FloatArray:
+def background(
+    rng: np.random.Generator, width: int, height: int, base: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     """A plain, graded, striped, chequered, ruled or grainy area around the colour ``base [3]``."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     kind = rng.integers(6)

@@ -22,14 +22,14 @@ from PIL import Image
 
 from visual_rft.data.annotated import AnnotatedImage
 from visual_rft.errors import DataError
-from visual_rft.vision.boxes import as_boxes
+from visual_rft.vision.boxes import Box
 from visual_rft.vision.images import ImageFile
 
 EDGE_TOLERANCE = 1.0
 """Pixels by which a box may stick out of its image (rounding of annotation tools); it is cut at the edge."""
 
 
-def read_boxes(bbox: list[float]) -> tuple[float, float, float, float]:
+def read_boxes(bbox: list[float]) -> Box:
     """COCO's ``[x, y, width, height]`` as ``(x1, y1, x2, y2)``, in pixels."""
     x, y, w, h = (float(v) for v in bbox)
     return x, y, x + w, y + h
@@ -60,7 +60,7 @@ def load_coco(folder: Path) -> tuple[list[AnnotatedImage], tuple[str, ...]]:
         if identity in rows:
             raise DataError(f"{file}: images[{i}]: id {identity!r} is used twice")
         rows[identity] = row
-    by_image: dict[Any, list[tuple[str, tuple[float, float, float, float]]]] = defaultdict(list)
+    by_image: dict[Any, list[tuple[str, Box]]] = defaultdict(list)
     sizes = {identity: _image_size(folder, file, row) for identity, row in rows.items()}
     crowds: dict[Any, set[str]] = defaultdict(set)
     for i, annotation in enumerate(content["annotations"]):
@@ -85,7 +85,7 @@ def load_coco(folder: Path) -> tuple[list[AnnotatedImage], tuple[str, ...]]:
                 image=ImageFile(_image_path(folder, file, row)),
                 size=sizes[identity],
                 labels=tuple(label for label, _ in objects),
-                boxes=as_boxes([box for _, box in objects]),
+                boxes=tuple(box for _, box in objects),
             )
         )
     if not images:
@@ -140,7 +140,7 @@ def _image_size(folder: Path, file: Path, row: Mapping[str, Any]) -> tuple[int, 
     return width, height
 
 
-def _checked_box(bbox: Any, size: tuple[int, int], file: Path, where: str) -> tuple[float, float, float, float]:
+def _checked_box(bbox: Any, size: tuple[int, int], file: Path, where: str) -> Box:
     numbers = (
         isinstance(bbox, list)
         and len(bbox) == 4

@@ -21,10 +21,18 @@ from visual_rft.data.backgrounds import background
 from visual_rft.data.lazy import LazySequence
 from visual_rft.data.shapes import SIZES, place
 from visual_rft.errors import ConfigError
-from visual_rft.vision.boxes import FloatArray, as_boxes
+from visual_rft.vision.boxes import Box
 from visual_rft.vision.images import RenderedImage
 
 CLASSES = tuple(f"digit {i}" for i in range(10))
+LOOK_ALIKES = {
+    "digit 1": "digit 7",
+    "digit 3": "digit 8",
+    "digit 4": "digit 9",
+    "digit 5": "digit 6",
+    "digit 2": "digit 0",
+}
+"""What a digit is taken for by an imprecise annotator."""
 _SPLITS = {"base": slice(0, 1000), "train": slice(1000, 1297), "test": slice(1297, 1797)}
 
 
@@ -66,9 +74,9 @@ class Digits(LazySequence[AnnotatedImage]):
         _, digits = scans(self.split)
         rng = np.random.default_rng((self.seed, index, len(digits)))
         width, height = SIZES[rng.integers(len(SIZES))]
-        cells: list[tuple[float, float, float, float]] = []
+        cells: list[Box] = []
         chosen: list[int] = []
-        boxes: list[tuple[float, float, float, float]] = []
+        boxes: list[Box] = []
         for _ in range(min(self.max_objects, 1 + int(rng.choice(4, p=(0.3, 0.35, 0.2, 0.15))))):
             cell = place(rng, width, height, cells, smallest=24, largest=56, most_overlap=0.05)
             if cell is None:
@@ -83,23 +91,31 @@ class Digits(LazySequence[AnnotatedImage]):
         seed = (self.seed, index, len(digits), 1)
         render = partial(_render, seed, self.split, width, height, tuple(chosen), tuple(cells))
         labels = tuple(f"digit {digits[i]}" for i in chosen)
-        return AnnotatedImage(name, RenderedImage(name, render), (width, height), labels, as_boxes(boxes))
+        picture = RenderedImage(name, render)
+        return AnnotatedImage(name, picture, (width, height), labels, tuple(boxes), _facts(labels[0]))
 
 
-def _pixel_cell(cell: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+def _facts(label: str) -> dict[str, object]:
+    facts: dict[str, object] = {"thought": "handwriting", "synonyms": [label.removeprefix("digit ")]}
+    if label in LOOK_ALIKES:
+        facts["look_alike"] = LOOK_ALIKES[label]
+    return facts
+
+
+def _pixel_cell(cell: Box) -> tuple[int, int, int, int]:
     """Left, top, width and height of a cell in whole pixels."""
     x1, y1, x2, y2 = cell
     return int(x1), int(y1), max(8, int(x2 - x1)), max(8, int(y2 - y1))
 
 
 @cache
-def _ink(split: str, scan: int, width: int, height: int) -> FloatArray:
+def _ink(split: str, scan: int, width: int, height: int) -> npt.NDArray[np.float64]:
     """One scan enlarged to ``[height, width]``, ink in 0..1."""
     image = Image.fromarray((scans(split)[0][scan] * 255).astype(np.uint8))
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64) / 255
 
 
-def _ink_box(split: str, scan: int, cell: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+def _ink_box(split: str, scan: int, cell: Box) -> Box:
     """The tight box around the visible ink (more than 30 % dark) of a scan pasted at ``cell``, in pixels."""
     left, top, width, height = _pixel_cell(cell)
     rows, columns = np.nonzero(_ink(split, scan, width, height) > 0.3)
@@ -117,7 +133,7 @@ def _render(
     width: int,
     height: int,
     chosen: tuple[int, ...],
-    cells: tuple[tuple[float, float, float, float], ...],
+    cells: tuple[Box, ...],
 ) -> Image.Image:
     rng = np.random.default_rng(seed)
     board = rng.random() < 0.3

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from visual_rft.data.annotated import AnnotatedImage
 from visual_rft.data.backgrounds import background
 from visual_rft.data.lazy import LazySequence
-from visual_rft.vision.boxes import FloatArray, as_boxes, iou_matrix
+from visual_rft.vision.boxes import Box, iou
 from visual_rft.vision.images import RenderedImage
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -37,27 +38,29 @@ SIZES = ((96, 96), (128, 96), (96, 128), (128, 128))
 
 
 class Shapes(LazySequence[AnnotatedImage]):
-    """``count`` scenes with 1 to ``max_objects`` shapes.
+    """``count`` scenes with ``min_objects`` to ``max_objects`` shapes.
 
     Args:
         count: number of scenes.
         seed: scenes of different seeds are unrelated.
         max_objects: most objects in a scene, at least 1.
+        min_objects: fewest objects that are tried; a crowded scene may hold fewer, but at least one.
     """
 
     classes = CLASSES
     most_objects = 6
 
-    def __init__(self, count: int, seed: int = 0, max_objects: int = most_objects) -> None:
+    def __init__(self, count: int, seed: int = 0, max_objects: int = most_objects, min_objects: int = 1) -> None:
         super().__init__(count)
-        self.seed, self.max_objects = seed, max_objects
+        self.seed, self.max_objects, self.min_objects = seed, max_objects, min_objects
 
     def item(self, index: int) -> AnnotatedImage:
         rng = np.random.default_rng((self.seed, index))
         width, height = SIZES[rng.integers(len(SIZES))]
-        count = min(self.max_objects, 1 + int(rng.choice(6, p=(0.3, 0.25, 0.18, 0.12, 0.09, 0.06))))
+        count = 1 + int(rng.choice(6, p=(0.3, 0.25, 0.18, 0.12, 0.09, 0.06)))
+        count = max(self.min_objects, min(self.max_objects, count))
         labels: list[str] = []
-        boxes: list[tuple[float, float, float, float]] = []
+        boxes: list[Box] = []
         for _ in range(count):
             box = place(rng, width, height, boxes)
             if box is None:
@@ -68,25 +71,25 @@ class Shapes(LazySequence[AnnotatedImage]):
             boxes.append(box)
         name = f"shapes-{self.seed}-{index}"
         render = partial(_render, (self.seed, index, 1), width, height, tuple(labels), tuple(boxes))
-        return AnnotatedImage(name, RenderedImage(name, render), (width, height), tuple(labels), as_boxes(boxes))
+        return AnnotatedImage(name, RenderedImage(name, render), (width, height), tuple(labels), tuple(boxes))
 
 
 def place(
     rng: np.random.Generator,
     width: int,
     height: int,
-    taken: Sequence[tuple[float, float, float, float]],
+    taken: Sequence[Box],
     smallest: float = 16,
     largest: float = 52,
     most_overlap: float = 0.12,
-) -> tuple[float, float, float, float] | None:
+) -> Box | None:
     """A box inside the image whose IoU with each taken box is at most ``most_overlap``; None after 20 tries."""
     for _ in range(20):
         w = float(rng.uniform(smallest, largest))
         h = float(np.clip(w * rng.uniform(0.75, 1.33), smallest, largest))
         x, y = float(rng.uniform(1, width - w - 1)), float(rng.uniform(1, height - h - 1))
         box = (x, y, x + w, y + h)
-        if not taken or iou_matrix(as_boxes([box]), as_boxes(taken)).max() <= most_overlap:
+        if all(iou(box, other) <= most_overlap for other in taken):
             return box
     return None
 
@@ -96,7 +99,7 @@ def _render(
     width: int,
     height: int,
     labels: tuple[str, ...],
-    boxes: tuple[tuple[float, float, float, float], ...],
+    boxes: tuple[Box, ...],
 ) -> Image.Image:
     rng = np.random.default_rng(seed)
     grey = rng.uniform(30, 225)
@@ -131,7 +134,7 @@ def _render(
 
 def _points(form: str, x1: float, y1: float, x2: float, y2: float) -> list[tuple[float, float]] | None:
     """Corners of a form that touch all four sides of its box; None for a circle."""
-    unit: FloatArray
+    unit: npt.NDArray[np.float64]
     if form == "circle":
         return None
     if form == "square":

@@ -9,22 +9,26 @@ from pathlib import Path
 from visual_rft.config import SourceConfig
 from visual_rft.data.annotated import (
     AnnotatedImage,
-    Imprecise,
     OneQuestionPerImage,
     questions_of_present_classes,
 )
 from visual_rft.data.coco import load_coco
 from visual_rft.data.digits import Digits
+from visual_rft.data.flowers import Flowers
+from visual_rft.data.imprecise import Imprecise
 from visual_rft.data.lazy import LazySequence
+from visual_rft.data.referring import OneReferencePerImage
 from visual_rft.data.shapes import Shapes
 from visual_rft.errors import DataError
-from visual_rft.tasks.base import Sample
+from visual_rft.tasks.base import Sample, Task
 
+SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape", "coco": "object"}
+"""What is named in a classification question about a source."""
 DEFAULT_COUNT = 64
 """Images of a procedural source whose count is not given."""
 
 
-def load_images(source: SourceConfig) -> tuple[Sequence[AnnotatedImage], Sequence[str]]:
+def load_images(source: SourceConfig, questions: str) -> tuple[Sequence[AnnotatedImage], Sequence[str]]:
     """The images of one source and all its class names.
 
     Raises:
@@ -36,23 +40,37 @@ def load_images(source: SourceConfig) -> tuple[Sequence[AnnotatedImage], Sequenc
         return images[: source.count], classes
     count = source.count or DEFAULT_COUNT
     if source.source == "shapes":
-        return Shapes(count, source.seed, source.max_objects or Shapes.most_objects), Shapes.classes
+        fewest = 2 if questions == "refer" else 1  # one object needs no reasoning
+        return Shapes(count, source.seed, source.max_objects or Shapes.most_objects, fewest), Shapes.classes
+    if source.source == "flowers":
+        return Flowers(count, source.seed), Flowers.classes
     most = source.max_objects or Digits.most_objects
     return Digits(count, source.split, source.seed, most), Digits.classes
 
 
-def load_samples(sources: Sequence[SourceConfig]) -> Sequence[Sample]:
+def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample]:
     """The questions of all sources, one after another.
+
+    Args:
+        sources: where the images come from; ``questions`` says what is asked about them.
+        task: says it where a source does not.
 
     Raises:
         DataError: if a source is not usable or yields no question.
     """
     parts: list[Sequence[Sample]] = []
     for source in sources:
-        images, classes = load_images(source)
+        questions = source.questions or task.questions
+        if questions == "refer" and source.source != "shapes":
+            raise DataError(f"data: source {source.source!r} has no referring expressions; 'shapes' has")
+        images, classes = load_images(source, questions)
         samples: Sequence[Sample]
-        if source.questions == "one":
+        if questions == "one":
             samples = OneQuestionPerImage(images, classes, source.absent_rate, source.seed)
+        elif questions == "name":
+            samples = OneNamePerImage(images, SUBJECTS[source.source])
+        elif questions == "refer":
+            samples = OneReferencePerImage(images, source.seed)
         else:
             samples = questions_of_present_classes(images, classes, source.absent_rate, source.seed)
         if source.imprecision > 0:
@@ -62,6 +80,17 @@ def load_samples(sources: Sequence[SourceConfig]) -> Sequence[Sample]:
     if not parts or len(joined) == 0:
         raise DataError("the data sources yield no question (no image holds an object)")
     return joined
+
+
+class OneNamePerImage(LazySequence[Sample]):
+    """The question "name the kind of ``subject``" about each image."""
+
+    def __init__(self, images: Sequence[AnnotatedImage], subject: str) -> None:
+        super().__init__(len(images))
+        self.images, self.subject = images, subject
+
+    def item(self, index: int) -> Sample:
+        return self.images[index].name(self.subject)
 
 
 class Joined(LazySequence[Sample]):

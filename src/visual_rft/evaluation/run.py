@@ -11,63 +11,72 @@ import torch
 from visual_rft.config import Config, ModelConfig, RolloutConfig
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError
-from visual_rft.evaluation.detection import detection_metrics, predict
+from visual_rft.evaluation.predict import predict
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.tasks import Sample, load_task
-from visual_rft.vision.drawing import draw_boxes
+from visual_rft.policy.prefix import Prompt
+from visual_rft.tasks import load_task, task_of
+from visual_rft.tasks.answers import Parsed
+from visual_rft.vision.drawing import draw_marks
 from visual_rft.vision.images import ImageFile
 
 
 def evaluate(config: Config, policy: Policy | None = None) -> dict[str, Any]:
-    """Detection metrics of ``config.model`` (or ``policy``) on ``config.data.evaluation``.
+    """Metrics of ``config.model`` (or ``policy``) on ``config.data.evaluation``.
 
     Raises:
         VisualRFTError: if the data or model cannot be used.
     """
-    samples = load_samples(config.data.evaluation)
+    task = task_of(config.task)
+    samples = load_samples(config.data.evaluation, task)
     policy = policy or load_policy(config.model, config.rollout).to(best_device())
-    task = load_task(**config.task.model_dump())
 
     def progress(done: int, count: int) -> None:
         print(f"evaluated {done}/{count} questions", file=sys.stderr, flush=True)
 
-    return detection_metrics(predict(policy, task, samples, progress=progress))
+    return task.metrics(predict(policy, task, samples, progress=progress))
 
 
-def predict_image(image: Path, category: str, model: str = "tiny", out: Path | None = None) -> dict[str, Any]:
-    """Find every ``category`` in one image and write the picture with the boxes drawn.
+def predict_image(
+    image: Path, ask: str, model: str = "tiny", out: Path | None = None, task: str = "detection"
+) -> dict[str, Any]:
+    """Ask about one image and write the picture with the answer drawn.
 
     Args:
         image: an image file.
-        category: what to look for.
+        ask: what to find (a category, an expression), or for classification what kind of thing to name.
         model: ``tiny``, a folder or a hub id.
-        out: where the picture goes; default beside the image, ``NAME.boxes.png``.
+        out: where the picture goes; default beside the image, ``NAME.answer.png``.
+        task: what kind of question it is, as in :func:`visual_rft.load_task`.
 
     Returns:
-        The model's text, ``boxes`` in pixels of the image, ``confidence`` each, ``failure`` and the ``picture``'s path.
+        The model's ``text``, the ``answer`` with boxes in pixels of the image, ``failure``, ``notes`` and the
+        ``picture``'s path.
 
     Raises:
         DataError: if the image cannot be read or the picture cannot be written.
         ModelError: if the model cannot be loaded.
+        ConfigError: if there is no such task.
     """
-    reference = ImageFile(image)
-    picture = reference.load()
-    truth = {"boxes": [], "image_size": list(picture.size)}
-    sample = Sample(image.name, (reference,), "detection", {"category": category}, truth)
+    asked = load_task(task)
+    picture = ImageFile(image).load()
+    question = {"category": ask, "subject": ask, "expression": ask}
     policy = load_policy(ModelConfig(path=model), RolloutConfig()).to(best_device())
-    (prediction,) = predict(policy, load_task("detection"), [sample])
-    answer = prediction.score.answer or {"boxes": [], "confidence": []}
-    labels = [f"{category} {c:.2f}" for c in answer["confidence"]]
-    target = out or image.with_suffix(".boxes.png")
+    with torch.no_grad():
+        prefix = policy.encode([Prompt(image.name, asked.prompt(question, policy.space), (ImageFile(image),))])
+        ((text,),) = policy.sample(prefix, 1, greedy=True).text
+    parsed = asked.parse(text, {"image_size": list(picture.size)}, prefix.frames[0])
+    answer = parsed.value if isinstance(parsed, Parsed) else None
+    target = out or image.with_suffix(".answer.png")
     try:
-        draw_boxes(picture, answer["boxes"], labels).save(target)
+        draw_marks(picture, [] if answer is None else asked.marks(question, answer)).save(target)
     except (OSError, ValueError) as error:
         raise DataError(f"{target}: cannot write the picture ({error})") from None
     return {
-        "text": prediction.completion,
-        **answer,
-        "failure": prediction.score.failure,
+        "text": text,
+        "answer": answer,
+        "failure": None if isinstance(parsed, Parsed) else parsed.reason,
+        "notes": list(parsed.notes) if isinstance(parsed, Parsed) else [],
         "picture": str(target),
     }
 

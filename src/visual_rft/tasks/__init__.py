@@ -3,27 +3,64 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
+from visual_rft.config import TaskConfig
 from visual_rft.errors import ConfigError
-from visual_rft.tasks.base import Sample, Score, Task
+from visual_rft.tasks.base import Prediction, Sample, Score, Task
+from visual_rft.tasks.classification import Classification
 from visual_rft.tasks.detection import Detection
+from visual_rft.tasks.grounding import Grounding
+from visual_rft.tasks.plugins import load_object
 
-TASKS: dict[str, Callable[..., Task]] = {"detection": Detection}
+TASKS: dict[str, type[Task]] = {"detection": Detection, "classification": Classification, "grounding": Grounding}
 
 
-def load_task(name: str, **options: Any) -> Task:
-    """The task called ``name``, with its options (e.g. ``think=False``).
+def load_task(name: str, *, think: bool = True, weights: Mapping[str, float] | None = None, **options: Any) -> Task:
+    """The task called ``name``, or a task of your own: ``module:Class`` or ``file.py:Class``.
+
+    Args:
+        name: ``detection``, ``classification``, ``grounding``, or where your own class is.
+        think: ask for reasoning before the answer.
+        weights: factor of each reward by name; None takes the task's own.
+        options: what else the task can be told, e.g. ``iou_threshold=0.7``.
 
     Raises:
-        ConfigError: if there is no such task.
+        ConfigError: if there is no such task, or it does not know an option or reward.
     """
-    if name not in TASKS:
-        close = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"task.name: unknown task {name!r}{hint} (known: {', '.join(sorted(TASKS))})")
-    return TASKS[name](**options)
+    if ":" in name:
+        task = load_object(name)
+        if not (isinstance(task, type) and issubclass(task, Task)):
+            raise ConfigError(f"task.name: {name!r} is not a class derived from visual_rft.Task")
+    elif name in TASKS:
+        task = TASKS[name]
+    else:
+        raise ConfigError(
+            f"task.name: unknown task {name!r}{_hint(name, TASKS)} (known: {', '.join(sorted(TASKS))}, or your own as "
+            "module:Class or file.py:Class)"
+        )
+    known = [field.name for field in fields(task) if field.name not in ("think", "weights")]
+    for option in options:
+        if option not in known:
+            raise ConfigError(
+                f"task.options: {task.name} has no option {option!r}{_hint(option, known)} (known: {', '.join(known)})"
+            )
+    loaded: Task = task(think=think, weights=weights, **options)
+    return loaded
 
 
-__all__ = ["TASKS", "Detection", "Sample", "Score", "Task", "load_task"]
+def task_of(config: TaskConfig) -> Task:
+    """The task that a config's ``task`` section describes; errors as in :func:`load_task`."""
+    return load_task(config.name, think=config.think, weights=config.weights, **config.options)
+
+
+def _hint(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+__all__ = [
+    "TASKS", "Classification", "Detection", "Grounding", "Prediction", "Sample", "Score", "Task", "load_task", "task_of",
+]  # fmt: skip

@@ -1,18 +1,40 @@
 """What passes between the rooms, and what a task is.
 
-Decision: a task is one object with five short methods and no registration; it is found by name in a plain dict
-(:func:`visual_rft.tasks.load_task`). Questions and truths are plain mappings that can be written as JSON, so a reward
-can be called from any trainer and a rollout can be logged as it is. This room never imports torch.
+Decision: a task is one class on one page. It says what is asked (``prompt``), what a perfect answer looks like
+(``gold``), how an answer is read (``parse``) and compared with the truth (``compare``), which rewards a comparison
+earns (``rewards``) and how a data set of answers is summed up (``metrics``). The rest, weights, format, shaping, the
+user's own rewards and the total, is here and the same for every task. A task is found by name in a plain dict
+(:func:`visual_rft.tasks.load_task`), without registration. Questions and truths are plain mappings that can be
+written as JSON, so a reward can be called from any trainer and a rollout can be logged as it is.
+
+``examples/counting.py`` is a complete task outside the package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
+from visual_rft.errors import ConfigError, DataError
+from visual_rft.tasks import rewards
+from visual_rft.tasks.answers import Failure, Parsed, has_tag_format
+from visual_rft.tasks.plugins import load_object
+from visual_rft.vision.boxes import Box, as_box, as_boxes, is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
+from visual_rft.vision.drawing import Mark
 from visual_rft.vision.images import ImageReference
+
+Comparison = Any
+"""What ``Task.compare`` returns; only the task's own rewards look inside."""
+UNITS = {
+    CoordinateSpace.RELATIVE_1000: "integers from 0 to 1000 measured from the top left corner",
+    CoordinateSpace.PROCESSED_PIXELS: "integers in pixels measured from the top left corner",
+    CoordinateSpace.PIXELS: "integers in pixels measured from the top left corner",
+}
+"""How a prompt describes coordinates."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +44,7 @@ class Sample:
     Attributes:
         id: unique within its data set; used in file names, logs and error messages.
         images: the pictures the question is about, in the order they are shown.
-        task: name of the task that asks and scores it.
+        task: name of the kind of question (``detection``, ``classification``, ``grounding``).
         question: what the task needs to write the prompt, e.g. ``{"category": "red circle"}``.
         truth: what the task needs to score an answer, in pixels of the original image, e.g.
             ``{"boxes": [[x1, y1, x2, y2]], "image_size": [width, height]}``.
@@ -40,37 +62,118 @@ class Score:
     """What one completion is worth.
 
     Attributes:
-        parts: reward parts by name, each in [0, 1], before weights.
-        total: weighted sum of the parts.
-        answer: the parsed answer in pixels of the original image, JSON-able; None if it could not be parsed.
+        parts: reward parts by name, before weights, the built-in ones in [0, 1]; None where a reward does not apply.
+        total: weighted sum of the parts that apply.
+        answer: the parsed answer, JSON-able, boxes in pixels of the original image; None if it could not be parsed.
         failure: why the completion could not be parsed, or None.
-        notes: what the parser dropped or repaired on the way, one short text each.
+        notes: what the parser tolerated, repaired or dropped on the way, one short text each.
     """
 
-    parts: Mapping[str, float]
+    parts: Mapping[str, float | None]
     total: float
     answer: Any = None
     failure: str | None = None
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-class Task(Protocol):
-    """A visual task with verifiable rewards."""
+@dataclass(frozen=True)
+class Prediction:
+    """One answered question."""
 
-    @property
-    def name(self) -> str:
-        """The name by which it is chosen."""
+    sample: Sample
+    completion: str
+    score: Score
 
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """A visual task with verifiable rewards.
+
+    Attributes:
+        think: whether the prompt asks for reasoning first and the format reward wants it.
+        weights: factor of each reward part in the total, by name; a reward of the user's own is named
+            ``module:function`` or ``file.py:function``. None takes the task's ``default_weights``.
+        length_window: fewest and most words for the reward ``length``.
+
+    A user's reward is ``f(completion: str, truth: Mapping, answer) -> float | None``; ``answer`` is as in
+    :class:`Score`, None means "does not apply".
+    """
+
+    think: bool = True
+    weights: Mapping[str, float] | None = None
+    length_window: tuple[int, int] = (1, 120)
+
+    name: ClassVar[str]
+    questions: ClassVar[str]
+    """Which questions a data source asks for this task: ``present``, ``one``, ``name`` or ``refer``."""
+    default_weights: ClassVar[Mapping[str, float]]
+    rewards: ClassVar[Mapping[str, Callable[[Comparison], float]]]
+    """Rewards of a comparison, by name, each in [0, 1]; an answer that cannot be read earns 0."""
+    headline: ClassVar[tuple[str, ...]]
+    """Names of the metrics that are printed."""
+
+    def __post_init__(self) -> None:
+        known = {*self.rewards, *_TEXT_REWARDS}
+        parts = []
+        for name, weight in self._weights.items():
+            if ":" in name:
+                if not callable(load_object(name)):
+                    raise ConfigError(f"task.weights: {name!r} is not a function")
+            elif name not in known:
+                raise ConfigError(
+                    f"task.weights: unknown reward {name!r}; choose from {', '.join(sorted(known))}, or name your own "
+                    "as module:function or file.py:function"
+                )
+            if not is_finite_number(weight):
+                raise ConfigError(f"task.weights.{name}: {weight!r} is not a finite number")
+            parts.append(_part(name))
+        twice = [part for part, times in Counter(parts).items() if times > 1]
+        if twice:
+            raise ConfigError(f"task.weights: two rewards are called {twice[0]!r}; rename your function")
+        window = self.length_window
+        if not (len(window) == 2 and all(isinstance(v, int) for v in window) and 0 <= window[0] <= window[1] >= 1):
+            raise ConfigError(f"task.options.length_window: {list(window)} is not [fewest, most] words")
+
+    @abstractmethod
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
         """The text shown with the image, for a model that writes coordinates in ``space``."""
 
+    @abstractmethod
     def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
         """The completion that deserves full marks, boxes in the units of ``frame``; supervised training learns it.
 
         Args:
-            truth: as in :class:`Sample`.
+            truth: as in :class:`Sample`; its ``thought``, if any, is the reasoning.
             frame: as in :meth:`score`.
         """
+
+    @abstractmethod
+    def parse(self, completion: str, truth: Mapping[str, Any], frame: Frame | None) -> Parsed[Any] | Failure:
+        """The answer in a completion, JSON-able, boxes in pixels of the original image. Never raises for model text."""
+
+    @abstractmethod
+    def compare(self, answer: Any, truth: Mapping[str, Any]) -> Comparison:
+        """The parsed answer beside the truth, as the task's rewards want it.
+
+        Raises:
+            DataError: if the truth is not what the task needs; the message names the field.
+        """
+
+    @abstractmethod
+    def metrics(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        """The numbers of a whole data set of answers; at least those of ``headline``."""
+
+    def wrong(self, truth: Mapping[str, Any], frame: Frame | None = None) -> dict[str, str]:
+        """Wrong completions by name, each of which must score less than the gold one; checked before a run."""
+        return {}
+
+    def marks(self, question: Mapping[str, Any], answer: Any) -> list[Mark]:
+        """How an answer is drawn on its picture: boxes with labels, or captions."""
+        return [(None, str(answer))]
+
+    def at(self, progress: float) -> Task:
+        """The task as it is after a share ``progress`` in [0, 1] of the training, where a reward follows a schedule."""
+        return self
 
     def score(self, completion: str, truth: Mapping[str, Any], frame: Frame | None = None) -> Score:
         """Score one completion. Never raises for anything the model wrote.
@@ -79,7 +182,132 @@ class Task(Protocol):
             completion: the model's text, without the prompt.
             truth: as in :class:`Sample`.
             frame: units of the coordinates in ``completion``; default 0..1000 on ``truth["image_size"]``.
-        """
 
-    def vocabulary(self) -> Sequence[str]:
-        """Fixed phrases of prompts and answers (a tokenizer trained for the task learns them whole)."""
+        Raises:
+            DataError: if the truth is not what the task needs; the message names the field.
+        """
+        parsed = self.parse(completion, truth, frame)
+        failed = isinstance(parsed, Failure)
+        answer = None if isinstance(parsed, Failure) else parsed.value
+        comparison = self.compare(self._nothing if failed else answer, truth)
+        parts: dict[str, float | None] = {}
+        total = 0.0
+        for name, weight in self._weights.items():
+            value: float | None
+            if name in self.rewards:
+                value = 0.0 if failed else self.rewards[name](comparison)
+            elif name in _TEXT_REWARDS:
+                value = _TEXT_REWARDS[name](self, completion, parsed)
+            else:
+                value = _checked(name, load_object(name)(completion, truth, answer))
+            parts[_part(name)] = value
+            if value is not None:
+                total += weight * value
+        if isinstance(parsed, Failure):
+            return Score(parts, total, failure=parsed.reason)
+        return Score(parts, total, answer=answer, notes=parsed.notes)
+
+    _nothing: ClassVar[Any] = None
+    """An answer that stands for none, so that a broken truth is found out even by an answer that cannot be read."""
+
+    @property
+    def full_marks(self) -> float:
+        """The total of a completion that earns 1 in every part."""
+        return sum(self._weights.values())
+
+    @property
+    def _weights(self) -> Mapping[str, float]:
+        return self.default_weights if self.weights is None else self.weights
+
+    def _wrap(self, thought: str, answer: str) -> str:
+        """A completion in the asked format."""
+        return f"<think>{thought}</think><answer>{answer}</answer>" if self.think else f"<answer>{answer}</answer>"
+
+    def _steps(self, thought: str) -> str:
+        """How a prompt asks for the format; ``thought`` says what belongs into the reasoning."""
+        write = "rite inside <answer></answer>"
+        return f"First say inside <think></think> {thought}. Then w{write}" if self.think else f"W{write}"
+
+    def _rates(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        """What every task's metrics report about the form of the answers."""
+        count = len(predictions)
+        return {
+            "format_rate": sum(has_tag_format(p.completion, self.think) for p in predictions) / count,
+            "parse_rate": sum(p.score.failure is None for p in predictions) / count,
+            "n_images": len({image.key for p in predictions for image in p.sample.images}),
+            "n_questions": count,
+            "failures": dict(Counter(p.score.failure for p in predictions if p.score.failure)),
+        }
+
+
+def image_size_of(truth: Mapping[str, Any]) -> tuple[int, int]:
+    """``truth["image_size"]``, checked.
+
+    Raises:
+        DataError: if it is missing or not two positive numbers.
+    """
+    size = truth.get("image_size")
+    if not (isinstance(size, (list, tuple)) and len(size) == 2 and all(is_finite_number(v) and v > 0 for v in size)):
+        raise DataError(f"truth.image_size: {size!r} is not [width, height] in pixels")
+    return size[0], size[1]
+
+
+def boxes_of(truth: Mapping[str, Any]) -> tuple[Box, ...]:
+    """``truth["boxes"]``, checked.
+
+    Raises:
+        DataError: if it is missing or holds something else than boxes.
+    """
+    try:
+        return as_boxes(truth["boxes"])
+    except KeyError:
+        raise DataError('truth.boxes: is missing; write {"boxes": [[x1, y1, x2, y2], ...], ...}, [] for none') from None
+    except (ValueError, TypeError) as error:
+        raise DataError(f"truth.boxes: {error}") from None
+
+
+def box_of(truth: Mapping[str, Any]) -> Box:
+    """``truth["box"]``, checked.
+
+    Raises:
+        DataError: if it is missing or no box.
+    """
+    try:
+        return as_box(truth["box"])
+    except KeyError:
+        raise DataError('truth.box: is missing; write {"box": [x1, y1, x2, y2], ...}') from None
+    except ValueError as error:
+        raise DataError(f"truth.box: {error}") from None
+
+
+def frame_of(truth: Mapping[str, Any], frame: Frame | None) -> Frame:
+    """``frame``, or 0..1000 on ``truth["image_size"]``."""
+    return frame or Frame.of(CoordinateSpace.RELATIVE_1000, image_size_of(truth))
+
+
+def place_of(box: Box, truth: Mapping[str, Any]) -> str:
+    """Roughly where a box is in its image, e.g. ``top left``: what the reasoning of a gold answer says."""
+    width, height = image_size_of(truth)
+    column = min(2, int(3 * (box[0] + box[2]) / 2 / width))
+    row = min(2, int(3 * (box[1] + box[3]) / 2 / height))
+    return f"{('top', 'middle', 'bottom')[row]} {('left', 'centre', 'right')[column]}"
+
+
+_TEXT_REWARDS: dict[str, Callable[[Task, str, Parsed[Any] | Failure], float]] = {
+    "format": lambda task, text, _: rewards.tag_format(text, task.think),
+    "strict_format": lambda task, text, parsed: rewards.strict_format(text, parsed, task.think),
+    "length": lambda task, text, _: rewards.length_window(text, *task.length_window),
+    "repetition": lambda _task, text, _: rewards.no_repetition(text),
+    "truncation": lambda _task, text, _: rewards.not_truncated(text),
+}
+
+
+def _part(name: str) -> str:
+    """The name under which a reward is reported: of ``file.py:function`` the function."""
+    return name.rpartition(":")[2]
+
+
+def _checked(name: str, value: object) -> float | None:
+    if value is None or is_finite_number(value):
+        return value if value is None else float(value)  # type: ignore[arg-type]
+    raise ConfigError(f"task.weights: reward {name!r} returned {value!r}; return a finite number, or None")

@@ -1,7 +1,8 @@
 """Detection: find every object of one category, boxes with confidence (arXiv 2503.01785, section 3.2).
 
-Decision: the category is in the question, so one image with three classes gives three questions; the rewards are the
-paper's, ``R = R_IoU + R_conf + R_format``, each part in [0, 1].
+Decision: the category is in the question, so one image with three classes gives three questions; the default rewards
+are the paper's, ``R = R_IoU + R_conf + R_format``. ``iou_balanced`` and ``confidence_brier`` close what these leave
+open (docs/rewards.md).
 
 >>> task = Detection()
 >>> truth = {"boxes": [[10, 10, 50, 50]], "image_size": [100, 100]}
@@ -14,136 +15,181 @@ paper's, ``R = R_IoU + R_conf + R_format``, each part in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
 
 from visual_rft.errors import ConfigError
-from visual_rft.tasks.answers import Failure, has_tag_format, parse_detections
-from visual_rft.tasks.base import Score
-from visual_rft.vision.boxes import FloatArray, Matching, as_boxes, match_by_confidence
+from visual_rft.tasks import rewards
+from visual_rft.tasks.answers import NO_OBJECTS, Failure, Parsed, parse_detections
+from visual_rft.tasks.base import (
+    UNITS,
+    Comparison,
+    Prediction,
+    Task,
+    boxes_of,
+    frame_of,
+    image_size_of,
+    place_of,
+)  # fmt: skip
+from visual_rft.tasks.detection_metrics import detection_metrics
+from visual_rft.vision.boxes import Box, Matching, match_by_confidence, match_hungarian
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
+from visual_rft.vision.drawing import Mark
 
-NO_OBJECTS = "No Objects"
-_UNITS = {
-    CoordinateSpace.RELATIVE_1000: "integers from 0 to 1000 measured from the top left corner",
-    CoordinateSpace.PROCESSED_PIXELS: "integers in pixels measured from the top left corner",
-    CoordinateSpace.PIXELS: "integers in pixels measured from the top left corner",
-}
+MATCHING: dict[str, Callable[..., Matching]] = {"confidence": match_by_confidence, "hungarian": match_hungarian}
 
 
-def iou_reward(matching: Matching, truth_count: int) -> float:
-    """``R_IoU``: mean over the *predicted* boxes of the IoU with the matched true box, 0 where unmatched. In [0, 1].
+@dataclass
+class Found:
+    """Predicted boxes beside the true ones, matched when a reward first asks."""
 
-    With no prediction it is 1 if there was nothing to find, else 0.
-    """
-    if len(matching.iou) == 0:
-        return float(truth_count == 0)
-    return float(matching.iou.mean())
+    boxes: Sequence[Box]
+    confidence: Sequence[float]
+    unread: int
+    truth: Sequence[Box]
+    threshold: float
+    match: Callable[..., Matching]
 
+    @cached_property
+    def matching(self) -> Matching:
+        """At the task's threshold."""
+        return self.match(self.boxes, self.confidence, self.truth, self.threshold)
 
-def confidence_reward(matching: Matching, confidence: FloatArray, truth_count: int) -> float:
-    """``R_conf``: mean over the predicted boxes of ``c`` where matched and ``1 - c`` where not. In [0, 1].
-
-    With no prediction it is 1 if there was nothing to find, else 0.
-    """
-    if len(confidence) == 0:
-        return float(truth_count == 0)
-    return float(np.where(matching.matched, confidence, 1 - confidence).mean())
-
-
-def _default_frame(truth: Mapping[str, Any]) -> Frame:
-    width, height = truth["image_size"]
-    return Frame.of(CoordinateSpace.RELATIVE_1000, (width, height))
+    @cached_property
+    def soft_matching(self) -> Matching:
+        """Without a threshold."""
+        return self.match(self.boxes, self.confidence, self.truth, 0.0)
 
 
-@dataclass(frozen=True)
-class Detection:
-    """The detection task.
+@dataclass(frozen=True, kw_only=True)
+class Detection(Task):
+    """The detection task. The truth is ``boxes`` and ``image_size``; with ``category``, items of another label are dropped.
 
     Attributes:
-        think: whether the prompt asks for reasoning first and the format reward wants it.
         iou_threshold: least IoU of a valid match, in [0, 1].
-        weights: factor of each reward part in the total; a part that is not named has weight 0.
+        iou_threshold_end: if given, the threshold moves linearly there over the training.
+        matching: ``confidence`` (the paper's: the most confident box chooses first) or ``hungarian``.
     """
 
-    think: bool = True
     iou_threshold: float = 0.5
-    weights: Mapping[str, float] = field(default_factory=lambda: {"iou": 1.0, "confidence": 1.0, "format": 1.0})
-    name: str = "detection"
+    iou_threshold_end: float | None = None
+    matching: str = "confidence"
+
+    name = "detection"
+    questions = "present"
+    default_weights: ClassVar[Mapping[str, float]] = {"iou": 1.0, "confidence": 1.0, "format": 1.0}
+    headline = ("AP", "AP50", "AP75", "mean_iou")
+    rewards: ClassVar[Mapping[str, Callable[[Comparison], float]]] = {
+        "iou": lambda found: rewards.iou(found.matching, found.unread),
+        "iou_balanced": lambda found: rewards.iou_balanced(found.matching, found.unread),
+        "iou_soft": lambda found: rewards.iou_balanced(found.soft_matching, found.unread),
+        "confidence": lambda found: rewards.confidence(found.matching),
+        "confidence_brier": lambda found: rewards.confidence_brier(found.matching),
+        "count": lambda found: rewards.count(found.matching, found.unread),
+        "average_precision": lambda found: rewards.average_precision(found.matching),
+    }
+    _nothing: ClassVar[Any] = {"boxes": [], "confidence": []}
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.weights) - {"iou", "confidence", "format"})
-        if unknown:
-            raise ConfigError(f"task.weights: unknown reward {unknown[0]!r}; choose from iou, confidence, format")
+        super().__post_init__()
+        for name in ("iou_threshold", "iou_threshold_end"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 1):
+                raise ConfigError(f"task.options.{name}: {value!r} is not in [0, 1]")
+        if self.matching not in MATCHING:
+            raise ConfigError(f"task.options.matching: {self.matching!r} is not one of {', '.join(MATCHING)}")
 
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
-        before, after = self._phrases(space)
-        return f"{before}{question['category']}{after}"
-
-    def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
-        frame = frame or _default_frame(truth)
-        boxes = as_boxes(truth["boxes"])
-        order = np.lexsort((boxes[:, 0], boxes[:, 1])) if len(boxes) else np.zeros(0, dtype=int)
-        units = frame.from_pixels(boxes[order])
-        confidence = np.asarray(truth.get("confidence", np.ones(len(boxes))))[order]
-        items = ", ".join(
-            f"{{'Position': [{x1}, {y1}, {x2}, {y2}], 'Confidence': {c:.2f}}}"
-            for (x1, y1, x2, y2), c in zip(units.tolist(), confidence.tolist(), strict=True)
-        )
-        answer = f"<answer>[{items}]</answer>" if len(boxes) else f"<answer>{NO_OBJECTS}</answer>"
-        return f"<think>{self._thought(boxes[order], frame)}</think>{answer}" if self.think else answer
-
-    def score(self, completion: str, truth: Mapping[str, Any], frame: Frame | None = None) -> Score:
-        true_boxes = as_boxes(truth["boxes"])
-        frame = frame or _default_frame(truth)
-        parts = {"iou": 0.0, "confidence": 0.0, "format": float(has_tag_format(completion, self.think))}
-        parsed = parse_detections(completion, frame.extent)
-        if isinstance(parsed, Failure):
-            return Score(parts, self._total(parts), failure=parsed.reason)
-        predicted = frame.to_pixels(parsed.boxes)
-        confidence = np.asarray(parsed.confidence)
-        matching = match_by_confidence(predicted, confidence, true_boxes, self.iou_threshold)
-        parts["iou"] = iou_reward(matching, len(true_boxes))
-        parts["confidence"] = confidence_reward(matching, confidence, len(true_boxes))
-        answer = {"boxes": predicted.tolist(), "confidence": confidence.tolist()}
-        return Score(parts, self._total(parts), answer=answer, notes=parsed.notes)
-
-    def vocabulary(self) -> Sequence[str]:
-        before, after = self._phrases(CoordinateSpace.RELATIVE_1000)
-        places = [f"{v} {h}" for v in ("top", "middle", "bottom") for h in ("left", "centre", "right")]
-        return [
-            before, after, "<think>", "</think>", "<answer>", "</answer>", "[{'Position': [", "], 'Confidence': ",
-            "}, {'Position': [", "}]</answer>", f"<answer>{NO_OBJECTS}</answer>", "</think><answer>[{'Position': [",
-            "none", " found: ", ", ", *places,
-        ]  # fmt: skip
-
-    def _total(self, parts: Mapping[str, float]) -> float:
-        return sum(self.weights.get(name, 0.0) * value for name, value in parts.items())
-
-    def _phrases(self, space: CoordinateSpace) -> tuple[str, str]:
-        steps = (
-            "First say inside <think></think> how many there are and where. Then write inside <answer></answer>"
-            if self.think
-            else "Write inside <answer></answer>"
-        )
-        return "Find every ", (
-            f" in the image. {steps} the list [{{'Position': [x1, y1, x2, y2], 'Confidence': number}}, ...]. "
-            f"Positions are {_UNITS[space]}, confidence is between 0 and 1 with two decimals. "
+        return (
+            f"Find every {question['category']} in the image. {self._steps('how many there are and where')} "
+            "the list [{'Position': [x1, y1, x2, y2], 'Confidence': number}, ...]. "
+            f"Positions are {UNITS[space]}, confidence is between 0 and 1 with two decimals. "
             f"If there is none, the answer is {NO_OBJECTS}."
         )
 
-    @staticmethod
-    def _thought(boxes: FloatArray, frame: Frame) -> str:
-        """The reasoning a supervised answer shows: how many and roughly where, e.g. ``2 found: top left, ...``."""
-        if len(boxes) == 0:
-            return "none"
-        width, height = frame.image_size
-        places = []
-        for x1, y1, x2, y2 in boxes.tolist():
-            column = min(2, int(3 * (x1 + x2) / 2 / width))
-            row = min(2, int(3 * (y1 + y2) / 2 / height))
-            places.append(f"{('top', 'middle', 'bottom')[row]} {('left', 'centre', 'right')[column]}")
-        return f"{len(boxes)} found: {', '.join(places)}"
+    def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
+        frame = frame_of(truth, frame)
+        boxes = boxes_of(truth)
+        confidence = truth.get("confidence", [1.0] * len(boxes))
+        rows = sorted(zip(boxes, confidence, strict=True), key=lambda row: (row[0][1], row[0][0]))
+        places = ", ".join(place_of(box, truth) for box, _ in rows)
+        return self._answer(f"{len(rows)} found: {places}" if rows else "none", rows, frame)
+
+    def parse(self, completion: str, truth: Mapping[str, Any], frame: Frame | None) -> Parsed[Any] | Failure:
+        frame = frame_of(truth, frame)
+        parsed = parse_detections(completion, frame.extent, truth.get("category"))
+        if isinstance(parsed, Failure):
+            return parsed
+        found = parsed.value
+        answer: dict[str, Any] = {
+            "boxes": [list(frame.to_pixels(box)) for box in found.boxes],
+            "confidence": list(found.confidence),
+        }
+        if found.unread:
+            answer["unread"] = found.unread
+        return Parsed(answer, parsed.notes)
+
+    def compare(self, answer: Any, truth: Mapping[str, Any]) -> Found:
+        boxes = [tuple(box) for box in answer["boxes"]]
+        unread = answer.get("unread", 0)
+        match = MATCHING[self.matching]
+        return Found(boxes, answer["confidence"], unread, boxes_of(truth), self.iou_threshold, match)
+
+    def metrics(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        return {**detection_metrics(predictions), **self._rates(predictions)}
+
+    def wrong(self, truth: Mapping[str, Any], frame: Frame | None = None) -> dict[str, str]:
+        frame = frame_of(truth, frame)
+        boxes = boxes_of(truth)
+        width, height = image_size_of(truth)
+        whole: Box = (0.0, 0.0, width, height)
+        if not boxes:
+            return {"hallucinated": self._answer("x", [((0, 0, width / 2, height / 2), 1.0)], frame)}
+        rows = [(box, 1.0) for box in boxes]
+        wrong = {
+            "shifted": self._answer("x", [(_shifted(box, whole), 1.0) for box in boxes], frame),
+            "duplicated": self._answer("x", [*rows, rows[0]], frame),
+            "empty": self._wrap("x", NO_OBJECTS),
+            "same y": self._answer("x", [(_upper_half(box), 1.0) for box in boxes], frame),
+        }
+        if all((box[2] - box[0]) * (box[3] - box[1]) < 0.9 * width * height for box in boxes):
+            wrong["whole image"] = self._answer("x", [(whole, 1.0)], frame)
+            elsewhere = _shifted(boxes[0], whole)
+            wrong["hallucinated"] = self._answer("x", [*rows, (elsewhere, 1.0)], frame)
+        return wrong
+
+    def marks(self, question: Mapping[str, Any], answer: Any) -> list[Mark]:
+        rows = zip(answer["boxes"], answer["confidence"], strict=True)
+        marks: list[Mark] = [(box, f"{question['category']} {confidence:.2f}") for box, confidence in rows]
+        return marks or [(None, f"no {question['category']}")]
+
+    def at(self, progress: float) -> Detection:
+        if self.iou_threshold_end is None:
+            return self
+        moved = self.iou_threshold + (self.iou_threshold_end - self.iou_threshold) * progress
+        return replace(self, iou_threshold=moved, iou_threshold_end=None)
+
+    def _answer(self, thought: str, rows: Sequence[tuple[Box, float]], frame: Frame) -> str:
+        if not rows:
+            return self._wrap(thought, NO_OBJECTS)
+        items = ", ".join(
+            f"{{'Position': {list(frame.from_pixels(box))}, 'Confidence': {confidence:.2f}}}"
+            for box, confidence in rows
+        )
+        return self._wrap(thought, f"[{items}]")
+
+
+def _shifted(box: Box, whole: Box) -> Box:
+    """The box moved by 80 % of its size towards the farther side of the image: IoU below 0.12, or cut at the edge."""
+    x1, y1, x2, y2 = box
+    across = 0.8 * (x2 - x1) * (1 if x1 + x2 < whole[2] else -1)
+    down = 0.8 * (y2 - y1) * (1 if y1 + y2 < whole[3] else -1)
+    return x1 + across, y1 + down, x2 + across, y2 + down
+
+
+def _upper_half(box: Box) -> Box:
+    """The same x and top y, but only 40 % of the height: it shares three coordinates with the truth."""
+    x1, y1, x2, y2 = box
+    return x1, y1, x2, y1 + 0.4 * (y2 - y1)

@@ -5,9 +5,9 @@ rather than Qwen2-VL: its vision tower has learned position embeddings, without 
 to localise. Digits are single tokens (numbers keep their order); the fixed phrases of the tasks are learned whole, so
 a prompt costs about 30 text tokens.
 
->>> tokenizer = build_tokenizer(["Find every ", "red circle"])
->>> tokenizer.convert_ids_to_tokens(tokenizer("Find every 427").input_ids)[1:]
-['4', '2', '7']
+>>> tokenizer = build_tokenizer(["Find every", " red", " circle"])
+>>> tokenizer.convert_ids_to_tokens(tokenizer("Find every red circle 427").input_ids)
+['Find every', ' red', ' circle', 'Ġ', '4', '2', '7']
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen2VLImageProcessor,
@@ -50,25 +50,19 @@ LARGEST_IMAGE = 160 * 160
 """Pixels above which the processor shrinks an image; the model was taught on 96..128 pixels a side."""
 
 
-def build_tokenizer(phrases: Iterable[str], vocabulary_size: int = 1024) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that knows ``phrases`` by heart and never joins two digits."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+def build_tokenizer(phrases: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of single bytes that knows each of ``phrases`` as one token; the longest one that fits is taken.
+
+    A learned byte-pair vocabulary cut ``blue circle`` into eight pieces that ran across the words, and the model never
+    learned to bind a class name to what it saw.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {piece: number for number, piece in enumerate((*SPECIAL, *alphabet))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary_size,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        min_frequency=1,
-        show_progress=False,
-        max_token_length=None,
-    )
-    tokenizer.train_from_iterator(list(phrases), trainer)
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in dict.fromkeys(phrases) if len(phrase) > 1])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",  # noqa: S106

@@ -50,6 +50,12 @@ class Stopwatch:
         return time.monotonic() - self.started
 
 
+def _mean_where_applied(values: Sequence[float | None]) -> float | None:
+    """The mean without the None of rewards that did not apply; None if none applied."""
+    applied = [value for value in values if value is not None]
+    return sum(applied) / len(applied) if applied else None
+
+
 def step_metrics(
     step: int, results: Sequence[BatchResult], grad_norm: float, learning_rate: float, watch: Stopwatch
 ) -> dict[str, Any]:
@@ -68,7 +74,7 @@ def step_metrics(
         "reward": rewards.mean().item(),
         "reward_std": rewards.std(1).mean().item(),
         "zero_std_share": (rewards == rewards[:, :1]).all(1).float().mean().item(),
-        **{f"reward/{name}": sum(s.parts[name] for s in scores) / len(scores) for name in names},
+        **{f"reward/{name}": _mean_where_applied([s.parts[name] for s in scores]) for name in names},
         "parse_failure_share": sum(s.failure is not None for s in scores) / len(scores),
         "truncated_share": truncated.float().mean().item(),
         "length": lengths.float().mean().item(),

@@ -39,12 +39,13 @@ def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
         VisualRFTError: if the config, data, model or run folder cannot be used.
     """
     session = Session.start(config, resume=resume)
-    policy, task, device = session.policy, session.task, session.accelerator.device
+    policy, device = session.policy, session.accelerator.device
     loop, objective = config.run, config.objective
     reference = Reference.at_start(policy, config, session.checkpoint) if objective.beta > 0 else None
 
     for step, batches in session.steps():
         generator = torch.Generator(device).manual_seed(loop.seed * 1_000_003 + step)
+        task = session.task.at(step / loop.steps)
         watch = Stopwatch()
         results: list[BatchResult] = []
         for samples, inputs in batches:

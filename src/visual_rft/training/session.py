@@ -24,11 +24,11 @@ from accelerate import Accelerator
 from visual_rft.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError
-from visual_rft.evaluation.detection import detection_metrics, evaluation_line, predict
+from visual_rft.evaluation.predict import evaluation_line, predict
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prefix import Inputs, Prompt
-from visual_rft.tasks import Sample, Task, load_task
+from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.checkpoint import load_trainer, save_checkpoint
 from visual_rft.training.optimizer import make_optimizer
@@ -85,9 +85,9 @@ class Session:
         else:
             folder.check_new()
             checkpoint = None
-        task = load_task(**config.task.model_dump())
-        samples = load_samples(config.data.train)
-        held_out = load_samples(config.data.evaluation)
+        task = task_of(config.task)
+        samples = load_samples(config.data.train, task)
+        held_out = load_samples(config.data.evaluation, task)
         policy = load_policy(config.model, config.rollout, checkpoint / "model" if checkpoint else None)
         updates = config.run.steps * config.objective.updates_per_rollout
         optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates)
@@ -128,9 +128,9 @@ class Session:
         """Evaluate and write a checkpoint where they are due."""
         loop, done = self.config.run, step + 1
         if done == loop.steps or (loop.evaluate_every and done % loop.evaluate_every == 0):
-            self.evaluation = detection_metrics(predict(self.policy, self.task, self.held_out))
+            self.evaluation = self.task.metrics(predict(self.policy, self.task, self.held_out))
             self.folder.write_json(f"evaluation/step-{done:06d}.json", self.evaluation)
-            print(f"evaluation after {done} steps | {evaluation_line(self.evaluation)}", flush=True)
+            print(f"evaluation after {done} steps | {evaluation_line(self.task, self.evaluation)}", flush=True)
         if done == loop.steps or (loop.checkpoint_every and done % loop.checkpoint_every == 0):
             self.checkpoint = save_checkpoint(self.folder, self.policy, self.optimizer, self.schedule, done)
 

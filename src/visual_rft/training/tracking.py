@@ -185,7 +185,10 @@ def environment() -> dict[str, Any]:
 
 def progress_line(metrics: Mapping[str, Any], steps: int) -> str:
     """One step in one line, the same on a terminal and in a pipe."""
-    parts = " ".join(f"{k.removeprefix('reward/')} {v:.2f}" for k, v in metrics.items() if k.startswith("reward/"))
+    parts = " ".join(
+        f"{k.removeprefix('reward/')} {'-' if v is None else f'{v:.2f}'}"
+        for k, v in metrics.items() if k.startswith("reward/")
+    )  # fmt: skip
     seconds = " ".join(f"{k.removeprefix('seconds/')} {v:.2f}" for k, v in metrics.items() if k.startswith("seconds/"))
     return (
         f"step {metrics['step'] + 1}/{steps} | {parts} | total {metrics['reward']:.2f} ± {metrics['reward_std']:.2f} "

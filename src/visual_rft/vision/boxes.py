@@ -1,52 +1,99 @@
-"""Boxes as arrays ``[N, 4]`` of ``(x1, y1, x2, y2)``, float64, in any one unit; IoU and matching.
+"""Boxes ``(x1, y1, x2, y2)`` in any one unit: IoU, GIoU and matching.
 
-Decision: plain NumPy on tiny arrays (an answer holds a handful of boxes), so that rewards need no torch and can be
-called from any trainer. The boxes are continuous: a box from 0 to 10 is 10 wide.
+Decision: plain Python numbers. An answer holds a handful of boxes, for which one NumPy call costs more than the whole
+comparison: scoring five boxes takes 20 microseconds here and took 90 with arrays. Boxes are continuous: a box from 0 to 10
+is 10 wide.
 
->>> iou_matrix(as_boxes([[0, 0, 10, 10]]), as_boxes([[0, 0, 10, 5], [20, 20, 30, 30]])).tolist()
-[[0.5, 0.0]]
+>>> iou((0, 0, 10, 10), (0, 0, 10, 5)), iou((0, 0, 10, 10), (20, 20, 30, 30))
+(0.5, 0.0)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-FloatArray = npt.NDArray[np.float64]
+Box = tuple[float, float, float, float]
+"""``(x1, y1, x2, y2)`` with x to the right and y down."""
 
 
-def as_boxes(values: Sequence[Sequence[float]] | npt.ArrayLike) -> FloatArray:
-    """Turn a list of four-number boxes (possibly empty) into an array ``[N, 4]``.
+_MOST = sys.float_info.max
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether ``value`` is an int or float (no bool) that is neither infinite nor NaN, nor too large for a float."""
+    # A comparison, because math.isfinite overflows on an int of 400 digits.
+    return isinstance(value, (int, float)) and value is not True and value is not False and -_MOST <= value <= _MOST
+
+
+def is_four_numbers(value: object) -> bool:
+    """Whether ``value`` is a list or tuple of four finite numbers."""
+    if not isinstance(value, (list, tuple)) or len(value) != 4:
+        return False
+    for number in value:  # the usual types first: this runs for every box of every answer
+        kind = type(number)
+        if not (((kind is int or kind is float) and -_MOST <= number <= _MOST) or is_finite_number(number)):
+            return False
+    return True
+
+
+def as_box(value: object) -> Box:
+    """A list of four finite numbers as a box.
 
     Raises:
-        ValueError: if an entry does not hold exactly four numbers.
+        ValueError: if it is anything else, or has no area (x2 <= x1 or y2 <= y1).
     """
-    boxes = np.asarray(values, dtype=np.float64)
-    if boxes.size == 0:
-        return np.zeros((0, 4))
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes must be a list of [x1, y1, x2, y2], got an array of shape {boxes.shape}")
-    return boxes
+    if not isinstance(value, (list, tuple)) or not is_four_numbers(value):
+        raise ValueError(f"a box is four finite numbers [x1, y1, x2, y2], this is {value!r}")
+    x1, y1, x2, y2 = value
+    if x2 <= x1 or y2 <= y1:
+        raise ValueError(f"a box has x1 < x2 and y1 < y2, this is {value!r}")
+    return x1, y1, x2, y2
 
 
-def area(boxes: FloatArray) -> FloatArray:
-    """Areas ``[N]`` of boxes ``[N, 4]``, in squared units of the boxes; an inverted box has area 0."""
-    sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
-    product: FloatArray = sides[:, 0] * sides[:, 1]
-    return product
+def as_boxes(values: Iterable[object]) -> tuple[Box, ...]:
+    """A list of boxes, each as :func:`as_box`.
+
+    Raises:
+        ValueError: naming the first entry that is not a box.
+    """
+    boxes = []
+    for number, value in enumerate(values):
+        try:
+            boxes.append(as_box(value))
+        except ValueError as error:
+            raise ValueError(f"box {number}: {error}") from None
+    return tuple(boxes)
 
 
-def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Intersection over union of every box of ``a [N, 4]`` with every box of ``b [M, 4]``: ``[N, M]`` in [0, 1]."""
-    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    intersection = np.clip(bottom_right - top_left, 0, None).prod(-1)
-    union = area(a)[:, None] + area(b)[None, :] - intersection
-    ious: FloatArray = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
-    return ious
+def area(box: Box) -> float:
+    """Area in squared units of the box; an inverted box has area 0."""
+    x1, y1, x2, y2 = box
+    return max(0.0, x2 - x1) * max(0.0, y2 - y1)
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union, in [0, 1]; 0 for boxes without area."""
+    ax1, ay1, ax2, ay2 = a
+    bx1, by1, bx2, by2 = b
+    width = (ax2 if ax2 < bx2 else bx2) - (ax1 if ax1 > bx1 else bx1)
+    height = (ay2 if ay2 < by2 else by2) - (ay1 if ay1 > by1 else by1)
+    if width <= 0 or height <= 0:
+        return 0.0
+    intersection = width * height
+    return intersection / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - intersection)
+
+
+def giou(a: Box, b: Box) -> float:
+    """Generalised IoU (arXiv 1902.09630), in [-1, 1]: IoU minus the empty share of the smallest box around both.
+
+    Only for boxes with x1 < x2 and y1 < y2: an inverted box can exceed the range.
+    """
+    hull = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+    overlap = iou(a, b)
+    union = (area(a) + area(b)) / (1 + overlap)  # |A| + |B| = |A or B| + |A and B| = |A or B| (1 + IoU)
+    return overlap - (area(hull) - union) / area(hull)
 
 
 @dataclass(frozen=True)
@@ -54,20 +101,21 @@ class Matching:
     """Which predicted box found which true box.
 
     Attributes:
-        truth_index: ``[N]`` index of the matched true box per predicted box, -1 where there is none.
-        iou: ``[N]`` IoU with the matched true box in [0, 1], 0 where there is none.
+        iou: per predicted box, IoU with its true box in [0, 1]; 0 where it has none.
+        truth_index: per predicted box, index of its true box; -1 where it has none.
+        confidence: per predicted box, in [0, 1].
+        truth_count: number of true boxes.
     """
 
-    truth_index: npt.NDArray[np.int64]
-    iou: FloatArray
-
-    @property
-    def matched(self) -> npt.NDArray[np.bool_]:
-        """``[N]`` whether each predicted box has a match."""
-        return self.truth_index >= 0
+    iou: tuple[float, ...]
+    truth_index: tuple[int, ...]
+    confidence: tuple[float, ...]
+    truth_count: int
 
 
-def match_by_confidence(predicted: FloatArray, confidence: FloatArray, truth: FloatArray, threshold: float) -> Matching:
+def match_by_confidence(
+    predicted: Sequence[Box], confidence: Sequence[float], truth: Sequence[Box], threshold: float
+) -> Matching:
     """Match predicted boxes to true boxes, the most confident prediction first (arXiv 2503.01785, section 3.2).
 
     Each prediction takes the best true box nobody has taken yet; below ``threshold`` it takes none and leaves that
@@ -75,22 +123,42 @@ def match_by_confidence(predicted: FloatArray, confidence: FloatArray, truth: Fl
     so the order in which the boxes were written never matters.
 
     Args:
-        predicted: boxes ``[N, 4]``.
-        confidence: ``[N]``, any range.
-        truth: boxes ``[M, 4]`` in the same unit.
-        threshold: least IoU of a match, in [0, 1].
+        predicted: N boxes.
+        confidence: N numbers.
+        truth: M boxes in the same unit.
+        threshold: least IoU of a match, in [0, 1]; boxes that do not overlap never match.
     """
-    ious = iou_matrix(predicted, truth)
     count = len(predicted)
-    truth_index = np.full(count, -1, dtype=np.int64)
-    matched_iou = np.zeros(count)
-    if len(truth) == 0 or count == 0:
-        return Matching(truth_index, matched_iou)
-    # lexsort: the last key is the first criterion.
-    order = np.lexsort((*predicted.T[::-1], -ious.max(1), -confidence))
-    free = np.ones(len(truth), dtype=bool)
-    for i in order:
-        best = int(np.argmax(np.where(free, ious[i], -1.0)))
-        if free[best] and ious[i, best] >= threshold and ious[i, best] > 0:
-            truth_index[i], matched_iou[i], free[best] = best, ious[i, best], False
-    return Matching(truth_index, matched_iou)
+    index, matched = [-1] * count, [0.0] * count
+    table = [[iou(box, other) for other in truth] for box in predicted]
+    if truth:
+        free = [True] * len(truth)
+        order = sorted(range(count), key=lambda i: (-confidence[i], -max(table[i]), predicted[i]))
+        for i in order:
+            best, best_iou = -1, 0.0
+            for j, value in enumerate(table[i]):
+                if value > best_iou and free[j]:
+                    best, best_iou = j, value
+            if best >= 0 and best_iou >= threshold:
+                index[i], matched[i], free[best] = best, best_iou, False
+    return Matching(tuple(matched), tuple(index), tuple(confidence), len(truth))
+
+
+def match_hungarian(
+    predicted: Sequence[Box], confidence: Sequence[float], truth: Sequence[Box], threshold: float
+) -> Matching:
+    """Match so that the sum of IoU is greatest (Hungarian method), whatever the confidences.
+
+    Pairs below ``threshold`` are not considered, so a poor pair never costs a good one its true box. Arguments and
+    result as in :func:`match_by_confidence`.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    count = len(predicted)
+    index, matched = [-1] * count, [0.0] * count
+    if count and truth:
+        table = [[v if (v := iou(box, other)) >= threshold else 0.0 for other in truth] for box in predicted]
+        for i, j in zip(*(axis.tolist() for axis in linear_sum_assignment(table, maximize=True)), strict=True):
+            if table[i][j] > 0:
+                index[i], matched[i] = j, table[i][j]
+    return Matching(tuple(matched), tuple(index), tuple(confidence), len(truth))

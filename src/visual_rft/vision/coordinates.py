@@ -4,12 +4,11 @@ Decision: ground truth lives in pixels of the original image; a :class:`Frame` s
 model's own units. Qwen2-VL and Qwen3-VL speak 0..1000 whatever the image; Qwen2.5-VL speaks pixels of the image
 *after* the processor's resize, so its frame is known only once the image has been processed.
 
->>> import numpy as np
 >>> frame = Frame(image_size=(640, 480), extent=(1000, 1000))
->>> frame.from_pixels(np.array([[64.0, 48.0, 320.0, 240.0]])).tolist()
-[[100, 100, 500, 500]]
->>> frame.to_pixels(np.array([[100, 100, 500, 500]])).tolist()
-[[64.0, 48.0, 320.0, 240.0]]
+>>> frame.from_pixels((64, 48, 320, 240))
+(100, 100, 500, 500)
+>>> frame.to_pixels((100, 100, 500, 500))
+(64.0, 48.0, 320.0, 240.0)
 """
 
 from __future__ import annotations
@@ -17,10 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-import numpy.typing as npt
-
-from visual_rft.vision.boxes import FloatArray
+from visual_rft.vision.boxes import Box
 
 
 class CoordinateSpace(StrEnum):
@@ -68,21 +64,22 @@ class Frame:
             raise ValueError("the space 'processed_pixels' needs the size of the image after the processor's resize")
         return cls(image_size, processed_size)
 
-    def to_pixels(self, boxes: npt.ArrayLike) -> FloatArray:
-        """Boxes ``[N, 4]`` from the model's units to pixels of the original image."""
-        return np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * self._scale()
+    def to_pixels(self, box: Box) -> Box:
+        """A box from the model's units to pixels of the original image."""
+        (width, height), (across, down) = self.image_size, self.extent
+        x1, y1, x2, y2 = box
+        return x1 * width / across, y1 * height / down, x2 * width / across, y2 * height / down
 
-    def from_pixels(self, boxes: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Boxes ``[N, 4]`` from pixels of the original image to the model's units, rounded to integers.
+    def from_pixels(self, box: Box) -> tuple[int, int, int, int]:
+        """A box from pixels of the original image to the model's units, rounded to integers.
 
         A box thinner than one unit is widened to one unit, so that it stays a valid box.
         """
-        extent = np.array(self.extent)
-        units = np.rint(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) / self._scale()).astype(np.int64)
-        low = np.clip(units[:, :2], 0, extent - 1)
-        high = np.minimum(np.maximum(units[:, 2:], low + 1), extent)
-        return np.concatenate([low, high], axis=1)
+        x1, x2 = self._interval(box[0], box[2], 0)
+        y1, y2 = self._interval(box[1], box[3], 1)
+        return x1, y1, x2, y2
 
-    def _scale(self) -> FloatArray:
-        per_axis = np.array(self.image_size, dtype=np.float64) / np.array(self.extent, dtype=np.float64)
-        return np.concatenate([per_axis, per_axis])
+    def _interval(self, low: float, high: float, axis: int) -> tuple[int, int]:
+        extent, size = self.extent[axis], self.image_size[axis]
+        start = min(max(round(low * extent / size), 0), extent - 1)
+        return start, min(max(round(high * extent / size), start + 1), extent)

@@ -1,46 +1,56 @@
-"""Boxes drawn on pictures."""
+"""Boxes and captions drawn on pictures, and pictures side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
-
-from visual_rft.vision.boxes import FloatArray
 
 PREDICTED = (255, 64, 64)
 TRUTH = (40, 200, 90)
 
+Mark = tuple[Sequence[float] | None, str]
+"""A box in pixels with its label, or None with a caption for the whole picture."""
 
-def draw_boxes(
-    image: Image.Image,
-    boxes: Iterable[Sequence[float]] | FloatArray,
-    labels: Sequence[str] = (),
-    colour: tuple[int, int, int] = PREDICTED,
-    least_side: int = 512,
+
+def draw_marks(
+    image: Image.Image, marks: Sequence[Mark], colour: tuple[int, int, int] = PREDICTED, least_side: int = 512
 ) -> Image.Image:
-    """A copy of ``image`` with boxes and labels drawn, small pictures enlarged first so that labels stay readable.
+    """A copy of ``image`` with marks drawn, small pictures enlarged first so that labels stay readable.
 
     Args:
         image: RGB picture.
-        boxes: ``[N, 4]`` in pixels of ``image``.
-        labels: one text per box, or none.
+        marks: boxes in pixels of ``image``, and captions; captions are written under each other at the bottom.
         colour: RGB, 0..255.
         least_side: the shorter side of the result is at least this many pixels (whole-number enlargement).
     """
     factor = max(1, -(-least_side // min(image.size)))
     picture = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
-    size = max(12, min(picture.size) // 32)
-    font = ImageFont.load_default(size=size)
+    font = ImageFont.load_default(size=max(12, min(picture.size) // 32))
     width = max(2, min(picture.size) // 200)
-    for index, box in enumerate(boxes):
-        x1, y1, x2, y2 = (float(v) * factor for v in box)
-        draw.rectangle((x1, y1, x2, y2), outline=colour, width=width)
-        if index < len(labels) and labels[index]:
-            left, top, right, bottom = draw.textbbox((0, 0), labels[index], font=font)
-            height = bottom - top + 4
-            at = y1 - height if y1 >= height else y1
-            draw.rectangle((x1, at, x1 + right - left + 6, at + height), fill=colour)
-            draw.text((x1 + 3 - left, at + 2 - top), labels[index], fill=(255, 255, 255), font=font)
+    bottom = picture.height
+    for box, label in marks:
+        _, top, right, low = draw.textbbox((0, 0), label, font=font)
+        height = low - top + 4
+        if box is None:
+            bottom -= height
+            left, at = 0.0, float(bottom)
+        else:
+            left, at, x2, y2 = (float(v) * factor for v in box)
+            draw.rectangle((left, at, x2, y2), outline=colour, width=width)
+            at -= height if at >= height else 0
+        if label:
+            draw.rectangle((left, at, left + right + 6, at + height), fill=colour)
+            draw.text((left + 3, at + 2 - top), label, fill=(255, 255, 255), font=font)
     return picture
+
+
+def contact_sheet(pictures: Sequence[Image.Image], columns: int, cell: int = 400) -> Image.Image:
+    """Pictures in rows of ``columns``, each shrunk to fit a square of ``cell`` pixels."""
+    sheet = Image.new("RGB", (columns * cell, -(-len(pictures) // columns) * cell), (255, 255, 255))
+    for number, picture in enumerate(pictures):
+        shrunk = picture.copy()
+        shrunk.thumbnail((cell - 8, cell - 8))
+        sheet.paste(shrunk, (number % columns * cell + 4, number // columns * cell + 4))
+    return sheet
