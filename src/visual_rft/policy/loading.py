@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from visual_rft.config import ModelConfig, RolloutConfig
 from visual_rft.errors import ModelError
@@ -45,13 +45,16 @@ def model_folder(path: str) -> str:
     return str(folder) if folder.exists() else path
 
 
-def load_policy(config: ModelConfig, rollout: RolloutConfig, weights: Path | None = None) -> Policy:
+def load_policy(
+    config: ModelConfig, rollout: RolloutConfig, weights: Path | None = None, *, empty: bool = False
+) -> Policy:
     """Load a model and its processor as a policy.
 
     Args:
         config: which model, and which part of it is trained.
         rollout: how it samples.
         weights: a checkpoint's model folder to continue from; None starts from ``config.path``.
+        empty: leave the weights out (meta device): enough to prepare prompts and to count parameters.
 
     Raises:
         ModelError: if the model cannot be loaded or its family is unknown.
@@ -65,7 +68,13 @@ def load_policy(config: ModelConfig, rollout: RolloutConfig, weights: Path | Non
         processor = AutoProcessor.from_pretrained(
             source, **options, **{key: value for key, value in pixels.items() if value is not None}
         )
-        model = AutoModelForImageTextToText.from_pretrained(source, dtype=getattr(torch, config.dtype), **options)
+        dtype = getattr(torch, config.dtype)
+        if empty:
+            with torch.device("meta"):
+                shape = AutoConfig.from_pretrained(source, **options)
+                model = AutoModelForImageTextToText.from_config(shape, dtype=dtype, **options)
+        else:
+            model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **options)
     except (OSError, ValueError) as error:
         raise ModelError(f"model.path: cannot load {config.path!r} ({' '.join(str(error).split())})") from error
     family = family_of(model.config.model_type)

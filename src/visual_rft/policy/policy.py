@@ -123,7 +123,7 @@ class Policy:
             mask=batch["attention_mask"],
             first_logits=output.logits[:, -1],
             next_position=next_position,
-            frames=self._frames(inputs),
+            frames=self.frames(inputs),
             inputs=inputs,
         )
 
@@ -265,7 +265,8 @@ class Policy:
         )
         return positions, mask.sum(1) + delta.view(-1)
 
-    def _frames(self, inputs: Inputs) -> tuple[Frame | None, ...]:
+    def frames(self, inputs: Inputs) -> tuple[Frame | None, ...]:
+        """Units of the coordinates of each prompt's first image; None for a prompt without image."""
         patch = int(self.config.vision_config.patch_size)
         frames: list[Frame | None] = []
         image = 0

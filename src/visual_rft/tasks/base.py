@@ -210,10 +210,10 @@ class Task(ABC):
     _nothing: ClassVar[Any] = None
     """An answer that stands for none, so that a broken truth is found out even by an answer that cannot be read."""
 
-    @property
-    def full_marks(self) -> float:
-        """The total of a completion that earns 1 in every part."""
-        return sum(self._weights.values())
+    def not_full(self, score: Score) -> dict[str, float]:
+        """The built-in parts of a score that are below 1; a user's own reward may have any greatest value."""
+        own = {_part(name) for name in self._weights if ":" in name}
+        return {k: v for k, v in score.parts.items() if k not in own and v is not None and v < 1 - 1e-6}
 
     @property
     def _weights(self) -> Mapping[str, float]:

@@ -27,7 +27,7 @@ def draw_marks(
     factor = max(1, -(-least_side // min(image.size)))
     picture = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=max(12, min(picture.size) // 32))
+    font = ImageFont.load_default(size=max(12, min(picture.size) // 24))
     width = max(2, min(picture.size) // 200)
     bottom = picture.height
     for box, label in marks:
