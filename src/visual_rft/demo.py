@@ -1,7 +1,7 @@
 """The demonstrations: few-shot reinforcement with the embedded model, before and after.
 
-Decision: exactly the loop of :func:`visual_rft.training.rft.train` on a config of ``demos/``; only the table, the picture and
-the summary are its own.
+Decision: exactly the loop of :func:`visual_rft.training.rft.train` on a config of ``demos/``; only the table, the
+picture and the summary are its own.
 """
 
 from __future__ import annotations
@@ -97,13 +97,11 @@ def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) 
 
 def _table(summary: dict[str, Any], config: Config, task: Task) -> str:
     base, rft = summary["base"], summary["rft"]
+    names = (*task.headline, "format_rate", "parse_rate")
     lines = [
         "",
         f"{'held-out images':<22}{'base':>9}{'after RFT':>11}{'change':>9}",
-        *(
-            f"{name:<22}{base[name]:>9.3f}{rft[name]:>11.3f}{rft[name] - base[name]:>+9.3f}"
-            for name in (*task.headline, "format_rate", "parse_rate")
-        ),
+        *(f"{name:<22}{base[name]:>9.3f}{rft[name]:>11.3f}{rft[name] - base[name]:>+9.3f}" for name in names),
         "",
         f"{base['n_images']} images, {base['n_questions']} questions; "
         f"{summary['seconds']['total']:.0f} s in all, {summary['seconds']['train']:.0f} s of it training",

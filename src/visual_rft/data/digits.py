@@ -25,13 +25,7 @@ from visual_rft.vision.boxes import Box
 from visual_rft.vision.images import RenderedImage
 
 CLASSES = tuple(f"digit {i}" for i in range(10))
-LOOK_ALIKES = {
-    "digit 1": "digit 7",
-    "digit 3": "digit 8",
-    "digit 4": "digit 9",
-    "digit 5": "digit 6",
-    "digit 2": "digit 0",
-}
+LOOK_ALIKES = {f"digit {a}": f"digit {b}" for a, b in ((1, 7), (2, 0), (3, 8), (4, 9), (5, 6))}
 """What a digit is taken for by an imprecise annotator."""
 _SPLITS = {"base": slice(0, 1000), "train": slice(1000, 1297), "test": slice(1297, 1797)}
 

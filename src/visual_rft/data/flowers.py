@@ -58,10 +58,8 @@ class Flowers(LazySequence[AnnotatedImage]):
         label = CLASSES[order[index % len(CLASSES)]]
         width, height = SIZES[rng.integers(len(SIZES))]
         radius = float(rng.uniform(28, 44))
-        centre = (
-            float(rng.uniform(radius + 2, width - radius - 2)),
-            float(rng.uniform(radius + 2, height - radius - 2)),
-        )
+        x, y = (float(rng.uniform(radius + 2, side - radius - 2)) for side in (width, height))
+        centre = (x, y)
         turn = float(rng.uniform(0, 2 * np.pi))
         box = _petal_box(label, centre, radius, turn)
         name = f"flowers-{self.seed}-{index}"
@@ -91,9 +89,8 @@ def _petals(label: str, centre: tuple[float, float], radius: float, turn: float)
     half = np.tan(np.pi / count) * 0.42 if count > 4 else 0.34
     if form == "round":
         profile = half * np.sqrt(np.clip(1 - (2 * t - 1) ** 2, 0, None))
-        profile = np.where(
-            t > 0.6, np.maximum(profile, half * np.sqrt(np.clip(1 - ((t - 0.6) / 0.4) ** 2, 0, None))), profile
-        )
+        tip = half * np.sqrt(np.clip(1 - ((t - 0.6) / 0.4) ** 2, 0, None))
+        profile = np.where(t > 0.6, np.maximum(profile, tip), profile)
     else:
         profile = half * np.where(t < 0.4, t / 0.4, (1 - t) / 0.6)
     outline = np.concatenate([np.stack([t, profile], 1), np.stack([t, -profile], 1)[::-1]]) * radius

@@ -62,5 +62,14 @@ def _hint(name: str, known: Any) -> str:
 
 
 __all__ = [
-    "TASKS", "Classification", "Detection", "Grounding", "Prediction", "Sample", "Score", "Task", "load_task", "task_of",
-]  # fmt: skip
+    "TASKS",
+    "Classification",
+    "Detection",
+    "Grounding",
+    "Prediction",
+    "Sample",
+    "Score",
+    "Task",
+    "load_task",
+    "task_of",
+]

@@ -20,6 +20,7 @@ import json
 import re
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -34,21 +35,26 @@ TOLERANCE = 0.01
 """Share of the image by which a coordinate may lie outside it; it is then moved to the edge."""
 
 NO_OBJECTS = "No Objects"
-_NOTHING_THERE = {"no objects", "no object", "no objects found", "none", "nothing"}
-_POSITION_KEYS = ("Position", "position", "bbox_2d", "bbox", "box")
-_CONFIDENCE_KEYS = ("Confidence", "confidence", "score")
+SALVAGED = "salvaged whole objects from a malformed list"
+_NOTHING_THERE = {"no objects", "no object", "no objects found", "there are no objects", "none", "nothing"}
+_POSITION_KEYS = ("position", "bbox_2d", "bbox", "box")
+_CONFIDENCE_KEYS = ("confidence", "score")
 _LABEL_KEYS = ("label", "category", "class", "name")
 
 _TAG = re.compile(r"<(/?)(think|answer)>", re.IGNORECASE)
 _FORMAT = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
 _FORMAT_NO_THINK = re.compile(r"\s*<answer>.*</answer>\s*", re.DOTALL)
-_FENCE = re.compile(r"\s*```\w*\s*(.*?)\s*(?:```)?\s*", re.DOTALL)
+# No two neighbouring parts of a pattern may both match a space: on 800 spaces, _FENCE took a second that way.
+_FENCE = re.compile(r"```(?:\w*(?=\s*[\n\[{]))?(.*?)(?:```\s*)?", re.DOTALL)
 _OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
 _BARE_KEY = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 _NUMBER = r"\s*([-+]?\d{1,12}(?:\.\d{0,12})?)\s*"
-_CORNERS = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,?\s*\({_NUMBER},{_NUMBER}\)")
+_CORNERS = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*(?:,\s*)?\({_NUMBER},{_NUMBER}\)")
+_FOUR = re.compile(rf"[\[(]{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}[\])]")
+_PAIR = re.compile(r"\d\s*,\s*[-+]?\d")
+_APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
 _BOX_TOKENS = re.compile(r"<\|box_(?:start|end)\|>")
-_DROPPED = re.compile(r"['’`]")
+_DROPPED = re.compile("['\u2019`]")
 _PUNCTUATION = re.compile(r"[\W_]+")
 _ARTICLE = re.compile(r"(?:an?|the) (?=.)")
 
@@ -92,8 +98,10 @@ class Detections:
 
 def has_tag_format(text: str, think: bool = True) -> bool:
     """Whether ``text`` is exactly one think block (if ``think``) followed by one answer block and nothing else."""
-    tags = ("<think>", "</think>", "<answer>", "</answer>") if think else ("<answer>", "</answer>")
-    return all(text.count(tag) == 1 for tag in tags) and bool((_FORMAT if think else _FORMAT_NO_THINK).fullmatch(text))
+    # Counted in any case, as they are read: <ANSWER> within the block would otherwise be a second answer.
+    tags = Counter(tag[0].lower() for tag in _TAG.finditer(text))
+    wanted = ("<think>", "</think>", "<answer>", "</answer>") if think else ("<answer>", "</answer>")
+    return all(tags[tag] == 1 for tag in wanted) and bool((_FORMAT if think else _FORMAT_NO_THINK).fullmatch(text))
 
 
 def answer_text(text: str) -> tuple[str, bool] | Failure:
@@ -128,19 +136,14 @@ def read_structure(text: str) -> Parsed[Any] | Failure:
     if len(text) > LONGEST_ANSWER:
         return Failure("answer too long")
     notes: tuple[str, ...] = ()
-    if text.startswith("```") and (fenced := _FENCE.fullmatch(text)):
-        text, notes = fenced[1], ("code fence",)
+    if text.startswith("```"):
+        text, notes = _unfenced(text), ("code fence",)
     value = _parse(text)
     if value is not _UNREADABLE:
         return Parsed(value, notes)
-    objects = [_parse(found) for found in _OBJECT.findall(text)]
-    objects = [
-        _parse(_BARE_KEY.sub(r'\1"\2":', found)) if value is _UNREADABLE else value
-        for value, found in zip(objects, _OBJECT.findall(text), strict=True)
-    ]
-    objects = [value for value in objects if isinstance(value, dict)]
+    objects = [value for found in _OBJECT.findall(text) if isinstance(value := _salvaged(found), dict)]
     if objects:
-        return Parsed(objects, (*notes, "salvaged whole objects from a malformed list"))
+        return Parsed(objects, (*notes, SALVAGED))
     return Failure("not a list")
 
 
@@ -164,15 +167,19 @@ def parse_detections(
     notes = ["truncated"] if cut else []
     if body == NO_OBJECTS:
         return Parsed(Detections((), ()), tuple(notes))
-    if len(body) < 40 and normalized(body) in _NOTHING_THERE:
+    if len(body) < 40 and normalized(_unfenced(body)) in _NOTHING_THERE:
         return Parsed(Detections((), ()), (*notes, "'No Objects' written otherwise"))
     structure = read_structure(body)
     if isinstance(structure, Failure):
         return Failure("truncated") if cut else structure
     notes += structure.notes
+    if SALVAGED in notes and NO_OBJECTS.casefold() in _OBJECT.sub("", body).casefold():
+        return Failure("boxes beside 'No Objects'")
     items = _as_items(structure.value, notes)
     if items is None:
         return Failure("not a list")
+    if any(isinstance(item, str) and normalized(item) in _NOTHING_THERE for item in items):
+        return Failure("boxes beside 'No Objects'")
     boxes, confidence, unread = [], [], max(0, len(items) - MOST_BOXES)
     if unread:
         notes.append(f"only the first {MOST_BOXES} of {len(items)} boxes read")
@@ -204,7 +211,7 @@ def parse_label(text: str) -> Parsed[str] | Failure:
     notes: tuple[str, ...] = ()
     if body[:1] in "[{\"'`(" and body:
         structure = read_structure(body)
-        value = structure.value if isinstance(structure, Parsed) else body.strip("`'\"() \n")
+        value = structure.value if isinstance(structure, Parsed) else _unfenced(body).strip("`'\"() \n")
         if isinstance(value, Mapping):
             value = [value[key] for key in _LABEL_KEYS if key in value] or list(value.values())
         if isinstance(value, (list, tuple, set)):
@@ -241,22 +248,28 @@ def parse_box(text: str, extent: tuple[float, float]) -> Parsed[Box] | Failure:
         if bare != body:
             notes.append("box tokens")
     else:
-        several = _CORNERS.findall(bare)
-        if len(several) > 1:
-            return Failure("more than one box")
-        if len(several) == 1:
-            notes.append("text around the box")
-            position = [float(v) for v in several[0]]
-        else:
-            structure = read_structure(body)
-            if isinstance(structure, Failure):
+        structure: Parsed[Any] | Failure = Failure("not a box") if _CORNERS.search(bare) else read_structure(bare)
+        if isinstance(structure, Failure):
+            several = [*_CORNERS.finditer(bare), *_FOUR.finditer(bare)]
+            if not several:
                 return Failure("truncated" if cut else "not a box")
+            around = bare[: several[0].start()] + " " + bare[several[0].end() :]
+            if len(several) > 1 or _PAIR.search(around):  # which one is meant is not ours to choose
+                return Failure("more than one box")
+            notes.append("text around the box")
+            position = [float(v) for v in several[0].groups()]
+        else:
             notes += [*structure.notes, "box written as a list"]
             position = structure.value
             while isinstance(position, (list, tuple)) and len(position) == 1:
                 (position,) = position
             if isinstance(position, Mapping):
-                position = next((position[key] for key in _POSITION_KEYS if key in position), None)
+                found_positions = _positions(position)
+                if len(found_positions) > 1:
+                    return Failure("more than one box")
+                position = found_positions[0] if found_positions else None
+                while isinstance(position, list) and len(position) == 1:
+                    (position,) = position
             elif isinstance(position, (list, tuple)) and position and not any(map(is_finite_number, position)):
                 return Failure("more than one box")
     if cut:
@@ -278,7 +291,7 @@ def normalized(name: str) -> str:
 
 def _as_items(value: Any, notes: list[str]) -> list[Any] | None:
     """The items of whatever was written for a list; None if it is no list at all."""
-    if isinstance(value, Mapping) and not any(key in value for key in _POSITION_KEYS):
+    if isinstance(value, Mapping) and not _positions(value):
         inner = [v for v in value.values() if isinstance(v, list)]
         if len(inner) == 1:
             notes.append("list inside an object")
@@ -291,7 +304,7 @@ def _as_items(value: Any, notes: list[str]) -> list[Any] | None:
         (value,) = value
     if not isinstance(value, (list, tuple)):
         return None
-    if len(value) == 1 and isinstance(value[0], str) and normalized(value[0]) in _NOTHING_THERE:
+    if not value or (len(value) == 1 and isinstance(value[0], str) and normalized(value[0]) in _NOTHING_THERE):
         notes.append("'No Objects' written otherwise")
         return []
     return list(value)
@@ -302,24 +315,34 @@ def _detection(
 ) -> tuple[Box, float] | Failure:
     if not isinstance(item, dict):
         return Failure("not an object")
-    key = "Position" if "Position" in item else next((key for key in _POSITION_KEYS if key in item), None)
-    if key is None:
-        return Failure("no position")
-    sure = "Confidence" if "Confidence" in item else next((key for key in _CONFIDENCE_KEYS if key in item), None)
-    confidence: Any = item[sure] if sure is not None else None
+    usual = len(item) == 2 and "Position" in item and "Confidence" in item
+    positions = [item["Position"]] if usual else _positions(item)
+    if len(positions) != 1:
+        return Failure("more than one position" if positions else "no position")
+    confidence: Any = item["Confidence"] if usual else next(iter(_under(_CONFIDENCE_KEYS, item)), None)
     if not is_finite_number(confidence) or not 0 <= confidence <= 1:
         return Failure("confidence is not a number in [0, 1]")
-    if len(item) > 2 or key != "Position" or sure != "Confidence":
-        name = next((item[k] for k in _LABEL_KEYS if k in item), None)
-        if name is not None and category is not None and normalized(str(name)) != normalized(category):
+    if not usual:
+        names = _under(_LABEL_KEYS, item)
+        names = [name for name in names if isinstance(name, str)] or [str(name) for name in names if name is not None]
+        if category is not None and any(normalized(name) != normalized(category) for name in names):
             return Failure("another label than the one asked for")
         if "other keys than asked" not in notes:
             notes.append("other keys than asked")
-    position = item[key]
+    (position,) = positions
     while isinstance(position, list) and len(position) == 1 and isinstance(position[0], list):
         (position,) = position
     box = _box(position, extent, notes)
     return box if isinstance(box, Failure) else (box, float(confidence))
+
+
+def _under(keys: tuple[str, ...], item: Mapping[Any, Any]) -> list[Any]:
+    """The values under any of ``keys``, in whatever case the keys are written."""
+    return [value for key, value in item.items() if str(key).lower() in keys]
+
+
+def _positions(item: Mapping[Any, Any]) -> list[Any]:
+    return _under(_POSITION_KEYS, item)
 
 
 def _box(position: Any, extent: tuple[float, float], notes: list[str]) -> Box | Failure:
@@ -345,6 +368,20 @@ def _box(position: Any, extent: tuple[float, float], notes: list[str]) -> Box | 
 _UNREADABLE = object()
 
 
+def _unfenced(text: str) -> str:
+    """``text`` without a code fence around it, if there is one."""
+    fenced = _FENCE.fullmatch(text)
+    return fenced[1].strip() if fenced else text
+
+
+def _salvaged(found: str) -> Any:
+    """One ``{...}`` out of a malformed list, also with bare keys, or with an apostrophe inside single quotes."""
+    value = _parse(found)
+    if value is _UNREADABLE:
+        value = _parse(_APOSTROPHE.sub("\u2019", _BARE_KEY.sub(r'\1"\2":', found)))
+    return value
+
+
 def _parse(text: str) -> Any:
     try:
         # Python's single quotes: with no double quote and no backslash in the text, the two notations have the same
@@ -354,7 +391,7 @@ def _parse(text: str) -> Any:
         pass
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # the compiler warns about "\d" in a model's string
+            warnings.simplefilter("ignore")  # the compiler warns about "\d" in a model's string
             return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return _UNREADABLE

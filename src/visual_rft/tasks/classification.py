@@ -50,7 +50,8 @@ class Classification(Task):
     _nothing: ClassVar[Any] = ""
 
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
-        return f"Name the kind of {question['subject']} in the image. {self._steps('what you see')} its name and nothing else."
+        steps = self._steps("what you see")
+        return f"Name the kind of {question['subject']} in the image. {steps} its name and nothing else."
 
     def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
         return self._wrap(str(truth.get("thought", truth["label"])), str(truth["label"]))

@@ -65,7 +65,9 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Detection(Task):
-    """The detection task. The truth is ``boxes`` and ``image_size``; with ``category``, items of another label are dropped.
+    """The detection task.
+
+    The truth is ``boxes`` and ``image_size``; with ``category``, items that name another label are dropped.
 
     Attributes:
         iou_threshold: least IoU of a valid match, in [0, 1].

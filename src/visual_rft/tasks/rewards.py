@@ -4,7 +4,8 @@ Decision: each is in [0, 1] before weights, and none trusts the text further tha
 checked it. What each can and cannot be gamed by, with numbers, is in docs/rewards.md.
 
 >>> from visual_rft.vision.boxes import match_by_confidence
->>> two_of_three = match_by_confidence([(0, 0, 9, 9), (20, 0, 29, 9)], [1, 1], [(0, 0, 9, 9), (20, 0, 29, 9), (0, 20, 9, 29)], 0.5)
+>>> truth = [(0, 0, 9, 9), (20, 0, 29, 9), (0, 20, 9, 29)]
+>>> two_of_three = match_by_confidence(truth[:2], [1, 1], truth, 0.5)
 >>> iou(two_of_three), round(iou_balanced(two_of_three), 3)
 (1.0, 0.667)
 """
@@ -37,7 +38,7 @@ def iou_balanced(matching: Matching, unread: int = 0) -> float:
 
 
 def confidence(matching: Matching) -> float:
-    """``R_conf``: mean over the predicted boxes of ``c`` where matched and ``1 - c`` where not (arXiv 2503.01785). [0, 1]
+    """``R_conf``: mean over the predicted boxes of ``c`` where matched, else ``1 - c`` (arXiv 2503.01785). [0, 1]
 
     Without a prediction it is 1 if there was nothing to find, else 0. It is linear in ``c``, so it always asks for 0
     or 1, and a wrong box with confidence 0 earns it in full.
@@ -49,10 +50,11 @@ def confidence(matching: Matching) -> float:
 
 
 def confidence_brier(matching: Matching) -> float:
-    """Sum over the predicted boxes of ``1 - (c - hit)^2`` over ``max(predicted, true)``; ``hit`` is 1 where matched. [0, 1]
+    """Sum over the predicted boxes of ``1 - (c - hit)^2`` over ``max(predicted, true)``. [0, 1]
 
-    The Brier score (Brier 1950) is proper: the best ``c`` is the box's chance of being right. A missing box earns 0; a
-    wrong box with confidence 0 earns 1, so weigh it beside ``iou_balanced``. Nothing to find, nothing predicted: 1.
+    ``hit`` is 1 where matched, else 0. The Brier score (Brier 1950) is proper: the best ``c`` is the box's chance of
+    being right. A missing box earns 0; a wrong box with confidence 0 earns 1, so weigh it beside ``iou_balanced``.
+    Nothing to find, nothing predicted: 1.
     """
     most = max(len(matching.iou), matching.truth_count)
     hits = zip(matching.confidence, matching.truth_index, strict=True)
@@ -60,7 +62,10 @@ def confidence_brier(matching: Matching) -> float:
 
 
 def count(matching: Matching, unread: int = 0) -> float:
-    """``1 - |predicted - true| / max(predicted, true)``, 1 if both are 0. [0, 1] Looks at numbers only, not at places."""
+    """``1 - |predicted - true| / max(predicted, true)``, 1 if both are 0. [0, 1]
+
+    Looks at numbers only, not at places.
+    """
     predicted = len(matching.iou) + unread
     most = max(predicted, matching.truth_count)
     return 1 - abs(predicted - matching.truth_count) / most if most else 1.0
@@ -129,8 +134,9 @@ def box_giou(box: Box, truth: Box) -> float:
 
 
 def box_hit(box: Box, truth: Box, threshold: float = 0.5) -> float:
-    """1 if the IoU is at least ``threshold``, else 0."""
-    return float(geometry.iou(box, truth) >= threshold)
+    """1 if the boxes overlap with an IoU of at least ``threshold``, else 0."""
+    overlap = geometry.iou(box, truth)
+    return float(overlap >= threshold and overlap > 0)
 
 
 def box_point(box: Box, truth: Box) -> float:
@@ -156,7 +162,7 @@ def strict_format(text: str, parsed: Parsed[object] | Failure, think: bool = Tru
 
 
 def length_window(text: str, fewest: int, most: int) -> float:
-    """1 if the text has ``fewest`` to ``most`` words, falling linearly to 0 at no words and at twice ``most``. [0, 1]"""
+    """1 for ``fewest`` to ``most`` words, falling linearly to 0 at no words and at twice ``most``. [0, 1]"""
     words = len(text.split())
     if words < fewest:
         return words / fewest

@@ -24,9 +24,9 @@ _WORDS = [
 ]  # fmt: skip
 _ANSWERS = [
     "<think>", "</think>", "<answer>", "</answer>", "none", " found: ", ", ", "<answer>No Objects</answer>",
-    "</think><answer>[{'Position': [", "<answer>[{'Position': [", "], 'Confidence': ", "}, {'Position': [", "}]</answer>",
-    "</think><answer>", "</think><answer>(", "<answer>(", "),(", ")</answer>", "<think>a", "handwriting", "user\n",
-    "assistant\n", " pointed petals,", " round petals,",
+    "</think><answer>[{'Position': [", "<answer>[{'Position': [", "], 'Confidence': ", "}, {'Position': [",
+    "}]</answer>", "</think><answer>", "</think><answer>(", "<answer>(", "),(", ")</answer>", "<think>a",
+    "handwriting", "user\n", "assistant\n", " pointed petals,", " round petals,",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Teach the embedded model's vision tower alone: ``python -m visual_rft.tiny.see SOURCE TARGET [STEPS]``.
+"""Teach the embedded model's vision tower alone: ``python -m visual_rft.tiny.see SOURCE TARGET STEPS [FIRST]``.
 
 Decision: before any language, every image token learns to say what lies at its place (word by word, ``red``,
 ``circle``) and where that object's edges are, through two linear heads that are thrown away. Each scene gives 9 to 16
@@ -87,13 +87,14 @@ def _example(number: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64],
     return (np.asarray(image.image.load()), *labels_per_token(image))
 
 
-def see(source: Path, target: Path, steps: int = 4000, batch: int = 24, learning_rate: float = 2.5e-3) -> None:
+def see(source: Path, target: Path, steps: int, first: int = 0, batch: int = 24, learning_rate: float = 2.5e-3) -> None:
     """Train the vision tower of ``source`` and write the model to ``target``.
 
     Args:
         source: folder of the model that :mod:`visual_rft.tiny.build` wrote.
         target: where the model with its taught vision tower goes.
         steps: optimiser steps.
+        first: number of the first scene; above 0 continues with a tower that was taught on the scenes before.
         batch: scenes per step.
         learning_rate: peak, decaying linearly to 0.
     """
@@ -101,7 +102,8 @@ def see(source: Path, target: Path, steps: int = 4000, batch: int = 24, learning
     torch.set_num_threads(1)
     model: Any = AutoModelForImageTextToText.from_pretrained(source)
     processor: Any = AutoProcessor.from_pretrained(source)
-    whiten_patches(model, processor)
+    if first == 0:
+        whiten_patches(model, processor)
     width = model.config.text_config.hidden_size
     heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in
                            (("kind", len(KINDS)), ("tint", len(TINTS)), ("box", 4))})  # fmt: skip
@@ -110,7 +112,7 @@ def see(source: Path, target: Path, steps: int = 4000, batch: int = 24, learning
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min((s + 1) / 50, 1) * (1 - s / steps))
     started = time.monotonic()
     with get_context("spawn").Pool(1) as pool:
-        examples = pool.imap(_example, range(steps * batch), chunksize=batch)
+        examples = pool.imap(_example, range(first, first + steps * batch), chunksize=batch)
         for step in range(steps):
             pictures, kinds, boxes = zip(*(next(examples) for _ in range(batch)), strict=True)
             inputs = processor.image_processor(images=list(pictures), return_tensors="pt")
