@@ -1,27 +1,37 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from visual_rft.config import SourceConfig
-from visual_rft.data.annotated import OneQuestionPerImage, questions_of_present_classes
+from visual_rft.data.annotated import AnnotatedImage, OneQuestionPerImage, questions_of_present_classes
 from visual_rft.data.coco import load_coco
 from visual_rft.data.digits import Digits, scans
+from visual_rft.data.flowers import Flowers
 from visual_rft.data.imprecise import Imprecise
+from visual_rft.data.referring import OneReferencePerImage, expressions
 from visual_rft.data.shapes import SIZES, Shapes
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError
-from visual_rft.tasks import Detection
+from visual_rft.tasks import Detection, load_task
 from visual_rft.vision.boxes import iou
+from visual_rft.vision.images import ImageFile
 
 
 @pytest.mark.parametrize(
-    "make", [lambda s: Shapes(60, seed=s), lambda s: Digits(60, "train", seed=s)], ids=["shapes", "digits"]
+    ("make", "most"),
+    [
+        (lambda s: Shapes(60, seed=s), 6),
+        (lambda s: Digits(60, "train", seed=s), 4),
+        (lambda s: Flowers(60, seed=s), 1),
+    ],
+    ids=["shapes", "digits", "flowers"],
 )
-def test_scenes_are_deterministic_varied_and_labelled(make):
+def test_scenes_are_deterministic_varied_and_labelled(make, most):
     first, again, other = make(1), make(1), make(2)
     for a, b in zip(first, again, strict=True):
         assert a.labels == b.labels
@@ -34,7 +44,8 @@ def test_scenes_are_deterministic_varied_and_labelled(make):
             assert 0 <= x1 < x2 <= a.size[0]
             assert 0 <= y1 < y2 <= a.size[1]
     assert {s.size for s in first} == set(SIZES)
-    assert len({len(s.labels) for s in first}) >= 4
+    assert len({len(s.labels) for s in first}) >= min(4, most)
+    assert max(len(s.labels) for s in first) <= most
     assert first[0].image.key != other[0].image.key
     assert first[0].image.load().tobytes() != other[0].image.load().tobytes()
 
@@ -55,6 +66,95 @@ def test_boxes_of_digits_are_where_the_ink_is():
         assert iou(tight, (0, 0, x2 - x1, y2 - y1)) > 0.6
         checked += 1
     assert checked > 30
+
+
+def test_flowers_have_every_kind_equally_often_and_boxes_around_their_petals():
+    flowers = Flowers(48, seed=2)
+    assert sorted(f.labels[0] for f in flowers) == sorted(2 * Flowers.classes)
+    for flower in flowers:
+        x1, y1, x2, y2 = flower.boxes[0]
+        pixels = np.asarray(flower.image.load(), dtype=float)
+        colour = pixels[..., 0] - pixels[..., 1]  # petals are redder than the meadow, except on yellow flowers
+        if "yellow" in flower.labels[0]:
+            continue
+        rows, columns = np.nonzero(colour > 40)
+        assert abs(np.percentile(columns, 1) - x1) < 8
+        assert abs(np.percentile(columns, 99) - x2) < 8
+        assert abs(np.percentile(rows, 1) - y1) < 8
+        assert abs(np.percentile(rows, 99) - y2) < 8
+
+
+def test_a_flower_says_what_is_seen_and_its_look_alike():
+    samples = load_samples([SourceConfig(source="flowers", count=24)], load_task("classification"))
+    truth = {sample.truth["label"]: sample.truth for sample in samples}
+    assert truth["red clematis"] == {
+        "label": "red clematis", "thought": "4 pointed petals, red", "parents": ["clematis"], "look_alike": "red poppy",
+    }  # fmt: skip
+    assert "look_alike" not in truth["red poppy"]
+    assert samples[0].question == {"subject": "flower"}
+
+
+SCENE = AnnotatedImage(
+    "scene", ImageFile(Path("scene.png")), (100, 100), ("red circle", "blue circle", "red square"),
+    ((0, 0, 20, 20), (60, 0, 100, 40), (0, 70, 30, 100)),
+)  # fmt: skip
+
+
+def test_expressions_by_hand():
+    found = dict(expressions(SCENE))
+    assert found["the largest shape"] == found["the rightmost shape"] == found["the largest circle"] == 1
+    assert found["the square"] == found["the bottommost shape"] == 2
+    assert found["the smallest shape"] == found["the leftmost circle"] == 0
+    assert found["the only shape that is not red"] == 1
+    assert found["the only shape that is not a circle"] == 2
+    assert found["the circle left of the blue circle"] == 0
+    assert found["the square below the blue circle"] == 2
+    assert found["the shape below the blue circle"] == 2
+    # not said, because it means two objects, none, or is not clear to the eye
+    unclear = "the circle right of the red square"  # the red circle's centre is 5 pixels left of the square's
+    for text in ("the circle", "the red shape", "the leftmost shape", unclear):
+        assert text not in found
+
+
+def test_every_expression_means_one_object():
+    """Read back by an independent small interpreter of the words."""
+    for scene in Shapes(150, seed=8, max_objects=4, min_objects=2):
+        words = [label.split() for label in scene.labels]
+        centre = [((b[0] + b[2]) / 2, (b[1] + b[3]) / 2) for b in scene.boxes]
+        size = [(b[2] - b[0]) * (b[3] - b[1]) for b in scene.boxes]
+        x, y = zip(*centre, strict=True)
+        extremes = {"largest": (size, -1), "smallest": (size, 1), "leftmost": (x, 1), "rightmost": (x, -1),
+                    "topmost": (y, 1), "bottommost": (y, -1)}  # fmt: skip
+        sides = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
+        for text, target in expressions(scene):
+            tokens = text.removeprefix("the ").split()
+            everything = range(len(words))
+            side = next((s for s in sides if f" {s} the " in text), None)
+            if text.startswith("the only"):
+                fits = [i for i in everything if tokens[-1] not in words[i]]
+            elif side:
+                axis, sign = sides[side]
+                (anchor,) = (i for i in everything if words[i] == tokens[-2:])
+                fits = [i for i in everything if (tokens[0] in ("shape", words[i][1])) and i != anchor
+                        and sign * (centre[i][axis] - centre[anchor][axis]) > 0]  # fmt: skip
+            elif tokens[0] in extremes:
+                group = [i for i in everything if tokens[1] in ("shape", words[i][1])]
+                measure, sign = extremes[tokens[0]]
+                first = min(sign * measure[i] for i in group)
+                fits = [i for i in group if sign * measure[i] == first]
+            else:
+                fits = [i for i in everything if all(t in ("shape", *words[i]) for t in tokens)]
+            assert fits == [target], (text, scene.labels)
+
+
+def test_references_have_many_kinds_and_a_box():
+    samples = OneReferencePerImage(Shapes(200, seed=3, max_objects=3, min_objects=2), seed=1)
+    texts = [sample.question["expression"] for sample in samples]
+    for word in ("largest", "leftmost", "left of", "above", "only shape that is not", "the red"):
+        assert any(word in text for text in texts), word
+    assert all(len(sample.truth["box"]) == 4 and sample.truth["thought"] for sample in samples)
+    with pytest.raises(DataError, match="source 'digits' has no referring expressions"):
+        load_samples([SourceConfig(source="digits")], load_task("grounding"))
 
 
 def test_no_scan_is_in_two_splits():
@@ -91,6 +191,32 @@ def test_imprecise_labels_contain_the_true_ones_and_are_larger():
         assert (b[:, 2:] >= a[:, 2:]).all()
         assert ((b[:, 2:] - b[:, :2]) <= 1.45 * (a[:, 2:] - a[:, :2]) + 1e-9).all()
         assert all(0.05 <= c <= 0.95 for c in loose.truth["confidence"])
+
+
+def test_imprecise_names_are_those_of_the_look_alike():
+    exact = load_samples([SourceConfig(source="flowers", count=240)], load_task("classification"))
+    taken = mistaken = 0
+    for sample, loose in zip(exact, Imprecise(exact, 0.7), strict=True):
+        twin = sample.truth.get("look_alike")
+        if twin is None:
+            assert loose.truth == sample.truth
+            continue
+        assert loose.truth["label"] in (sample.truth["label"], twin)
+        assert loose.truth["thought"] == sample.truth["thought"]
+        taken += 1
+        mistaken += loose.truth["label"] == twin
+    assert taken == 120
+    assert 0.55 < mistaken / taken < 0.85
+
+
+def test_an_imprecise_reference_has_a_larger_box():
+    exact = load_samples([SourceConfig(source="shapes", count=20)], load_task("grounding"))
+    for sample, loose in zip(exact, Imprecise(exact, 0.5), strict=True):
+        (a, b, c, d), (e, f, g, h) = sample.truth["box"], loose.truth["box"]
+        assert e <= a
+        assert f <= b
+        assert g >= c
+        assert h >= d
 
 
 def test_sources_are_joined():

@@ -7,8 +7,10 @@ import json
 import pytest
 from PIL import Image
 
-from visual_rft.demo import run_demo
-from visual_rft.errors import RunFolderError
+from visual_rft.config import load_config
+from visual_rft.demo import DEMOS, run_demo
+from visual_rft.errors import ConfigError, RunFolderError
+from visual_rft.tasks import TASKS
 
 
 def test_demo_writes_what_the_readme_promises(tmp_path, capsys):
@@ -28,3 +30,22 @@ def test_demo_writes_what_the_readme_promises(tmp_path, capsys):
         assert sheet.width == 800
     with pytest.raises(RunFolderError, match="exists already"):
         run_demo("detection", folder, seed=3, overrides=flags)
+
+
+@pytest.mark.parametrize(("task", "numbers"), [("classification", {"accuracy", "mean_class_accuracy"}),
+                                               ("grounding", {"mean_iou", "hit_rate"})])  # fmt: skip
+def test_demos_of_the_other_tasks(task, numbers, tmp_path, capsys):
+    sources = range(len(load_config(DEMOS / f"{task}.yaml").data.train))
+    flags = ["--run.steps=1", "--run.prompts_per_batch=2", "--rollout.group_size=2",
+             *(f"--data.{part}.{i}.count=2" for part in ("train", "evaluation") for i in sources)]  # fmt: skip
+    summary = run_demo(task, tmp_path / "demo", seed=0, overrides=flags)
+    assert numbers <= summary["base"].keys()
+    assert numbers <= summary["rft"].keys()
+    assert "after RFT" in capsys.readouterr().out
+    assert (tmp_path / "demo" / "before_after.png").is_file()
+
+
+def test_there_is_a_demo_of_every_task_and_of_no_other(tmp_path):
+    assert {file.stem for file in DEMOS.glob("*.yaml")} == set(TASKS)
+    with pytest.raises(ConfigError, match="choose from classification, detection, grounding"):
+        run_demo("counting", tmp_path / "demo", seed=0)

@@ -1,4 +1,4 @@
-"""All tasks: rewards against tables made by hand, the gold answer, wrong answers, and tasks and rewards of the user's."""
+"""All tasks: rewards against tables made by hand, gold and wrong answers, tasks and rewards of the user's own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def wrap(answer):
         pytest.param(boxes((*A, 1), (*B, 1)), 1, 1, 1, 1, 1, id="both"),
         pytest.param(boxes((*A, 1)), 0.5, 0.5, 0.5, 0.5, 0.5, id="one of two"),
         pytest.param(boxes((*A, 0.8), (*WRONG, 0.4)), 0.5, 0.5, (0.96 + 0.84) / 2, 1, 0.5, id="one right, one wrong"),
-        pytest.param(boxes((*A, 0.4), (*WRONG, 0.8)), 0.5, 0.5, (0.64 + 0.36) / 2, 1, 0.25, id="surer of the wrong one"),
+        pytest.param(
+            boxes((*A, 0.4), (*WRONG, 0.8)), 0.5, 0.5, (0.64 + 0.36) / 2, 1, 0.25, id="surer of the wrong one"
+        ),
         pytest.param(boxes((*A, 0.5), (*WRONG, 0.5)), 0.5, 0.5, 0.75, 1, 0.25, id="a tie counts against"),
         pytest.param(boxes((0, 0, 500, 200, 1)), 0, 0.2, 0, 0.5, 0, id="below the threshold"),
         pytest.param(boxes((*A, 1), (*A, 1), (*B, 1)), 2 / 3, 2 / 3, 2 / 3, 2 / 3, None, id="one box twice"),
