@@ -243,6 +243,7 @@ def test_metrics_of_grounding_by_hand():
         ("detection", {"boxes": [[0, 0, 5]], "image_size": [9, 9]}, "truth.boxes: box 0: a box is four"),
         ("detection", {"boxes": [[5, 0, 0, 5]], "image_size": [9, 9]}, "truth.boxes: box 0: a box has x1 < x2"),
         ("detection", {"boxes": 5, "image_size": [9, 9]}, "truth.boxes"),
+        ("detection", {"boxes": [], "image_size": [9, 9], "category": 3}, "truth.category: 3 is not a name"),
         ("detection", {"boxes": []}, r"truth.image_size: None is not \[width, height\]"),
         ("detection", {"boxes": [], "image_size": [0, 9]}, "truth.image_size"),
         ("classification", {}, "truth.label: None is not a name"),

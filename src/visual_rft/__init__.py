@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from visual_rft.evaluation.run import evaluate, predict_image
     from visual_rft.policy.loading import load_policy
     from visual_rft.tasks import Sample, Score, Task, load_task
+    from visual_rft.tasks.adapters import easyr1_reward, swift_reward, trl_reward, trl_rewards, verl_reward
     from visual_rft.training.rft import train
     from visual_rft.training.sft import train_supervised
 
@@ -28,13 +29,18 @@ _HOMES = {
     "Score": "tasks",
     "Task": "tasks",
     "VisualRFTError": "errors",
+    "easyr1_reward": "tasks.adapters",
     "evaluate": "evaluation.run",
     "load_config": "config",
     "load_policy": "policy.loading",
     "load_task": "tasks",
     "predict_image": "evaluation.run",
+    "swift_reward": "tasks.adapters",
     "train": "training.rft",
     "train_supervised": "training.sft",
+    "trl_reward": "tasks.adapters",
+    "trl_rewards": "tasks.adapters",
+    "verl_reward": "tasks.adapters",
 }
 __all__ = [
     "Config",
@@ -42,13 +48,18 @@ __all__ = [
     "Score",
     "Task",
     "VisualRFTError",
+    "easyr1_reward",
     "evaluate",
     "load_config",
     "load_policy",
     "load_task",
     "predict_image",
+    "swift_reward",
     "train",
     "train_supervised",
+    "trl_reward",
+    "trl_rewards",
+    "verl_reward",
 ]
 
 

@@ -20,7 +20,6 @@ import json
 import re
 import unicodedata
 import warnings
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -41,9 +40,9 @@ _POSITION_KEYS = ("position", "bbox_2d", "bbox", "box")
 _CONFIDENCE_KEYS = ("confidence", "score")
 _LABEL_KEYS = ("label", "category", "class", "name")
 
-_TAG = re.compile(r"<(/?)(think|answer)>", re.IGNORECASE)
-_FORMAT = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
-_FORMAT_NO_THINK = re.compile(r"\s*<answer>.*</answer>\s*", re.DOTALL)
+_TAG = re.compile(
+    r"<(/?)(think|answer)>", re.IGNORECASE | re.ASCII
+)  # ASCII: no other letter may pass for an "s" or a "k"
 # No two neighbouring parts of a pattern may both match a space: on 800 spaces, _FENCE took a second that way.
 _FENCE = re.compile(r"```(?:\w*(?=\s*[\n\[{]))?(.*?)(?:```\s*)?", re.DOTALL)
 _OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
@@ -98,10 +97,18 @@ class Detections:
 
 def has_tag_format(text: str, think: bool = True) -> bool:
     """Whether ``text`` is exactly one think block (if ``think``) followed by one answer block and nothing else."""
-    # Counted in any case, as they are read: <ANSWER> within the block would otherwise be a second answer.
-    tags = Counter(tag[0].lower() for tag in _TAG.finditer(text))
-    wanted = ("<think>", "</think>", "<answer>", "</answer>") if think else ("<answer>", "</answer>")
-    return all(tags[tag] == 1 for tag in wanted) and bool((_FORMAT if think else _FORMAT_NO_THINK).fullmatch(text))
+    lower = text.lower()  # tags are read in any case: <ANSWER> inside the block would be a second answer
+    if lower.count("<answer>") != 1 or lower.count("</answer>") != 1:
+        return False
+    before, _, answer = text.partition("<answer>")
+    if not answer.rstrip().endswith("</answer>"):
+        return False
+    before = before.strip()
+    if not think:
+        return not before
+    if lower.count("<think>") != 1 or lower.count("</think>") != 1:
+        return False
+    return before.startswith("<think>") and before.endswith("</think>")
 
 
 def answer_text(text: str) -> tuple[str, bool] | Failure:
@@ -270,7 +277,7 @@ def parse_box(text: str, extent: tuple[float, float]) -> Parsed[Box] | Failure:
                 position = found_positions[0] if found_positions else None
                 while isinstance(position, list) and len(position) == 1:
                     (position,) = position
-            elif isinstance(position, (list, tuple)) and position and not any(map(is_finite_number, position)):
+            elif isinstance(position, (list, tuple)) and any(isinstance(v, (list, tuple, Mapping)) for v in position):
                 return Failure("more than one box")
     if cut:
         notes.insert(0, "truncated")
@@ -304,6 +311,8 @@ def _as_items(value: Any, notes: list[str]) -> list[Any] | None:
         (value,) = value
     if not isinstance(value, (list, tuple)):
         return None
+    if isinstance(value, tuple):
+        notes.append("objects without a list")
     if not value or (len(value) == 1 and isinstance(value[0], str) and normalized(value[0]) in _NOTHING_THERE):
         notes.append("'No Objects' written otherwise")
         return []
@@ -331,6 +340,7 @@ def _detection(
             notes.append("other keys than asked")
     (position,) = positions
     while isinstance(position, list) and len(position) == 1 and isinstance(position[0], list):
+        notes.append("nested position")
         (position,) = position
     box = _box(position, extent, notes)
     return box if isinstance(box, Failure) else (box, float(confidence))

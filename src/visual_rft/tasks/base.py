@@ -189,18 +189,19 @@ class Task(ABC):
         parsed = self.parse(completion, truth, frame)
         failed = isinstance(parsed, Failure)
         answer = None if isinstance(parsed, Failure) else parsed.value
-        comparison = self.compare(self._nothing if failed else answer, truth)
+        comparison, own = self.compare(self._nothing if failed else answer, truth), self.rewards
         parts: dict[str, float | None] = {}
         total = 0.0
         for name, weight in self._weights.items():
             value: float | None
-            if name in self.rewards:
-                value = 0.0 if failed else self.rewards[name](comparison)
+            if name in own:
+                value = 0.0 if failed else own[name](comparison)
             elif name in _TEXT_REWARDS:
                 value = _TEXT_REWARDS[name](self, completion, parsed)
             else:
                 value = _checked(name, load_object(name)(completion, truth, answer))
-            parts[_part(name)] = value
+                name = _part(name)
+            parts[name] = value
             if value is not None:
                 total += weight * value
         if isinstance(parsed, Failure):

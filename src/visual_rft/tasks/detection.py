@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
-from visual_rft.errors import ConfigError
+from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import rewards
 from visual_rft.tasks.answers import NO_OBJECTS, Failure, Parsed, parse_detections
 from visual_rft.tasks.base import (
@@ -43,24 +42,17 @@ MATCHING: dict[str, Callable[..., Matching]] = {"confidence": match_by_confidenc
 
 @dataclass
 class Found:
-    """Predicted boxes beside the true ones, matched when a reward first asks."""
+    """Predicted boxes matched to the true ones.
 
-    boxes: Sequence[Box]
-    confidence: Sequence[float]
+    Attributes:
+        matching: at the task's threshold.
+        soft_matching: makes the matching without a threshold.
+        unread: boxes beyond the parser's cap.
+    """
+
+    matching: Matching
+    soft_matching: Callable[[], Matching]
     unread: int
-    truth: Sequence[Box]
-    threshold: float
-    match: Callable[..., Matching]
-
-    @cached_property
-    def matching(self) -> Matching:
-        """At the task's threshold."""
-        return self.match(self.boxes, self.confidence, self.truth, self.threshold)
-
-    @cached_property
-    def soft_matching(self) -> Matching:
-        """Without a threshold."""
-        return self.match(self.boxes, self.confidence, self.truth, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +78,7 @@ class Detection(Task):
     rewards: ClassVar[Mapping[str, Callable[[Comparison], float]]] = {
         "iou": lambda found: rewards.iou(found.matching, found.unread),
         "iou_balanced": lambda found: rewards.iou_balanced(found.matching, found.unread),
-        "iou_soft": lambda found: rewards.iou_balanced(found.soft_matching, found.unread),
+        "iou_soft": lambda found: rewards.iou_balanced(found.soft_matching(), found.unread),
         "confidence": lambda found: rewards.confidence(found.matching),
         "confidence_brier": lambda found: rewards.confidence_brier(found.matching),
         "count": lambda found: rewards.count(found.matching, found.unread),
@@ -121,7 +113,10 @@ class Detection(Task):
 
     def parse(self, completion: str, truth: Mapping[str, Any], frame: Frame | None) -> Parsed[Any] | Failure:
         frame = frame_of(truth, frame)
-        parsed = parse_detections(completion, frame.extent, truth.get("category"))
+        category = truth.get("category")
+        if category is not None and not isinstance(category, str):
+            raise DataError(f"truth.category: {category!r} is not a name; leave it out to believe every label")
+        parsed = parse_detections(completion, frame.extent, category)
         if isinstance(parsed, Failure):
             return parsed
         found = parsed.value
@@ -134,10 +129,13 @@ class Detection(Task):
         return Parsed(answer, parsed.notes)
 
     def compare(self, answer: Any, truth: Mapping[str, Any]) -> Found:
-        boxes = [tuple(box) for box in answer["boxes"]]
-        unread = answer.get("unread", 0)
-        match = MATCHING[self.matching]
-        return Found(boxes, answer["confidence"], unread, boxes_of(truth), self.iou_threshold, match)
+        boxes, match = [tuple(box) for box in answer["boxes"]], MATCHING[self.matching]
+        confidence, true_boxes = answer["confidence"], boxes_of(truth)
+        return Found(
+            match(boxes, confidence, true_boxes, self.iou_threshold),
+            lambda: match(boxes, confidence, true_boxes, 0.0),
+            answer.get("unread", 0),
+        )
 
     def metrics(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         return {**detection_metrics(predictions), **self._rates(predictions)}

@@ -131,15 +131,17 @@ def match_by_confidence(
     index, matched = [-1] * count, [0.0] * count
     table = [[iou(box, other) for other in truth] for box in predicted]
     if truth:
-        free = [True] * len(truth)
-        order = sorted(range(count), key=lambda i: (-confidence[i], -max(table[i]), predicted[i]))
-        for i in order:
+        taken = [False] * len(truth)
+        ranked = sorted([(-confidence[i], -max(row), predicted[i], i) for i, row in enumerate(table)])
+        for _, least, _, i in ranked:
+            if least == 0 or -least < threshold:
+                continue
             best, best_iou = -1, 0.0
             for j, value in enumerate(table[i]):
-                if value > best_iou and free[j]:
+                if value > best_iou and not taken[j]:
                     best, best_iou = j, value
             if best >= 0 and best_iou >= threshold:
-                index[i], matched[i], free[best] = best, best_iou, False
+                index[i], matched[i], taken[best] = best, best_iou, True
     return Matching(tuple(matched), tuple(index), tuple(confidence), len(truth))
 
 
