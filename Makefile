@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test nightly check bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/visual-rft demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+# 10 tests x 10,000 examples = 100,000, new ones every night; a failure prints the line that reproduces it.
+nightly: $(VENV)/.installed-dev
+	VISUAL_RFT_EXAMPLES=10000 $(BIN)/python -m pytest tests/test_reward_properties.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
