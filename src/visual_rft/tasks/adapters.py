@@ -25,7 +25,7 @@ from typing import Any
 
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import load_task
-from visual_rft.tasks.base import Score, Task, _part, image_size_of
+from visual_rft.tasks.base import Score, Task, image_size_of, part_name
 from visual_rft.vision.boxes import is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
@@ -82,7 +82,7 @@ def trl_rewards(
     functions: list[Reward] = []
     for name in scorer.task._weights:  # each function computes its own part only
         alone = replace(scorer.task, weights={name: 1.0})
-        functions.append(_ColumnReward(_Scorer(alone, scorer.space), _part(name), False))
+        functions.append(_ColumnReward(_Scorer(alone, scorer.space), part_name(name), False))
     return functions, [float(weight) for weight in scorer.task._weights.values()]
 
 

@@ -126,7 +126,7 @@ class Task(ABC):
                 )
             if not is_finite_number(weight):
                 raise ConfigError(f"task.weights.{name}: {weight!r} is not a finite number")
-            parts.append(_part(name))
+            parts.append(part_name(name))
         twice = [part for part, times in Counter(parts).items() if times > 1]
         if twice:
             raise ConfigError(f"task.weights: two rewards are called {twice[0]!r}; rename your function")
@@ -200,7 +200,7 @@ class Task(ABC):
                 value = _TEXT_REWARDS[name](self, completion, parsed)
             else:
                 value = _checked(name, load_object(name)(completion, truth, answer))
-                name = _part(name)
+                name = part_name(name)
             parts[name] = value
             if value is not None:
                 total += weight * value
@@ -213,7 +213,7 @@ class Task(ABC):
 
     def not_full(self, score: Score) -> dict[str, float]:
         """The built-in parts of a score that are below 1; a user's own reward may have any greatest value."""
-        own = {_part(name) for name in self._weights if ":" in name}
+        own = {part_name(name) for name in self._weights if ":" in name}
         return {k: v for k, v in score.parts.items() if k not in own and v is not None and v < 1 - 1e-6}
 
     @property
@@ -303,7 +303,7 @@ _TEXT_REWARDS: dict[str, Callable[[Task, str, Parsed[Any] | Failure], float]] = 
 }
 
 
-def _part(name: str) -> str:
+def part_name(name: str) -> str:
     """The name under which a reward is reported: of ``file.py:function`` the function."""
     return name.rpartition(":")[2]
 
