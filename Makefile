@@ -21,6 +21,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/rewards.py
 	$(BIN)/python benchmarks/shared_prefix.py
 
 $(BIN)/python:
