@@ -121,7 +121,7 @@ class Detection(Task):
             return parsed
         found = parsed.value
         answer: dict[str, Any] = {
-            "boxes": [list(frame.to_pixels(box)) for box in found.boxes],
+            "boxes": frame.to_pixels_each(found.boxes),
             "confidence": list(found.confidence),
         }
         if found.unread:
@@ -129,8 +129,8 @@ class Detection(Task):
         return Parsed(answer, parsed.notes)
 
     def compare(self, answer: Any, truth: Mapping[str, Any]) -> Found:
-        boxes, match = [tuple(box) for box in answer["boxes"]], MATCHING[self.matching]
-        confidence, true_boxes = answer["confidence"], boxes_of(truth)
+        boxes, confidence, true_boxes = answer["boxes"], answer["confidence"], boxes_of(truth)
+        match = MATCHING[self.matching]
         return Found(
             match(boxes, confidence, true_boxes, self.iou_threshold),
             lambda: match(boxes, confidence, true_boxes, 0.0),

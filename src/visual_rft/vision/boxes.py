@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Box = tuple[float, float, float, float]
 """``(x1, y1, x2, y2)`` with x to the right and y down."""
 
 
 _MOST = sys.float_info.max
+_USUAL = frozenset({int, float})
 
 
 def is_finite_number(value: object) -> bool:
@@ -30,11 +31,11 @@ def is_four_numbers(value: object) -> bool:
     """Whether ``value`` is a list or tuple of four finite numbers."""
     if not isinstance(value, (list, tuple)) or len(value) != 4:
         return False
-    for number in value:  # the usual types first: this runs for every box of every answer
-        kind = type(number)
-        if not (((kind is int or kind is float) and -_MOST <= number <= _MOST) or is_finite_number(number)):
-            return False
-    return True
+    a, b, c, d = value
+    if type(a) in _USUAL and type(b) in _USUAL and type(c) in _USUAL and type(d) in _USUAL:
+        # The short way, written out, because it runs for every box of every answer.
+        return bool(-_MOST <= a <= _MOST and -_MOST <= b <= _MOST and -_MOST <= c <= _MOST and -_MOST <= d <= _MOST)
+    return all(map(is_finite_number, value))
 
 
 def as_box(value: object) -> Box:
@@ -57,12 +58,12 @@ def as_boxes(values: Iterable[object]) -> tuple[Box, ...]:
     Raises:
         ValueError: naming the first entry that is not a box.
     """
-    boxes = []
-    for number, value in enumerate(values):
-        try:
+    boxes: list[Box] = []
+    try:
+        for value in values:
             boxes.append(as_box(value))
-        except ValueError as error:
-            raise ValueError(f"box {number}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"box {len(boxes)}: {error}") from None
     return tuple(boxes)
 
 
@@ -95,8 +96,7 @@ def giou(a: Box, b: Box) -> float:
     return overlap - (area(hull) - union) / area(hull)
 
 
-@dataclass(frozen=True)
-class Matching:
+class Matching(NamedTuple):
     """Which predicted box found which true box.
 
     Attributes:
@@ -129,15 +129,19 @@ def match_by_confidence(
     """
     count = len(predicted)
     index, matched = [-1] * count, [0.0] * count
-    table = [[iou(box, other) for other in truth] for box in predicted]
     if truth:
+        # A row per prediction that can match: (-confidence, -best IoU, box, place, IoUs), in the order of choosing.
+        ranked = []
+        for i, box in enumerate(predicted):
+            ious = [iou(box, other) for other in truth]
+            best_iou = max(ious)
+            if best_iou > 0 and best_iou >= threshold:
+                ranked.append((-confidence[i], -best_iou, box, i, ious))
+        ranked.sort()
         taken = [False] * len(truth)
-        ranked = sorted([(-confidence[i], -max(row), predicted[i], i) for i, row in enumerate(table)])
-        for _, least, _, i in ranked:
-            if least == 0 or -least < threshold:
-                continue
+        for _, _, _, i, ious in ranked:
             best, best_iou = -1, 0.0
-            for j, value in enumerate(table[i]):
+            for j, value in enumerate(ious):
                 if value > best_iou and not taken[j]:
                     best, best_iou = j, value
             if best >= 0 and best_iou >= threshold:

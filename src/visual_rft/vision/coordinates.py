@@ -13,6 +13,7 @@ model's own units. Qwen2-VL and Qwen3-VL speak 0..1000 whatever the image; Qwen2
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -69,6 +70,12 @@ class Frame:
         (width, height), (across, down) = self.image_size, self.extent
         x1, y1, x2, y2 = box
         return x1 * width / across, y1 * height / down, x2 * width / across, y2 * height / down
+
+    def to_pixels_each(self, boxes: Iterable[Box]) -> list[list[float]]:
+        """Each box as :meth:`to_pixels`, as lists: what an answer holds, JSON-able."""
+        (width, height), (across, down) = self.image_size, self.extent
+        return [[x1 * width / across, y1 * height / down, x2 * width / across, y2 * height / down]
+                for x1, y1, x2, y2 in boxes]  # fmt: skip
 
     def from_pixels(self, box: Box) -> tuple[int, int, int, int]:
         """A box from pixels of the original image to the model's units, rounded to integers.
