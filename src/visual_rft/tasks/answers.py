@@ -20,7 +20,7 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -43,6 +43,8 @@ _LABEL_KEYS = ("label", "category", "class", "name")
 _TAG = re.compile(
     r"<(/?)(think|answer)>", re.IGNORECASE | re.ASCII
 )  # ASCII: no other letter may pass for an "s" or a "k"
+_PLAIN = re.compile(r"\s*<think>[^<]*</think>\s*<answer>([^<]*)</answer>\s*")
+"""A completion exactly as asked, without any other ``<``: nearly all are, and one match then tells all there is to."""
 # No two neighbouring parts of a pattern may both match a space: on 800 spaces, _FENCE took a second that way.
 _FENCE = re.compile(r"```(?:\w*(?=\s*[\n\[{]))?(.*?)(?:```\s*)?", re.DOTALL)
 _OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
@@ -97,6 +99,8 @@ class Detections(NamedTuple):
 
 def has_tag_format(text: str, think: bool = True) -> bool:
     """Whether ``text`` is exactly one think block (if ``think``) followed by one answer block and nothing else."""
+    if think and _PLAIN.fullmatch(text):
+        return True
     lower = text.lower()  # tags are read in any case: <ANSWER> inside the block would be a second answer
     if lower.count("<answer>") != 1 or lower.count("</answer>") != 1:
         return False
@@ -117,9 +121,12 @@ def answer_text(text: str) -> tuple[str, bool] | Failure:
     A final ``<answer>`` that was never closed is used, marked as cut off, only if no complete one exists. A
     ``</think>`` without its ``<think>`` ends a reasoning that the prompt had opened.
     """
+    plain = _PLAIN.fullmatch(text)
+    if plain:
+        return plain[1].strip(), False
     thinking, opened = False, -1
     last: tuple[int, int] | None = None
-    for tag in _TAG.finditer(text):
+    for tag in _tags(text):
         closing, name = tag[1], tag[2].lower()
         if name == "think":
             if closing and not thinking:
@@ -136,6 +143,16 @@ def answer_text(text: str) -> tuple[str, bool] | Failure:
     if opened >= 0 and not thinking:
         return text[opened:].strip(), True
     return Failure("no answer tag")
+
+
+def _tags(text: str) -> Iterator[re.Match[str]]:
+    """The think and answer tags of a text. Looked for at each ``<`` only: a search without case tries every letter."""
+    place = text.find("<")
+    while place >= 0:
+        tag = _TAG.match(text, place)
+        if tag:
+            yield tag
+        place = text.find("<", place + 1)
 
 
 def read_structure(text: str) -> Parsed[Any] | Failure:
@@ -396,6 +413,7 @@ def _box(position: Any, extent: tuple[float, float], notes: list[str]) -> Box | 
 
 
 _UNREADABLE = object()
+_JSON = json.JSONDecoder()
 
 
 def _unfenced(text: str) -> str:
@@ -413,15 +431,19 @@ def _salvaged(found: str) -> Any:
 
 
 def _parse(text: str) -> Any:
+    text = text.strip()
     try:
         # Python's single quotes: with no double quote and no backslash in the text, the two notations have the same
         # strings, and JSON is ten times as fast as a literal.
-        return json.loads(text.replace("'", '"') if '"' not in text and "\\" not in text else text)
+        quoted = text.replace("'", '"') if '"' not in text and "\\" not in text else text
+        value, end = _JSON.raw_decode(quoted)
+        if end == len(quoted):
+            return value
     except (ValueError, RecursionError):
         pass
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler warns about "\d" in a model's string
-            return ast.literal_eval(text.strip())
+            return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return _UNREADABLE

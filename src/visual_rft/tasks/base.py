@@ -15,8 +15,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import rewards
@@ -57,8 +57,7 @@ class Sample:
     truth: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """What one completion is worth.
 
     Attributes:
@@ -73,7 +72,7 @@ class Score:
     total: float
     answer: Any = None
     failure: str | None = None
-    notes: Sequence[str] = field(default_factory=tuple)
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -248,9 +247,11 @@ def image_size_of(truth: Mapping[str, Any]) -> tuple[int, int]:
         DataError: if it is missing or not two positive numbers.
     """
     size = truth.get("image_size")
-    if not (isinstance(size, (list, tuple)) and len(size) == 2 and all(is_finite_number(v) and v > 0 for v in size)):
-        raise DataError(f"truth.image_size: {size!r} is not [width, height] in pixels")
-    return size[0], size[1]
+    if isinstance(size, (list, tuple)) and len(size) == 2:
+        width, height = size
+        if is_finite_number(width) and is_finite_number(height) and width > 0 and height > 0:
+            return width, height
+    raise DataError(f"truth.image_size: {size!r} is not [width, height] in pixels")
 
 
 def boxes_of(truth: Mapping[str, Any]) -> tuple[Box, ...]:
@@ -283,7 +284,7 @@ def box_of(truth: Mapping[str, Any]) -> Box:
 
 def frame_of(truth: Mapping[str, Any], frame: Frame | None) -> Frame:
     """``frame``, or 0..1000 on ``truth["image_size"]``."""
-    return frame or Frame.of(CoordinateSpace.RELATIVE_1000, image_size_of(truth))
+    return frame or Frame(image_size_of(truth), (1000, 1000))
 
 
 def place_of(box: Box, truth: Mapping[str, Any]) -> str:

@@ -45,8 +45,10 @@ def confidence(matching: Matching) -> float:
     """
     if not matching.iou:
         return float(matching.truth_count == 0)
-    hits = zip(matching.confidence, matching.truth_index, strict=True)
-    return sum(c if index >= 0 else 1 - c for c, index in hits) / len(matching.iou)
+    total = 0.0
+    for c, index in zip(matching.confidence, matching.truth_index, strict=True):
+        total += c if index >= 0 else 1 - c
+    return total / len(matching.iou)
 
 
 def confidence_brier(matching: Matching) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 Box = tuple[float, float, float, float]
 """``(x1, y1, x2, y2)`` with x to the right and y down."""
@@ -27,7 +27,7 @@ def is_finite_number(value: object) -> bool:
     return isinstance(value, (int, float)) and value is not True and value is not False and -_MOST <= value <= _MOST
 
 
-def is_four_numbers(value: object) -> bool:
+def is_four_numbers(value: object) -> TypeGuard[Sequence[float]]:
     """Whether ``value`` is a list or tuple of four finite numbers."""
     if not isinstance(value, (list, tuple)) or len(value) != 4:
         return False
@@ -44,12 +44,12 @@ def as_box(value: object) -> Box:
     Raises:
         ValueError: if it is anything else, or has no area (x2 <= x1 or y2 <= y1).
     """
-    if not isinstance(value, (list, tuple)) or not is_four_numbers(value):
+    if not is_four_numbers(value):
         raise ValueError(f"a box is four finite numbers [x1, y1, x2, y2], this is {value!r}")
     x1, y1, x2, y2 = value
-    if x2 <= x1 or y2 <= y1:
-        raise ValueError(f"a box has x1 < x2 and y1 < y2, this is {value!r}")
-    return x1, y1, x2, y2
+    if x1 < x2 and y1 < y2:
+        return x1, y1, x2, y2
+    raise ValueError(f"a box has x1 < x2 and y1 < y2, this is {value!r}")
 
 
 def as_boxes(values: Iterable[object]) -> tuple[Box, ...]:
