@@ -118,18 +118,16 @@ def side_by_side(task: Task, before: Sequence[Prediction], after: Sequence[Predi
     pictures = []
     for pair in zip(before, after, strict=True):
         for prediction in pair:
-            sample = prediction.sample
-            truth = task.parse(task.gold(sample.truth), sample.truth, None)
+            sample, answer = prediction.sample, prediction.score.answer
+            gold = task.parse(task.gold(sample.truth), sample.truth, None)
+            truth = task.marks(sample.question, gold.value) if isinstance(gold, Parsed) else []
+            said = [(None, "no answer")] if answer is None else task.marks(sample.question, answer)
+            captions = [text for box, text in truth if box is None and (None, text) not in said]
             picture = sample.images[0].load()
             picture = picture.resize((4 * picture.width, 4 * picture.height), Image.Resampling.NEAREST)
-            for value, colour in ((truth.value if isinstance(truth, Parsed) else None, TRUTH),
-                                  (prediction.score.answer, PREDICTED)):  # fmt: skip
-                if value is not None:
-                    marks = [(box and [4 * v for v in box], text) for box, text in task.marks(sample.question, value)]
-                    if colour == TRUTH:  # labels only on the answer, captions above each other
-                        marks = [(box, "" if box else f"truth: {text}") for box, text in marks]
-                    elif marks[-1][0] is None:
-                        marks.insert(0, (None, " "))
-                    picture = draw_marks(picture, marks, colour, least_side=1)
+            for marks, colour in (([(box, "") for box, _ in truth if box], TRUTH), (said, PREDICTED),
+                                  ([(None, "")] + [(None, f"truth: {text}") for text in captions], TRUTH)):  # fmt: skip
+                enlarged = [(box and [4 * v for v in box], text) for box, text in marks]
+                picture = draw_marks(picture, enlarged, colour, least_side=1)
             pictures.append(picture)
     return contact_sheet(pictures, columns=2)

@@ -30,9 +30,10 @@ def draw_marks(
     font = ImageFont.load_default(size=max(12, min(picture.size) // 24))
     width = max(2, min(picture.size) // 200)
     bottom = picture.height
+    _, top, _, low = draw.textbbox((0, 0), "Ag", font=font)  # the same height for every label
+    height = low - top + 4
     for box, label in marks:
-        _, top, right, low = draw.textbbox((0, 0), label, font=font)
-        height = low - top + 4
+        right = draw.textlength(label, font=font)
         if box is None:
             bottom -= height
             left, at = 0.0, float(bottom)
