@@ -12,8 +12,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from visual_rft.config import Config, ModelConfig, RolloutConfig, parse_config
 from visual_rft.errors import ConfigError, ModelError, RunFolderError
+from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
-from visual_rft.policy.prefix import Prompt
 from visual_rft.policy.reference import Reference
 from visual_rft.training import session
 from visual_rft.training.batches import batch_indices, prefetch
@@ -179,7 +179,7 @@ def test_lora_reference_is_the_base_and_the_vision_tower_is_untouched(model_fold
                 parameter.add_(0.1)
     reference = Reference(policy)
     assert reference.frozen is None
-    torch.testing.assert_close(reference.logprobs(prefix.inputs, completions), before)
+    torch.testing.assert_close(reference.logprobs(prefix, completions), before)
     after = policy.logprobs(policy.encode(prefix.inputs), completions)
     assert not torch.allclose(after, before, atol=1e-3)
 

@@ -19,9 +19,9 @@ from PIL import Image
 from visual_rft.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError
+from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Prompt
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.tasks.answers import Parsed
 from visual_rft.vision.boxes import as_box, iou
@@ -65,7 +65,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     for sample in chosen:
         try:
             inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
-            (frame,) = policy.frames(inputs)
+            (frame,) = inputs.frames
             gold, found = _check_answers(task, sample, frame, totals, round_trips)
         except DataError as error:
             violations.append(f"{sample.id}: {error}")
