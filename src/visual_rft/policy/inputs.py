@@ -103,12 +103,23 @@ def prepare(prompts: Sequence[Prompt], processor: Any, family: Family) -> Inputs
     sets = tuple(places.get(prompt.image_key, -1) for prompt in prompts)
     inserted = [text for s in sets if s >= 0 for text in replacements[s]]
     expanded, _ = processor.get_text_with_replacements(texts, inserted)
-    tokens = processor.tokenizer(expanded, padding=True, padding_side="left", return_tensors="pt")
-    tensors = {name: tokens[name] for name in ("input_ids", "attention_mask")}
+    tensors = _left_padded(processor.tokenizer(expanded)["input_ids"], processor.tokenizer.pad_token_id)
     if family.axes == 3:
         tensors["mm_token_type_ids"] = torch.tensor(processor.create_mm_token_type_ids(tensors["input_ids"]))
     frames = _frames(pixels, [images[0].size for images in loaded], processor, family)
     return Inputs(tuple(prompts), tensors, pixels, sets, tuple(frames[s] if s >= 0 else None for s in sets))
+
+
+def _left_padded(rows: list[list[int]], pad_id: int | None) -> dict[str, Tensor]:
+    """``input_ids`` and ``attention_mask`` ``[B, longest]``.
+
+    Not left to the tokenizer: padding is a state of it, which a batch prepared in a thread would change under the hands
+    of whoever tokenizes something else at the same time.
+    """
+    longest = max(map(len, rows))
+    ids = [[pad_id or 0] * (longest - len(row)) + row for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 
 def _pixels(
@@ -117,7 +128,7 @@ def _pixels(
     """The image sets after the processor, and for each set the placeholders of its images in the text."""
     if not images:
         return None, []
-    batch = processor(text=texts, images=images, padding=True, truncation=False, return_text_replacement_offsets=True)
+    batch = processor(text=texts, images=images, padding=False, truncation=False, return_text_replacement_offsets=True)
     counts = tuple(len(each) for each in images)
     replacements = [[place["replacement"] for place in each] for each in batch["text_replacement_offsets"]]
     token = processor.image_token_id
