@@ -29,6 +29,10 @@ SETTINGS = {
     "checkpointing": EngineConfig(reuse_rollout_graph=True, gradient_checkpointing=True),
     "micro-batches, checkpointing": EngineConfig(reuse_rollout_graph=True, micro_batch=1, gradient_checkpointing=True),
     "encoded again": EngineConfig(reuse_rollout_graph=False, micro_batch=4, gradient_checkpointing=False),
+    "two prompts at once": EngineConfig(reuse_rollout_graph=False, prompts_at_once=2),
+    "a prompt at a time, checkpointing": EngineConfig(
+        reuse_rollout_graph=False, prompts_at_once=1, micro_batch=2, gradient_checkpointing=True
+    ),
     "least memory": EngineConfig(memory_gib=1e-6),
     "repeated": EngineConfig(shared_prefix=False, micro_batch=4),
     "repeated, checkpointing": EngineConfig(shared_prefix=False, gradient_checkpointing=True),
@@ -173,7 +177,7 @@ def test_inputs_equal_those_of_the_processor(kind):
         assert inputs.tensors["input_ids"][i][real].tolist() == alone["input_ids"][0].tolist()
         if prompt.images:
             assert inputs.pixels is not None
-            ours = inputs.pixels.select([inputs.sets[i]], policy.family.pixels)["pixel_values"]
+            ours = inputs.pixels.select([inputs.sets[i]])["pixel_values"]
             theirs = alone["pixel_values"]
             if kind == "smolvlm":  # padded with empty tiles to the most tiles of the batch
                 assert not ours[:, theirs.shape[1] :].any()

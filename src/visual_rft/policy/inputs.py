@@ -67,12 +67,19 @@ class Inputs:
         """Tokens of each prompt."""
         return [int(n) for n in self.tensors["attention_mask"].sum(1)]
 
+    def used_sets(self, chosen: Sequence[int]) -> list[int]:
+        """The image sets that these prompts ask about, ascending."""
+        return sorted({self.sets[i] for i in chosen if self.sets[i] >= 0})
+
     def select(self, chosen: Sequence[int]) -> Inputs:
-        """These prompts only, in this order."""
+        """These prompts alone, in this order, with the images they ask about."""
         index = torch.tensor(list(chosen))
+        used = self.used_sets(chosen)
+        place = {s: i for i, s in enumerate(used)}
         return Inputs(
             tuple(self.prompts[i] for i in chosen), {name: x[index] for name, x in self.tensors.items()},
-            self.pixels, tuple(self.sets[i] for i in chosen), tuple(self.frames[i] for i in chosen),
+            self.pixels.only(used) if self.pixels is not None and used else None,
+            tuple(place.get(self.sets[i], -1) for i in chosen), tuple(self.frames[i] for i in chosen),
         )  # fmt: skip
 
 
@@ -98,7 +105,7 @@ def prepare(prompts: Sequence[Prompt], processor: Any, family: Family) -> Inputs
                 "remove it from the text"
             )
     loaded = [[reference.load() for reference in prompts[i].images] for i in first.values()]
-    pixels, replacements = _pixels([texts[i] for i in first.values()], loaded, tuple(first), processor)
+    pixels, replacements = _pixels([texts[i] for i in first.values()], loaded, tuple(first), processor, family)
     places = {key: place for place, key in enumerate(first)}
     sets = tuple(places.get(prompt.image_key, -1) for prompt in prompts)
     inserted = [text for s in sets if s >= 0 for text in replacements[s]]
@@ -123,7 +130,7 @@ def _left_padded(rows: list[list[int]], pad_id: int | None) -> dict[str, Tensor]
 
 
 def _pixels(
-    texts: list[str], images: list[list[Any]], keys: tuple[str, ...], processor: Any
+    texts: list[str], images: list[list[Any]], keys: tuple[str, ...], processor: Any, family: Family
 ) -> tuple[Pixels | None, list[list[str]]]:
     """The image sets after the processor, and for each set the placeholders of its images in the text."""
     if not images:
@@ -134,7 +141,8 @@ def _pixels(
     token = processor.image_token_id
     names = [name for name in processor.image_processor.model_input_names if name in batch]
     tensors = {name: _tensor(batch[name]) for name in names}
-    return Pixels(tensors, keys, counts, tuple(list(ids).count(token) for ids in batch["input_ids"])), replacements
+    tokens = tuple(list(ids).count(token) for ids in batch["input_ids"])
+    return Pixels(tensors, keys, counts, tokens, family.pixels), replacements
 
 
 def _tensor(values: Any) -> Tensor:

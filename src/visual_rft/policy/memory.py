@@ -128,6 +128,13 @@ class MemoryPlan:
         needed = size.checkpointed if self.checkpoints(size, limit) else size.prompts
         return needed <= limit / 2 if chosen is None else chosen
 
+    def chunks(self, size: Size, limit: float, count: int) -> list[range]:
+        """Consecutive prompts, of ``count`` in all, whose graph is kept at once when they are encoded for an update."""
+        needed = size.checkpointed if self.checkpoints(size, limit) else size.prompts
+        fits = int(count * limit / 2 / needed) if needed > 0 else count
+        width = self.config.prompts_at_once or min(max(fits, 1), count)
+        return [range(start, min(start + width, count)) for start in range(0, count, width)]
+
     def micro_batches(
         self, lengths: Sequence[int], numbers: Sequence[int], size: Size, limit: float
     ) -> list[list[int]]:

@@ -224,16 +224,36 @@ class Policy:
         numbers = list(range(completions.mask[..., 0].numel()) if chosen is None else chosen)
         if not numbers:
             return scored.view_as(completions.logprobs)
-        if prefix.layers and not prefix.has_graph:
-            prefix = self.encode(prefix.inputs, prefix.features if self.tower.frozen else None)
+        for part, first in self._with_graph(prefix):
+            group = completions.ids.shape[1]
+            own = [i for i in numbers if first <= i // group < first + len(part)]
+            if own:
+                self._backward(part, first, completions, loss, own, scored)
+        return scored.view_as(completions.logprobs)
+
+    def _with_graph(self, prefix: Prefix) -> Iterator[tuple[Prefix, int]]:
+        """``prefix`` if it has a graph, else its prompts encoded again, as many at once as fit; with their place."""
+        if prefix.has_graph or not prefix.layers:
+            yield prefix, 0
+            return
+        size, limit = self._size(prefix.inputs)
+        for chunk in self.plan.chunks(size, limit, len(prefix)):
+            known = None
+            if prefix.features is not None and self.tower.frozen:
+                known = prefix.features.only(prefix.inputs.used_sets(chunk))
+            yield self.encode(prefix.inputs.select(chunk), known), chunk.start
+
+    def _backward(
+        self, prefix: Prefix, first: int, completions: Completions, loss: Loss, numbers: list[int], scored: Tensor
+    ) -> None:
+        """The two phases for completions of some prompts; ``scored [B * G, T]`` takes their log-probabilities."""
         leaves = prefix.leaves()
         size, limit = self._size(prefix.inputs)
         checkpoints = self.plan.checkpoints(size, limit)
         lengths = completions.lengths.flatten()[numbers].tolist()
         for part in self.plan.micro_batches(lengths, numbers, size, limit):
-            rows = Rows.of(completions, part)
             with self._computing(), self.checkpointing(checkpoints):
-                logprobs = self.engine.score(leaves, rows)
+                logprobs = self.engine.score(leaves, Rows.of(completions, part, first))
             index = torch.tensor(part, device=logprobs.device)
             loss(logprobs, index).backward()
             scored[index, : logprobs.shape[1]] = logprobs.detach()
@@ -242,7 +262,6 @@ class Policy:
         ]
         if pairs:
             torch.autograd.backward([x for x, _ in pairs], [gradient for _, gradient in pairs])
-        return scored.view_as(completions.logprobs)
 
     def decode(self, ids: Tensor, mask: Tensor) -> list[str]:
         """Texts of ``[N, T]`` tokens without special tokens."""

@@ -109,13 +109,19 @@ class Rows:
     prompts: tuple[int, ...]
 
     @classmethod
-    def of(cls, completions: Completions, chosen: Sequence[int]) -> Rows:
-        """The completions with these numbers (of B * G, ascending), trimmed to the longest of them."""
+    def of(cls, completions: Completions, chosen: Sequence[int], first_prompt: int = 0) -> Rows:
+        """The completions with these numbers (of B * G, ascending), trimmed to the longest of them.
+
+        Args:
+            completions: of all prompts.
+            chosen: their numbers.
+            first_prompt: the prompt that counts as number 0.
+        """
         group = completions.ids.shape[1]
         index = torch.tensor(chosen, device=completions.ids.device)
         lengths = tuple(int(n) for n in completions.lengths.flatten()[index])
         ids = completions.ids.flatten(0, 1)[index, : max(lengths)]
-        return cls(ids, lengths, tuple(i // group for i in chosen))
+        return cls(ids, lengths, tuple(i // group - first_prompt for i in chosen))
 
     @property
     def mask(self) -> Tensor:

@@ -67,7 +67,7 @@ class RepeatedEngine:
         images = {}
         order = [s for s in inputs.sets if s >= 0]
         if inputs.pixels is not None and order:
-            images = {name: x.to(device) for name, x in inputs.pixels.select(order, self.family.pixels).items()}
+            images = {name: x.to(device) for name, x in inputs.pixels.select(order).items()}
         return {**tensors, **images, "position_ids": positions}
 
 

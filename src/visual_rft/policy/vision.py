@@ -34,22 +34,29 @@ class Pixels:
         keys: names the pixels of each set.
         images: images in each set.
         tokens: image tokens in the prompt, of each set.
+        layout: how the tensors are laid out.
     """
 
     tensors: Mapping[str, Tensor]
     keys: tuple[str, ...]
     images: tuple[int, ...]
     tokens: tuple[int, ...]
+    layout: PixelLayout
 
-    def select(self, sets: Sequence[int], layout: PixelLayout) -> dict[str, Tensor]:
+    def only(self, sets: Sequence[int]) -> Pixels:
+        """These sets alone, in this order."""
+        keys, images, tokens = (tuple(values[i] for i in sets) for values in (self.keys, self.images, self.tokens))
+        return Pixels(self.select(sets), keys, images, tokens, self.layout)  # type: ignore[arg-type]
+
+    def select(self, sets: Sequence[int]) -> dict[str, Tensor]:
         """The tensors of these sets, in this order; a set may come several times."""
         if tuple(sets) == tuple(range(len(self.keys))):
             return dict(self.tensors)
         chosen = {}
         for name, tensor in self.tensors.items():
-            if layout is PixelLayout.PROMPTS:
+            if self.layout is PixelLayout.PROMPTS:
                 sizes = [1] * len(self.keys)
-            elif layout is PixelLayout.TILES:  # every tile has the same number of tokens
+            elif self.layout is PixelLayout.TILES:  # every tile has the same number of tokens
                 sizes = [n * len(tensor) // sum(self.tokens) for n in self.tokens]
             elif name == "image_grid_thw":
                 sizes = list(self.images)
@@ -70,6 +77,10 @@ class Features:
     def detach(self) -> Features:
         """The same values without graph."""
         return Features(tuple(tuple(x.detach() for x in features) for features in self.sets))
+
+    def only(self, sets: Sequence[int]) -> Features:
+        """Those of these sets, in this order."""
+        return Features(tuple(self.sets[i] for i in sets))
 
     def levels(self, order: Sequence[int]) -> list[Tensor]:
         """``[image tokens of all, E]`` of the sets in this order: the projector's, then each deepstack layer's."""
@@ -156,7 +167,7 @@ class VisionTower:
         known = [self.cache.get(key) if frozen else None for key in pixels.keys]
         missing = [i for i, features in enumerate(known) if features is None]
         if missing:
-            selected = {name: x.to(device) for name, x in pixels.select(missing, self.family.pixels).items()}
+            selected = {name: x.to(device) for name, x in pixels.select(missing).items()}
             output = self.core.model.get_image_features(**selected, return_dict=True)
             levels = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
             tokens = [pixels.tokens[i] for i in missing]
