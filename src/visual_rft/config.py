@@ -161,7 +161,7 @@ class EngineConfig(Section):
     self_check: bool = True
     """Compare the shared prefix with the repeated path before the first step; fall back to it where they differ."""
     memory_gib: float | None = Field(None, gt=0)
-    """Memory for activations; null takes 60 % of what is free. The next four fields follow from it where they are null."""
+    """Memory for activations; null takes 60 % of what is free. Where null, the next four fields follow from it."""
     micro_batch: int | None = Field(None, ge=1)
     """Completions that an update runs at once."""
     prompts_at_once: int | None = Field(None, ge=1)
