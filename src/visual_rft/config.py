@@ -166,8 +166,9 @@ class EngineConfig(Section):
     """Completions that an update runs at once."""
     prompts_at_once: int | None = Field(None, ge=1)
     """Prompts that an update keeps the graph of at once, where it has to encode them again."""
-    gradient_checkpointing: bool | None = None
-    """Keep only the input of each layer and compute the rest again in the backward pass."""
+    gradient_checkpointing: Literal["never", "prompts", "all"] | None = None
+    """Keep only the input of each layer and compute the rest again in the backward pass: of the prompts and images,
+    or of the completions too."""
     reuse_rollout_graph: bool | None = None
     """Keep the graph of the encoded prompts while sampling, so that the update need not encode them again."""
     feature_cache_mib: float = Field(512.0, ge=0)
