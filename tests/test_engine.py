@@ -23,20 +23,21 @@ from visual_rft.training.advantages import group_advantages
 from visual_rft.training.objective import GroupLoss
 
 ALL = FAMILIES + OTHER_FAMILIES
+ALL_LAYERS = {"checkpoint_prompts": 1, "checkpoint_completions": True}
 SETTINGS = {
-    "one pass": EngineConfig(reuse_rollout_graph=True, gradient_checkpointing="never"),
-    "micro-batches": EngineConfig(reuse_rollout_graph=True, micro_batch=4, gradient_checkpointing="never"),
-    "checkpointing": EngineConfig(reuse_rollout_graph=True, gradient_checkpointing="all"),
-    "micro-batches, checkpointing": EngineConfig(reuse_rollout_graph=True, micro_batch=1, gradient_checkpointing="all"),
-    "prompts checkpointed": EngineConfig(reuse_rollout_graph=True, micro_batch=7, gradient_checkpointing="prompts"),
-    "encoded again": EngineConfig(reuse_rollout_graph=False, micro_batch=4, gradient_checkpointing="never"),
+    "one pass": EngineConfig(reuse_rollout_graph=True, checkpoint_prompts=0),
+    "micro-batches": EngineConfig(reuse_rollout_graph=True, micro_batch=4, checkpoint_prompts=0),
+    "checkpointing": EngineConfig(reuse_rollout_graph=True, **ALL_LAYERS),
+    "micro-batches, checkpointing": EngineConfig(reuse_rollout_graph=True, micro_batch=1, **ALL_LAYERS),
+    "prompts checkpointed": EngineConfig(reuse_rollout_graph=True, micro_batch=7, checkpoint_prompts=0.5),
+    "encoded again": EngineConfig(reuse_rollout_graph=False, micro_batch=4, checkpoint_prompts=0),
     "two prompts at once": EngineConfig(reuse_rollout_graph=False, prompts_at_once=2),
     "a prompt at a time, checkpointing": EngineConfig(
-        reuse_rollout_graph=False, prompts_at_once=1, micro_batch=2, gradient_checkpointing="all"
+        reuse_rollout_graph=False, prompts_at_once=1, micro_batch=2, **ALL_LAYERS
     ),
     "least memory": EngineConfig(memory_gib=1e-6),
     "repeated": EngineConfig(shared_prefix=False, micro_batch=4),
-    "repeated, checkpointing": EngineConfig(shared_prefix=False, gradient_checkpointing="all"),
+    "repeated, checkpointing": EngineConfig(shared_prefix=False, **ALL_LAYERS),
 }
 
 
@@ -141,7 +142,7 @@ def trained(kind: str, engine: EngineConfig, beta: float) -> list[float]:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_twenty_steps_give_the_losses_of_the_repeated_path(kind):
-    everything = EngineConfig(micro_batch=3, gradient_checkpointing="all", reuse_rollout_graph=True)
+    everything = EngineConfig(micro_batch=3, **ALL_LAYERS, reuse_rollout_graph=True)
     ours = trained(kind, everything, beta=0.1)
     naive = trained(kind, EngineConfig(shared_prefix=False), beta=0.1)
     assert max(ours) - min(ours) > 0.05  # it does learn
@@ -340,26 +341,37 @@ SIZE = Size(prompts=100, prompts_checkpointed=10, token=1, token_checkpointed=0.
 @pytest.mark.parametrize(
     ("limit", "checkpoint", "keep", "at_once", "parts"),
     [
-        (200, (False, False), True, 4, [[0, 1], [2]]),  # room 100, completions of 50
-        (199, (True, False), True, 4, [[0, 1, 2]]),  # prompts do not fit in half: 10 checkpointed, room 189
-        (150, (True, True), True, 4, [[0, 1, 2]]),  # one of 50 does not fit in a quarter: 25 checkpointed
-        (20, (True, True), True, 4, [[0], [1], [2]]),
-        (19, (True, True), False, 3, [[0], [1], [2]]),  # the prompts' own inputs do not fit in half: 3 of 4 do
-        (1, (True, True), False, 1, [[0], [1], [2]]),  # nothing fits: one at a time all the same
+        (200, (0.0, False), True, 4, [[0, 1], [2]]),  # room 100, completions of 50
+        (196, (2 / 90, False), True, 4, [[0], [1], [2]]),  # 2 of the 90 bytes that checkpointing saves must go: room 98
+        (150, (25 / 90, True), True, 4, [[0, 1, 2]]),  # one of 50 does not fit in a quarter: 25 checkpointed
+        (20, (1.0, True), True, 4, [[0], [1], [2]]),
+        (17, (1.0, True), False, 3, [[0], [1], [2]]),  # the prompts' own inputs do not fit in half: 3 of 4 do
+        (1, (1.0, True), False, 1, [[0], [1], [2]]),  # nothing fits: one at a time all the same
     ],
 )
 def test_choices_follow_the_limit(limit, checkpoint, keep, at_once, parts):
     choice = choose(EngineConfig(), SIZE, limit, prompts=4, longest=49)
-    assert (choice.checkpoint_prompts, choice.checkpoint_completions) == checkpoint
+    assert (choice.checkpoint_prompts, choice.checkpoint_completions) == pytest.approx(checkpoint)
     assert choice.keep_graph == keep
     assert choice.prompts_at_once == at_once
     assert choice.micro_batches([50, 50, 50], [0, 1, 2]) == parts
 
 
+def test_a_share_of_the_layers_is_checkpointed():
+    policy = Policy(*random_model("qwen3_vl"))
+    layers = policy.checkpointing.layers
+    assert len(layers) == 8  # 4 of the vision tower, 4 of the language model
+    for share, count in ((0.0, 0), (0.25, 2), (0.6, 4), (1.0, 8)):
+        with policy.checkpointing(share):
+            assert sum(layer.training for layer in layers) == count
+            assert not any(module.training for layer in layers for module in layer.children())
+        assert not any(layer.training for layer in layers)
+
+
 def test_fields_that_are_set_are_obeyed():
-    engine = EngineConfig(gradient_checkpointing="prompts", reuse_rollout_graph=False, prompts_at_once=3, micro_batch=2)
+    engine = EngineConfig(checkpoint_prompts=0.5, reuse_rollout_graph=False, prompts_at_once=3, micro_batch=2)
     choice = choose(engine, SIZE, limit=1e9, prompts=4, longest=50)
-    assert (choice.checkpoint_prompts, choice.checkpoint_completions, choice.keep_graph) == (True, False, False)
+    assert (choice.checkpoint_prompts, choice.checkpoint_completions, choice.keep_graph) == (0.5, False, False)
     assert choice.chunks(4) == [range(3), range(3, 4)]
     assert choice.micro_batches([50, 50, 50], [4, 5, 7]) == [[4, 5], [7]]
 

@@ -173,11 +173,11 @@ def memory_estimate(config: Config, policy: Policy, inputs: Inputs) -> dict[str,
     element = getattr(torch, config.model.dtype).itemsize
     computed = 2 if config.model.autocast == "bfloat16" else element
     size = size_of(policy.config, inputs, computed)
-    checkpointing = config.engine.gradient_checkpointing or "never"
     completions = config.run.prompts_per_batch * config.rollout.group_size
     copies = 2 if config.objective.beta > 0 and config.model.lora is None else 1
-    prompts = size.prompts if checkpointing == "never" else size.prompts_checkpointed
-    token = size.token_checkpointed if checkpointing == "all" else size.token
+    share = config.engine.checkpoint_prompts or 0.0
+    prompts = size.prompts + share * (size.prompts_checkpointed - size.prompts)
+    token = size.token_checkpointed if config.engine.checkpoint_completions else size.token
     at_once = min(completions, config.engine.micro_batch or completions)
     return {
         "weights": float(sum(p.numel() for p in parameters) * element * copies),

@@ -28,17 +28,21 @@ class Checkpointing:
         self.layers = [module for module in core.modules() if isinstance(module, GradientCheckpointingLayer)]
 
     @contextmanager
-    def __call__(self, wanted: bool) -> Iterator[None]:
-        """Inside, forward passes are checkpointed if ``wanted``; their backward passes may come later."""
-        if not wanted or not self.layers:
-            yield
-            return
-        if not self.layers[0].gradient_checkpointing:
-            self.core.activation_checkpointing_enable({"use_reentrant": False})
-        for layer in self.layers:
+    def __call__(self, share: float) -> Iterator[None]:
+        """Inside, forward passes checkpoint this share of the layers, evenly spread; the backward may come later."""
+        chosen = [
+            layer
+            for i, layer in enumerate(self.layers)
+            # The number of chosen layers up to here rises; the least bit more, so that a share of 1 takes the last.
+            if int((i + 1) * share + 1e-9) > int(i * share + 1e-9)
+        ]
+        if chosen and not self.layers[0].gradient_checkpointing:
+            # No dropout, so no random state to restore.
+            self.core.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        for layer in chosen:
             layer.training = True
         try:
             yield
         finally:
-            for layer in self.layers:
+            for layer in chosen:
                 layer.training = False

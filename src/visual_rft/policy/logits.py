@@ -1,8 +1,8 @@
 """Log-probabilities of tokens from hidden states, in pieces.
 
 Decision: the logits of all completion tokens at once are the largest tensor of a step (a vocabulary of 152,000 in
-float32 costs 0.6 MB per token, three times over: logits, log-softmax and their gradient). They are made for a bounded
-number of tokens at a time and made again in the backward pass; where all fit in one piece nothing is made twice.
+float32 costs 0.6 MB per token). Only they are kept, not their log-softmax and its gradient beside them; and beyond
+:data:`PIECE_BYTES` they are made for a bounded number of tokens at a time and made again in the backward pass.
 """
 
 from __future__ import annotations
@@ -39,7 +39,14 @@ class Head:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Log-probabilities ``[..., V]`` (float32) after hidden states ``[..., E]``."""
-        return tempered_logprobs(self.projection(hidden), self.temperature, self.forbidden)
+        return self._tempered(self.projection(hidden)).log_softmax(-1)
+
+    def _tempered(self, logits: Tensor) -> Tensor:
+        """The logits of the one distribution that is sampled and scored, float32."""
+        logits = logits.float()
+        if self.temperature != 1:
+            logits = logits / self.temperature
+        return logits.index_fill(-1, self.forbidden, -torch.inf) if self.forbidden.numel() else logits
 
     def of_tokens(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Log-probability ``[N]`` of one token after each of N hidden states ``[N, E]``; ``-inf`` if never sampled."""
@@ -54,14 +61,23 @@ class Head:
         return torch.cat([checkpoint(self._chosen, *piece, use_reentrant=False) for piece in pieces])
 
     def _chosen(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        return self(hidden).gather(-1, tokens[:, None]).squeeze(-1)
+        logits = self._tempered(self.projection(hidden))
+        chosen: Tensor = _TokenLogprobs.apply(logits, tokens)
+        return chosen
 
 
-def tempered_logprobs(logits: Tensor, temperature: float, forbidden: Tensor) -> Tensor:
-    """Log-probabilities ``[..., V]`` from logits ``[..., V]``: the one distribution that is sampled and scored."""
-    logits = logits.float()
-    if temperature != 1:
-        logits = logits / temperature
-    if forbidden.numel():
-        logits = logits.index_fill(-1, forbidden, -torch.inf)
-    return logits.log_softmax(-1)
+class _TokenLogprobs(torch.autograd.Function):
+    """``logits[n, token[n]] - logsumexp(logits[n])``, whose gradient is ``one-hot - softmax``."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, tokens: Tensor) -> Tensor:
+        total = logits.logsumexp(-1)
+        ctx.save_for_backward(logits, total, tokens)
+        return logits.gather(-1, tokens[:, None]).squeeze(-1) - total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        logits, total, tokens = ctx.saved_tensors
+        grad = grads[0][:, None]
+        slope = (logits - total[:, None]).exp_().mul_(-grad)
+        return slope.scatter_add_(-1, tokens[:, None], grad), None

@@ -2,10 +2,10 @@
 
 Decision: four choices bound the memory of an update, all exact: gradient checkpointing, whether the prompts keep their
 graph from sampling to the update, how many prompts are encoded at once where they do not, and how many completions run
-at once. Each is a field of the config; left empty it is chosen from the estimate. Half of the limit is for prompts:
-they keep everything if that fits, else their layers' inputs, and if even these do not fit they are encoded a few at a
-time. Completions take what is left, but a quarter at least; their layers are checkpointed only if a single one of full
-length does not fit. The limit is taken once, so that the same choices are made in every step.
+at once. Each is a field of the config; left empty it is chosen from the estimate. Half of the limit is for prompts: as
+many layers as need be keep only their input, and if even that does not fit, prompts are encoded a few at a time.
+Completions take what is left, but a quarter at least; their layers are checkpointed only if a single one of full length
+does not fit. The limit is taken once, so that the same choices are made in every step.
 
 What a layer keeps for the backward pass was counted on Qwen2-VL, Qwen2.5-VL and Qwen3-VL models in eager mode (saved
 tensors, each storage once): per text token and layer 4 x feed-forward + 8 x hidden + 3 x (query + key/value) values,
@@ -14,8 +14,10 @@ formulas within 25 % of the count.
 
 >>> size = Size(prompts=100, prompts_checkpointed=10, token=1, token_checkpointed=1)
 >>> choice = choose(EngineConfig(), size, limit=120, prompts=2, longest=7)
->>> choice.checkpoint_prompts, choice.keep_graph, choice.micro_batches([60, 60], [0, 1])
-(True, True, [[0], [1]])
+>>> choice.keep_graph, choice.micro_batches([60, 60], [0, 1])
+(True, [[0], [1]])
+>>> round(choice.checkpoint_prompts, 2)  # 0.44 of the layers hold 60 instead of 100
+0.44
 """
 
 from __future__ import annotations
@@ -103,8 +105,8 @@ class Choice:
     """How one batch is computed.
 
     Attributes:
-        checkpoint_prompts: layers keep only their input while prompts are encoded with graph.
-        checkpoint_completions: the same while completions are scored.
+        checkpoint_prompts: share of the layers that keep only their input while prompts are encoded with graph.
+        checkpoint_completions: whether all do while completions are scored.
         keep_graph: the graph of the prompts stays alive from sampling to the update.
         prompts_at_once: prompts that are encoded at once where it does not.
         micro_batch: completions at once; None takes as many as ``room`` allows.
@@ -112,7 +114,7 @@ class Choice:
         token: bytes of one completion token.
     """
 
-    checkpoint_prompts: bool
+    checkpoint_prompts: float
     checkpoint_completions: bool
     keep_graph: bool
     prompts_at_once: int
@@ -149,16 +151,19 @@ def choose(config: EngineConfig, size: Size, limit: float, prompts: int, longest
         prompts: prompts in the batch.
         longest: most tokens of a completion.
     """
-    asked = config.gradient_checkpointing
-    checkpoint_prompts = size.prompts > limit / 2 if asked is None else asked != "never"
-    checkpoint_completions = longest * size.token > limit / 4 if asked is None else asked == "all"
-    kept = size.prompts_checkpointed if checkpoint_prompts else size.prompts
+    share = config.checkpoint_prompts
+    if share is None:
+        saved = max(size.prompts - size.prompts_checkpointed, 1e-9)
+        share = min(max((size.prompts - limit / 2) / saved, 0.0), 1.0)
+    every = config.checkpoint_completions
+    checkpoint_completions = longest * size.token > limit / 4 if every is None else every
+    kept = size.prompts + share * (size.prompts_checkpointed - size.prompts)
     reuse = config.reuse_rollout_graph
     fitting = int(prompts * limit / 2 / kept) if kept > 0 else prompts
     return Choice(
-        checkpoint_prompts,
+        share,
         checkpoint_completions,
-        keep_graph=kept <= limit / 2 if reuse is None else reuse,
+        keep_graph=kept <= limit / 2 + 1 if reuse is None else reuse,  # a byte for rounding
         prompts_at_once=config.prompts_at_once or min(max(fitting, 1), prompts),
         micro_batch=config.micro_batch,
         room=max(limit - kept, limit / 4),

@@ -145,16 +145,15 @@ class Policy:
             PromptTooLongError, DataError: as :meth:`prepare`.
         """
         inputs = prompts if isinstance(prompts, Inputs) else self.prepare(prompts)
-        graph = checkpointed = torch.is_grad_enabled()
+        graph, share = torch.is_grad_enabled(), 0.0
         if graph:
             choice = self.choice(inputs)
             graph = choice.keep_graph or not for_sampling
-            checkpointed = graph and choice.checkpoint_prompts
-        with torch.set_grad_enabled(graph), self._computing(), self.checkpointing(checkpointed):
+            share = choice.checkpoint_prompts if graph else 0.0
+        with torch.set_grad_enabled(graph), self._computing(), self.checkpointing(share):
             prefix = self.engine.encode(inputs, features)
         return replace(prefix, weights=self.weights_version)
 
-    @torch.no_grad()
     def sample(
         self, prefix: Prefix, group_size: int, generator: torch.Generator | None = None, *, greedy: bool = False
     ) -> Completions:
@@ -174,9 +173,12 @@ class Policy:
         """
         self._check_weights(prefix)
         ends = torch.tensor(self.end_ids, device=self.device)
-        with self._computing():
+        # inference_mode takes 4 % off a step of 32 rows on two cores; its tensors may not enter a graph, so they leave
+        # as copies.
+        with torch.inference_mode(), self._computing():
             decoder = self.engine.decoder(prefix, group_size)
-            ids, mask, logprobs = sample_tokens(decoder, self.head, self.sampling, ends, self.pad_id, generator, greedy)
+            drawn = sample_tokens(decoder, self.head, self.sampling, ends, self.pad_id, generator, greedy)
+        ids, mask, logprobs = (x.clone() for x in drawn)
         shape = (len(prefix), group_size, ids.shape[1])
         ids, mask, logprobs = ids.view(shape), mask.view(shape), logprobs.view(shape)
         last = ids.gather(-1, (mask.sum(-1, keepdim=True) - 1).clamp(min=0)).squeeze(-1)
@@ -250,7 +252,7 @@ class Policy:
         choice = self.choice(prefix.inputs)
         lengths = completions.lengths.flatten()[numbers].tolist()
         for part in choice.micro_batches(lengths, numbers):
-            with self._computing(), self.checkpointing(choice.checkpoint_completions):
+            with self._computing(), self.checkpointing(float(choice.checkpoint_completions)):
                 logprobs = self.engine.score(leaves, Rows.of(completions, part, first))
             index = torch.tensor(part, device=logprobs.device)
             loss(logprobs, index).backward()

@@ -25,7 +25,11 @@ def make_optimizer(model: Any, config: OptimizerConfig, steps: int) -> tuple[tor
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, weight_decay=0.0
+        [g for g in groups if g["params"]],
+        lr=config.learning_rate,
+        betas=config.betas,
+        weight_decay=0.0,
+        fused=True,  # one kernel for all tensors
     )
     schedule = get_scheduler(config.schedule, optimizer, config.warmup_steps, max(steps, config.warmup_steps + 1))
     return optimizer, schedule
