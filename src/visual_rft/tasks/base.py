@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Any, ClassVar, NamedTuple
 
 from visual_rft.errors import ConfigError, DataError
@@ -230,14 +231,24 @@ class Task(ABC):
 
     def _rates(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """What every task's metrics report about the form of the answers."""
-        count = len(predictions)
-        return {
-            "format_rate": sum(has_tag_format(p.completion, self.think) for p in predictions) / count,
-            "parse_rate": sum(p.score.failure is None for p in predictions) / count,
-            "n_images": len({image.key for p in predictions for image in p.sample.images}),
-            "n_questions": count,
-            "failures": dict(Counter(p.score.failure for p in predictions if p.score.failure)),
-        }
+        return answer_rates(predictions, self.think)
+
+
+def answer_rates(predictions: Sequence[Prediction], think: bool) -> dict[str, Any]:
+    """Shares of answers in the right format and of answers that could be read, counts, and why others could not.
+
+    Args:
+        predictions: the answers; the shares of none are NaN.
+        think: whether the right format has a think block.
+    """
+    count = len(predictions)
+    return {
+        "format_rate": sum(has_tag_format(p.completion, think) for p in predictions) / count if count else nan,
+        "parse_rate": sum(p.score.failure is None for p in predictions) / count if count else nan,
+        "n_images": len({image.key for p in predictions for image in p.sample.images}),
+        "n_questions": count,
+        "failures": dict(Counter(p.score.failure for p in predictions if p.score.failure)),
+    }
 
 
 def image_size_of(truth: Mapping[str, Any]) -> tuple[int, int]:
