@@ -160,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"visual-rft: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("visual-rft: interrupted; continue with --resume", file=sys.stderr)
+        how = "the same command continues" if arguments.verb == "evaluate" else "continue with --resume"
+        print(f"visual-rft: interrupted; {how}", file=sys.stderr)
         return 130
 
 

@@ -5,8 +5,8 @@ fit, because the policy runs the vision tower once per distinct image of a batch
 are appended to a journal (one JSON line each), so an interrupted evaluation continues where it stopped.
 
     questions = group_by_image(samples)
-    answers = answer(policy, task, questions, batch=96, journal=Journal(Path("answers.jsonl")))
-    answers[0][0].text      # the completion of the first question about the first image
+    images = answer(policy, task, questions, batch=96, journal=Journal(Path("answers.jsonl")))
+    images[0].answers[0].text      # the completion of the first question about the first image
 """
 
 from __future__ import annotations
@@ -50,6 +50,18 @@ class Answer(NamedTuple):
     sample: Sample
     text: str
     frame: Frame | None
+
+
+class ImageAnswers(NamedTuple):
+    """What the model wrote about one image.
+
+    Attributes:
+        answers: in the order of the questions that were asked.
+        class_lists: its words on which classes are in the image; None if that was not asked.
+    """
+
+    answers: Sequence[Answer]
+    class_lists: Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -98,15 +110,15 @@ class Journal:
             except (ValueError, KeyError, TypeError):
                 raise RunFolderError(f"{file}: line {number} is broken; delete the file to start anew") from None
 
-    def append(self, image: int, answers: Sequence[Answer], said: Sequence[str] | None) -> None:
-        """Write the answers about image number ``image``, and what was said about its classes if that was asked."""
+    def append(self, image: int, answers: ImageAnswers) -> None:
+        """Write what was answered about image number ``image``."""
         row = {
             "image": image,
             "answers": [
                 {"id": a.sample.id, "text": a.text, "frame": a.frame and [*a.frame.image_size, *a.frame.extent]}
-                for a in answers
+                for a in answers.answers
             ],
-            "said": said,
+            "class_lists": answers.class_lists,
         }
         try:
             with self.file.open("a", encoding="utf-8") as opened:
@@ -115,7 +127,7 @@ class Journal:
             raise RunFolderError(f"{self.file}: cannot be written ({error.strerror})") from None
         self.rows[image] = row
 
-    def answers(self, image: int, questions: ImageQuestions) -> list[Answer] | None:
+    def answers(self, image: int, questions: ImageQuestions) -> ImageAnswers | None:
         """What is known about an image; None if nothing is.
 
         Raises:
@@ -131,7 +143,7 @@ class Journal:
                 raise RunFolderError(f"{self.file}: image {image} was asked {known['id']!r}, which is not asked now")
             frame = known["frame"] and Frame(tuple(known["frame"][:2]), tuple(known["frame"][2:]))
             found.append(Answer(by_id[known["id"]], known["text"], frame or None))
-        return found
+        return ImageAnswers(found, row["class_lists"])
 
 
 def answer(
@@ -141,7 +153,7 @@ def answer(
     batch: int = BATCH,
     journal: Journal | None = None,
     progress: Callable[[int], object] = lambda _: None,
-) -> list[list[Answer]]:
+) -> list[ImageAnswers]:
     """Answer every question greedily.
 
     Args:
@@ -153,7 +165,7 @@ def answer(
         progress: called with the number of images that are newly done.
 
     Returns:
-        Per image the answers in the order of its questions; of an image with ``choose`` only those that were asked.
+        What was answered, image by image.
     """
     known = [journal.answers(i, asked) if journal else None for i, asked in enumerate(questions)]
     answers = {i: row for i, row in enumerate(known) if row is not None}
@@ -165,9 +177,9 @@ def answer(
         for n, pairs in enumerate(_ask(policy, [_prompts(policy, task, one) for one in asked], batch)):
             image = chunk[n]
             rows = [Answer(sample, *pair) for sample, pair in zip(asked[n].samples, pairs, strict=True)]
-            answers[image] = rows
+            answers[image] = ImageAnswers(rows, said[n])
             if journal is not None:
-                journal.append(image, rows, said[n])
+                journal.append(image, answers[image])
             progress(1)
     return [answers[i] for i in range(len(questions))]
 

@@ -10,9 +10,14 @@ cannot be read lists nothing.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from visual_rft.tasks.answers import Failure, answer_text, normalized
+
+if TYPE_CHECKING:
+    from visual_rft.evaluation.answering import ImageAnswers, ImageQuestions
 
 
 def said_classes(texts: Sequence[str], names: Sequence[str]) -> set[str]:
@@ -39,3 +44,23 @@ def names_in(text: str, names: Sequence[str]) -> list[str]:
             found.append(name)
             words = re.sub(pattern, "|", words)
     return found
+
+
+def class_list_numbers(questions: Sequence[ImageQuestions], images: Sequence[ImageAnswers]) -> dict[str, Any]:
+    """How well the model said which classes are there: a class it does not say is lost for every box of it.
+
+    Returns:
+        ``n_lists``, ``parse_rate`` and ``failures`` of the lists; ``recall`` (share of the present classes that it
+        said) and ``precision`` (share of those it said that are present) over all images, -1 where undefined.
+    """
+    texts = [text for row in images for text in row.class_lists or ()]
+    failures = Counter(found.reason for found in map(answer_text, texts) if isinstance(found, Failure))
+    present = sum(bool(sample.truth["boxes"]) for one in questions for sample in one.samples)
+    said = [bool(row.sample.truth["boxes"]) for image in images for row in image.answers]
+    return {
+        "n_lists": len(texts),
+        "parse_rate": 1 - failures.total() / len(texts) if texts else -1.0,
+        "failures": dict(failures),
+        "recall": sum(said) / present if present else -1.0,
+        "precision": sum(said) / len(said) if said else -1.0,
+    }

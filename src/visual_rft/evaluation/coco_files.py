@@ -54,9 +54,10 @@ def read_ground_truth(file: Path, rules: Rules = "coco", note: Note = lambda _: 
     for part, keys in needed.items() if rules == "lvis" else ():
         for number, row in enumerate(content[part]):
             for key in keys:
-                right = row.get(key) in ("r", "c", "f") if key == "frequency" else isinstance(row.get(key), list)
-                if not right:
-                    raise DataError(f"{file}: {part}[{number}]: {key} {row.get(key)!r} is not what LVIS wants")
+                value = row.get(key)
+                if not (value in ("r", "c", "f") if key == "frequency" else isinstance(value, list)):
+                    wanted = "r, c or f" if key == "frequency" else "a list"
+                    raise DataError(f"{file}: {part}[{number}]: {key} is {value!r}; --rules lvis needs {wanted}")
     without_area = 0
     for number, row in enumerate(content["annotations"]):
         where = f"{file}: annotations[{number}]"

@@ -25,7 +25,7 @@ def predict(policy: Policy, task: Task, samples: Sequence[Sample], batch: int = 
     """
     samples = list(samples)  # a lazy sequence makes a new sample at every look
     places = {id(sample): n for n, sample in enumerate(samples)}
-    answers = [row for rows in answer(policy, task, group_by_image(samples), batch) for row in rows]
+    answers = [row for rows in answer(policy, task, group_by_image(samples), batch) for row in rows.answers]
     return scored(task, sorted(answers, key=lambda row: places[id(row.sample)]))
 
 

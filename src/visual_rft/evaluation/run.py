@@ -27,6 +27,7 @@ from visual_rft.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError, RunFolderError
 from visual_rft.evaluation.answering import BATCH, ImageQuestions, Journal, answer, best_device, group_by_image
+from visual_rft.evaluation.class_list import class_list_numbers
 from visual_rft.evaluation.coco_files import write_json
 from visual_rft.evaluation.measures import measure, measure_detection, measure_grounding
 from visual_rft.evaluation.predict import scored
@@ -116,18 +117,20 @@ def compare(config: Config, models: Sequence[str], plan: Plan | None = None) -> 
     first, *others = all_done
     differences: list[dict[str, Any]] = [
         {"model": other.result["model"], "minus": first.result["model"]}
-        | {
-            name: {
-                "difference": other.result[name] - first.result[name],
-                "interval": interval(other.draws[name] - first.draws[name]),
-            }
-            for name in first.main
-        }
+        | {name: _difference(first, other, name) for name in first.main}
         for other in others
     ]
     what = f"{first.result['n_images']} images"
     print(comparison_table([e.result for e in all_done], differences, first.main, what), file=sys.stderr)
     return {"models": [e.result for e in all_done], "differences": differences}
+
+
+def _difference(first: Evaluated, other: Evaluated, name: str) -> dict[str, Any]:
+    """How much more ``other`` has of a number, with its interval; None where the number is undefined (-1)."""
+    if -1.0 in (first.result[name], other.result[name]):
+        return {"difference": None, "interval": None}
+    more = other.result[name] - first.result[name]
+    return {"difference": more, "interval": interval(other.draws[name] - first.draws[name])}
 
 
 def _evaluate(config: Config, plan: Plan) -> Evaluated:
@@ -147,8 +150,8 @@ def _evaluate(config: Config, plan: Plan) -> Evaluated:
             print(f"{folder}: {len(journal.rows)} of {len(questions)} images were answered before; delete the folder "
                   "to ask again", file=sys.stderr)  # fmt: skip
     with _progress_bar(len(questions), config.model.path) as bar:
-        answers = answer(policy, task, questions, plan.batch, journal, bar.update)
-    predictions = [scored(task, row) for row in answers]
+        images = answer(policy, task, questions, plan.batch, journal, bar.update)
+    predictions = [scored(task, row.answers) for row in images]
     flat = [p for row in predictions for p in row]
     if data is not None:
         truth, results = data.truth, data.results(predictions)
@@ -167,6 +170,7 @@ def _evaluate(config: Config, plan: Plan) -> Evaluated:
         "protocol": plan.protocol,
         **({"rules": plan.rules} if isinstance(task, Detection) else {}),
         **measured.numbers,
+        **({"classes": class_list_numbers(questions, images)} if plan.protocol == "said" else {}),
         "intervals": {name: interval(values) for name, values in draws.items()},
         "per_class": measured.per_class,
         **({"folder": str(folder)} if folder is not None else {}),

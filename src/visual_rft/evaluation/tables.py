@@ -3,7 +3,7 @@
 >>> results = [{"model": "a", "protocol": "all", "AP": 0.25}, {"model": "b", "protocol": "all", "AP": 0.5}]
 >>> differences = [{"AP": {"difference": 0.25, "interval": [0.1, 0.4]}}]
 >>> print(comparison_table(results, differences, ("AP",), "40 images"))
-| protocol: all, 40 images | a | b | b minus a (95 %) |
+| protocol: all, 40 images | 1: a | 2: b | 2 - 1 (95 %) |
 |---|---|---|---|
 | AP | 0.250 | 0.500 | +0.250 [+0.100, +0.400] |
 """
@@ -23,7 +23,12 @@ def result_table(result: Mapping[str, Any], names: Sequence[str]) -> str:
     """The numbers of one model with their intervals."""
     heading = f"protocol: {result['protocol']}, {result['n_images']} images, {result['n_questions']} questions"
     rows = [f"| {heading} | {result['model']} | 95 % |", "|---|---|---|"]
-    return "\n".join(rows + [f"| {name} | {_number(result[name])} | {_ends(result, name)} |" for name in names])
+    rows += [f"| {name} | {_number(result[name])} | {_ends(result, name)} |" for name in names]
+    if "classes" in result:
+        rows += [
+            f"| classes said: {k} | {_number(result['classes'][k])} | |" for k in ("parse_rate", "recall", "precision")
+        ]
+    return "\n".join(rows)
 
 
 def comparison_table(
@@ -37,8 +42,8 @@ def comparison_table(
         names: the numbers to show.
         what: said in the heading, after the protocol.
     """
-    models = [str(result["model"]) for result in results]
-    columns = [*models, *(f"{model} minus {models[0]} (95 %)" for model in models[1:])]
+    columns = [f"{n}: {result['model']}" for n, result in enumerate(results, 1)]
+    columns += [f"{n} - 1 (95 %)" for n in range(2, len(results) + 1)]
     rows = [
         f"| protocol: {results[0]['protocol']}, {what} | {' | '.join(columns)} |",
         "|---" * (len(columns) + 1) + "|",
@@ -48,13 +53,14 @@ def comparison_table(
         for row in differences:
             ends = row[name]["interval"]
             spread = f" [{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else ""
-            cells.append(f"{row[name]['difference']:+.3f}{spread}")
+            more = row[name]["difference"]
+            cells.append("undefined" if more is None else f"{more:+.3f}{spread}")
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return "undefined" if value == -1 else f"{value:.3f}"
 
 
 def _ends(result: Mapping[str, Any], name: str) -> str:

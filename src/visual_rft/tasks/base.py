@@ -16,7 +16,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
 from typing import Any, ClassVar, NamedTuple
 
 from visual_rft.errors import ConfigError, DataError
@@ -238,13 +237,13 @@ def answer_rates(predictions: Sequence[Prediction], think: bool) -> dict[str, An
     """Shares of answers in the right format and of answers that could be read, counts, and why others could not.
 
     Args:
-        predictions: the answers; the shares of none are NaN.
+        predictions: the answers; the shares of none are -1.
         think: whether the right format has a think block.
     """
     count = len(predictions)
     return {
-        "format_rate": sum(has_tag_format(p.completion, think) for p in predictions) / count if count else nan,
-        "parse_rate": sum(p.score.failure is None for p in predictions) / count if count else nan,
+        "format_rate": sum(has_tag_format(p.completion, think) for p in predictions) / count if count else -1.0,
+        "parse_rate": sum(p.score.failure is None for p in predictions) / count if count else -1.0,
         "n_images": len({image.key for p in predictions for image in p.sample.images}),
         "n_questions": count,
         "failures": dict(Counter(p.score.failure for p in predictions if p.score.failure)),
