@@ -36,7 +36,7 @@ def names_in(text: str, names: Sequence[str]) -> list[str]:
     >>> names_in("a Hot-Dog and two cats, one cat", ["dog", "hot dog", "cat"])
     ['hot dog', 'cat']
     """
-    words = f" {normalized(text)} "
+    words = normalized(f"names {text}").removeprefix("names") + " "  # a leading article may be a class: "a, b"
     found = []
     for name in sorted(names, key=lambda name: -len(normalized(name))):
         pattern = f"(?<= ){re.escape(normalized(name))}(?= )"
