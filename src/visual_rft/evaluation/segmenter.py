@@ -54,7 +54,8 @@ class Segmenter:
         inputs = self.processor(images=picture, input_boxes=[[list(box)]], return_tensors="pt")
         with torch.no_grad():
             output = self.model(**inputs.to(self.model.device), multimask_output=False)
-        masks = self.processor.image_processor.post_process_masks(output.pred_masks.cpu(), inputs["original_sizes"])
+        sizes = [inputs[key] for key in ("original_sizes", "reshaped_input_sizes") if key in inputs]  # SAM has both
+        masks = self.processor.image_processor.post_process_masks(output.pred_masks.cpu(), *sizes)
         return np.asarray(masks[0].reshape(-1, *masks[0].shape[-2:])[0].numpy(), dtype=bool)
 
 
