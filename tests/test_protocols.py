@@ -140,9 +140,7 @@ def test_the_files_own_areas_count(tmp_path):
 
 def test_lvis_asks_what_was_looked_for(tmp_path):
     negatives, none = {70: [], 20: [5], 50: [3]}, {image: [] for image in BOXES}
-    sources = write_folder(
-        tmp_path / "d", annotations(), neg_category_ids=negatives, not_exhaustive_category_ids=none
-    )
+    sources = write_folder(tmp_path / "d", annotations(), neg_category_ids=negatives, not_exhaustive_category_ids=none)
     file = tmp_path / "d" / "annotations.json"
     content = json.loads(file.read_text())
     for row in content["categories"]:

@@ -136,7 +136,7 @@ def _difference(first: Evaluated, other: Evaluated, name: str) -> dict[str, Any]
 def _evaluate(config: Config, plan: Plan) -> Evaluated:
     task = task_of(config.task)
     data, questions = _questions(config, task, plan)
-    segmenter = Segmenter.load(plan.segmenter) if plan.segmenter else None
+    segmenter = Segmenter.load(plan.segmenter).to(best_device()) if plan.segmenter else None
     policy = load_policy(config.model, config.rollout).to(best_device())
     settings = _settings(config, plan, task, questions, policy)
     folder = plan.folder

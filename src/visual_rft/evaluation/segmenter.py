@@ -49,6 +49,11 @@ class Segmenter:
         except (OSError, ValueError) as error:
             raise ModelError(f"--segmenter: cannot load {path!r} ({' '.join(str(error).split())})") from None
 
+    def to(self, device: torch.device) -> Segmenter:
+        """This segmenter, its model moved to ``device``."""
+        self.model.to(device)
+        return self
+
     def mask(self, picture: Image.Image, box: Box) -> Mask:
         """The mask ``[height, width]`` of what the box (pixels) holds."""
         inputs = self.processor(images=picture, input_boxes=[[list(box)]], return_tensors="pt")
