@@ -1,7 +1,7 @@
 """80 classes asked about each image at once, against one by one, on the embedded model, side by side in one run.
 
-Both go through the same evaluation code on the same questions; only the number of questions in a batch differs. Asked
-at once, an image runs through the vision tower once; asked one by one, 80 times. Repetitions alternate, so that a
+Both go through the same evaluation code on the same questions. Asked at once, an image runs through the vision tower
+once; asked one by one, in a call of its own each, 80 times. Repetitions alternate, so that a
 drift of the machine's speed meets both; the ratio of the medians is what counts.
 
     python benchmarks/evaluation.py [--images 3] [--repetitions 3]
@@ -23,7 +23,7 @@ import torch
 
 from visual_rft.config import ModelConfig, RolloutConfig
 from visual_rft.data.shapes import Shapes
-from visual_rft.evaluation.answering import BATCH, ImageAnswers, ImageQuestions, answer
+from visual_rft.evaluation.answering import ImageQuestions, answer
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import load_task
 
@@ -66,18 +66,21 @@ def main() -> None:
         passes += len(keywords["grid_thw"] if "grid_thw" in keywords else inputs[1])
 
     policy.core.model.visual.register_forward_pre_hook(count, with_kwargs=True)
-    batches = {"at_once": BATCH, "one_by_one": 1}
-    times: dict[str, list[float]] = {name: [] for name in batches}
+    ways = {
+        "at_once": [questions],
+        "one_by_one": [[ImageQuestions((sample,))] for one in questions for sample in one.samples],
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
     vision: dict[str, int] = {}
-    answers: dict[str, list[ImageAnswers]] = {}
+    texts: dict[str, list[str]] = {}
     answer(policy, task, [ImageQuestions(questions[0].samples[:4])])  # warms up
     for _ in range(arguments.repetitions):
-        for name, batch in batches.items():
+        for name, calls in ways.items():
             passes, start = 0, time.perf_counter()
-            answers[name] = answer(policy, task, questions, batch)
+            images = [row for asked in calls for row in answer(policy, task, asked)]
+            texts[name] = [one.text for row in images for one in row.answers]
             times[name].append(time.perf_counter() - start)
             vision[name] = passes
-    texts = {name: [row.text for image in images for row in image.answers] for name, images in answers.items()}
     same = sum(a == b for a, b in zip(*texts.values(), strict=True)) / len(texts["at_once"])
     medians = {name: statistics.median(values) for name, values in times.items()}
     result = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 
-from visual_rft.policy.prefix import Prompt
+from visual_rft.policy.inputs import Prompt
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 
@@ -17,6 +18,8 @@ class FakePolicy:
     """
 
     space = CoordinateSpace.RELATIVE_1000
+
+    tower = SimpleNamespace(held_still=nullcontext)
 
     def __init__(self, reply: Callable[[Prompt], str]) -> None:
         self.reply = reply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from conftest import FAMILIES
@@ -12,7 +13,7 @@ from PIL import Image
 from visual_rft.config import ModelConfig, RolloutConfig
 from visual_rft.data.shapes import Shapes
 from visual_rft.errors import RunFolderError
-from visual_rft.evaluation.answering import ImageQuestions, Journal, _packed, answer, group_by_image
+from visual_rft.evaluation.answering import BATCH, ImageQuestions, Journal, _packed, answer
 from visual_rft.evaluation.class_list import class_list_numbers, names_in, said_classes
 from visual_rft.evaluation.predict import predict
 from visual_rft.policy.loading import load_policy
@@ -40,11 +41,23 @@ def counting_policy(request, model_folders):
     return policy, seen
 
 
-def test_80_classes_cost_one_vision_pass_per_image(counting_policy):
+@pytest.mark.parametrize("batch", [BATCH, 30, 400])
+def test_80_classes_cost_one_vision_pass_per_image(counting_policy, batch):
     policy, seen = counting_policy
-    images = answer(policy, load_task("detection"), asked_about(3))
+    images = answer(policy, load_task("detection"), asked_about(3), batch)
     assert [len(row.answers) for row in images] == [80, 80, 80]
-    assert seen == [1, 1, 1]
+    assert sum(seen) == 3, "also where an image is split into batches, or shares one"
+    answer(policy, load_task("detection"), asked_about(1, NAMES[:2]))
+    assert sum(seen) == 4, "and nothing is kept when the weights may change again"
+
+
+def test_two_stages_cost_one_vision_pass_per_image(counting_policy, monkeypatch):
+    policy, seen = counting_policy
+    monkeypatch.setattr("visual_rft.evaluation.answering.said_classes", lambda texts, names: set(names[:3]))
+    questions = [replace(one, choose=True) for one in asked_about(3, NAMES[:9])]
+    images = answer(policy, load_task("detection"), questions)
+    assert [len(row.answers) for row in images] == [3, 3, 3]
+    assert sum(seen) == 3
 
 
 def test_asked_at_once_or_one_by_one_the_answers_are_the_same(model_folders):
@@ -72,20 +85,6 @@ def test_an_image_stays_in_one_batch_where_it_fits(sizes, batch, expected):
     chunks = list(_packed(sizes, batch))
     assert [len(chunk) for chunk in chunks] == expected
     assert [place for chunk in chunks for place in chunk] == [(g, k) for g, n in enumerate(sizes) for k in range(n)]
-
-
-def test_an_image_is_opened_once_for_all_its_questions():
-    opened = []
-
-    def draw() -> Image.Image:
-        opened.append(1)
-        return Image.new("RGB", (20, 10))
-
-    image = RenderedImage("a", draw)
-    truth = {"boxes": [], "image_size": [20, 10]}
-    samples = [Sample(name, (image,), "detection", {"category": name}, truth) for name in NAMES]
-    answer(FakePolicy(lambda _: ""), Detection(), group_by_image(samples))
-    assert len(opened) == 1
 
 
 def test_predict_keeps_the_order_of_the_questions():

@@ -1,8 +1,9 @@
 """Questions answered image by image: one vision pass per image, and nothing answered twice.
 
 Decision: the image is the unit, as the group is in training. All questions about an image go into one batch if they
-fit, because the policy runs the vision tower once per distinct image of a batch; decoding is greedy. Answered images
-are appended to a journal (one JSON line each), so an interrupted evaluation continues where it stopped.
+fit, and the weights are promised to stay, so the policy keeps what its vision tower said about an image until its last
+question; decoding is greedy. Answered images are appended to a journal (one JSON line each), so an interrupted
+evaluation continues where it stopped.
 
     questions = group_by_image(samples)
     images = answer(policy, task, questions, batch=96, journal=Journal(Path("answers.jsonl")))
@@ -14,21 +15,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 
 from visual_rft.errors import RunFolderError
 from visual_rft.evaluation.class_list import said_classes
+from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Prompt
 from visual_rft.tasks.base import Sample, Task
 from visual_rft.tasks.detection import Detection
 from visual_rft.vision.coordinates import Frame
-from visual_rft.vision.images import ImageReference
 
 BATCH = 96
 """Questions answered at once: COCO's 80 classes about one image fit."""
@@ -160,7 +158,7 @@ def answer(
         policy: the model.
         task: writes the prompts.
         questions: image by image.
-        batch: most questions answered at once; an image with more of them costs more than one vision pass.
+        batch: most questions answered at once.
         journal: answers that are known already are taken from it, new ones are appended.
         progress: called with the number of images that are newly done.
 
@@ -171,16 +169,17 @@ def answer(
     answers = {i: row for i, row in enumerate(known) if row is not None}
     progress(len(answers))
     waiting = [i for i in range(len(questions)) if i not in answers]
-    for start in range(0, len(waiting), IMAGES_AT_ONCE):
-        chunk = waiting[start : start + IMAGES_AT_ONCE]
-        asked, said = _chosen(policy, task, [questions[i] for i in chunk], batch)
-        for n, pairs in enumerate(_ask(policy, [_prompts(policy, task, one) for one in asked], batch)):
-            image = chunk[n]
-            rows = [Answer(sample, *pair) for sample, pair in zip(asked[n].samples, pairs, strict=True)]
-            answers[image] = ImageAnswers(rows, said[n])
-            if journal is not None:
-                journal.append(image, answers[image])
-            progress(1)
+    with policy.tower.held_still(), torch.no_grad():
+        for start in range(0, len(waiting), IMAGES_AT_ONCE):
+            chunk = waiting[start : start + IMAGES_AT_ONCE]
+            asked, said = _chosen(policy, task, [questions[i] for i in chunk], batch)
+            for n, pairs in enumerate(_ask(policy, [_prompts(policy, task, one) for one in asked], batch)):
+                image = chunk[n]
+                rows = [Answer(sample, *pair) for sample, pair in zip(asked[n].samples, pairs, strict=True)]
+                answers[image] = ImageAnswers(rows, said[n])
+                if journal is not None:
+                    journal.append(image, answers[image])
+                progress(1)
     return [answers[i] for i in range(len(questions))]
 
 
@@ -219,11 +218,8 @@ def _ask(policy: Policy, groups: Sequence[Sequence[Prompt]], batch: int) -> Iter
     done: list[list[tuple[str, Frame | None]]] = [[] for _ in groups]
     yielded = 0
     for chunk in _packed([len(group) for group in groups], batch):
-        opened: dict[str, _Opened] = {}
-        prompts = [_opened(groups[g][k], opened) for g, k in chunk]
-        with torch.no_grad():
-            prefix = policy.encode(prompts)
-            completions = policy.sample(prefix, 1, greedy=True)
+        prefix = policy.encode([groups[g][k] for g, k in chunk])
+        completions = policy.sample(prefix, 1, greedy=True)
         for (g, _), frame, (text,) in zip(chunk, prefix.frames, completions.text, strict=True):
             done[g].append((text, frame))
         while yielded < len(groups) and len(done[yielded]) == len(groups[yielded]):
@@ -252,29 +248,6 @@ def _packed(sizes: Sequence[int], batch: int) -> Iterator[list[tuple[int, int]]]
             chunk.append((group, number))
     if chunk:
         yield chunk
-
-
-def _opened(prompt: Prompt, opened: dict[str, _Opened]) -> Prompt:
-    images = tuple(opened.setdefault(image.key, _Opened(image)) for image in prompt.images)
-    return Prompt(prompt.id, prompt.text, images)
-
-
-class _Opened:
-    """An image that is opened once, however many questions are asked about it."""
-
-    def __init__(self, reference: ImageReference) -> None:
-        self.reference = reference
-
-    @property
-    def key(self) -> str:
-        return self.reference.key
-
-    @cached_property
-    def picture(self) -> Image.Image:
-        return self.reference.load()
-
-    def load(self) -> Image.Image:
-        return self.picture
 
 
 def best_device() -> torch.device:

@@ -10,8 +10,8 @@ import torch
 from visual_rft.config import ModelConfig, RolloutConfig
 from visual_rft.errors import DataError
 from visual_rft.evaluation.answering import best_device
+from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
-from visual_rft.policy.prefix import Prompt
 from visual_rft.tasks import load_task
 from visual_rft.tasks.answers import Parsed
 from visual_rft.vision.drawing import draw_marks
