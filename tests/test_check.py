@@ -102,7 +102,7 @@ def test_memory_estimate_counts_weights_exactly(model_folders):
     assert parts["gradients and optimiser"] == 3 * parts["weights"]
     one_at_a_time = settings.model_copy(update={"engine": EngineConfig(micro_batch=1)})
     assert memory_estimate(one_at_a_time, policy, inputs)["completions"] == parts["completions"] / 64
-    checkpointed = settings.model_copy(update={"engine": EngineConfig(gradient_checkpointing=True)})
+    checkpointed = settings.model_copy(update={"engine": EngineConfig(gradient_checkpointing="prompts")})
     assert memory_estimate(checkpointed, policy, inputs)["prompts"] < parts["prompts"]
 
 

@@ -13,7 +13,7 @@ from visual_rft.policy import agreement
 from visual_rft.policy.agreement import SharedPrefixWarning, verify
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.logits import Head
-from visual_rft.policy.memory import MemoryPlan, Size, size_of
+from visual_rft.policy.memory import Size, choose, size_of
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prefix import Completions, Rows
 from visual_rft.policy.reference import Reference
@@ -24,18 +24,19 @@ from visual_rft.training.objective import GroupLoss
 
 ALL = FAMILIES + OTHER_FAMILIES
 SETTINGS = {
-    "one pass": EngineConfig(reuse_rollout_graph=True, gradient_checkpointing=False),
-    "micro-batches": EngineConfig(reuse_rollout_graph=True, micro_batch=4, gradient_checkpointing=False),
-    "checkpointing": EngineConfig(reuse_rollout_graph=True, gradient_checkpointing=True),
-    "micro-batches, checkpointing": EngineConfig(reuse_rollout_graph=True, micro_batch=1, gradient_checkpointing=True),
-    "encoded again": EngineConfig(reuse_rollout_graph=False, micro_batch=4, gradient_checkpointing=False),
+    "one pass": EngineConfig(reuse_rollout_graph=True, gradient_checkpointing="never"),
+    "micro-batches": EngineConfig(reuse_rollout_graph=True, micro_batch=4, gradient_checkpointing="never"),
+    "checkpointing": EngineConfig(reuse_rollout_graph=True, gradient_checkpointing="all"),
+    "micro-batches, checkpointing": EngineConfig(reuse_rollout_graph=True, micro_batch=1, gradient_checkpointing="all"),
+    "prompts checkpointed": EngineConfig(reuse_rollout_graph=True, micro_batch=7, gradient_checkpointing="prompts"),
+    "encoded again": EngineConfig(reuse_rollout_graph=False, micro_batch=4, gradient_checkpointing="never"),
     "two prompts at once": EngineConfig(reuse_rollout_graph=False, prompts_at_once=2),
     "a prompt at a time, checkpointing": EngineConfig(
-        reuse_rollout_graph=False, prompts_at_once=1, micro_batch=2, gradient_checkpointing=True
+        reuse_rollout_graph=False, prompts_at_once=1, micro_batch=2, gradient_checkpointing="all"
     ),
     "least memory": EngineConfig(memory_gib=1e-6),
     "repeated": EngineConfig(shared_prefix=False, micro_batch=4),
-    "repeated, checkpointing": EngineConfig(shared_prefix=False, gradient_checkpointing=True),
+    "repeated, checkpointing": EngineConfig(shared_prefix=False, gradient_checkpointing="all"),
 }
 
 
@@ -140,7 +141,7 @@ def trained(kind: str, engine: EngineConfig, beta: float) -> list[float]:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_twenty_steps_give_the_losses_of_the_repeated_path(kind):
-    everything = EngineConfig(micro_batch=3, gradient_checkpointing=True, reuse_rollout_graph=True)
+    everything = EngineConfig(micro_batch=3, gradient_checkpointing="all", reuse_rollout_graph=True)
     ours = trained(kind, everything, beta=0.1)
     naive = trained(kind, EngineConfig(shared_prefix=False), beta=0.1)
     assert max(ours) - min(ours) > 0.05  # it does learn
@@ -333,19 +334,34 @@ def test_logits_in_pieces_equal_those_at_once():
     assert torch.isinf(results[0][0][tokens == 3]).all()
 
 
-def test_micro_batches_follow_the_limit():
-    plan = MemoryPlan(EngineConfig())
-    size = Size(prompts=100, checkpointed=10, token=1)
-    assert plan.micro_batches([5, 5, 5, 5], [2, 3, 6, 7], size, limit=110) == [[2, 3, 6, 7]]
-    assert plan.micro_batches([20, 20, 20], [0, 1, 2], size, limit=140) == [[0, 1], [2]]
-    assert plan.micro_batches([20, 20, 20], [0, 1, 2], size, limit=200) == [[0, 1, 2]]
-    # A completion that does not fit runs all the same, alone.
-    assert plan.micro_batches([900, 900], [0, 1], size, limit=200) == [[0], [1]]
-    assert plan.keeps_graph(size, limit=200)
-    assert not plan.keeps_graph(size, limit=199)
-    assert not plan.checkpoints(size, limit=100)
-    assert plan.checkpoints(size, limit=99)
-    assert plan.keeps_graph(size, limit=99)  # checkpointed, it takes 10
+SIZE = Size(prompts=100, prompts_checkpointed=10, token=1, token_checkpointed=0.5)
+
+
+@pytest.mark.parametrize(
+    ("limit", "checkpoint", "keep", "at_once", "parts"),
+    [
+        (200, (False, False), True, 4, [[0, 1], [2]]),  # room 100, completions of 50
+        (199, (True, False), True, 4, [[0, 1, 2]]),  # prompts do not fit in half: 10 checkpointed, room 189
+        (150, (True, True), True, 4, [[0, 1, 2]]),  # one of 50 does not fit in a quarter: 25 checkpointed
+        (20, (True, True), True, 4, [[0], [1], [2]]),
+        (19, (True, True), False, 3, [[0], [1], [2]]),  # the prompts' own inputs do not fit in half: 3 of 4 do
+        (1, (True, True), False, 1, [[0], [1], [2]]),  # nothing fits: one at a time all the same
+    ],
+)
+def test_choices_follow_the_limit(limit, checkpoint, keep, at_once, parts):
+    choice = choose(EngineConfig(), SIZE, limit, prompts=4, longest=49)
+    assert (choice.checkpoint_prompts, choice.checkpoint_completions) == checkpoint
+    assert choice.keep_graph == keep
+    assert choice.prompts_at_once == at_once
+    assert choice.micro_batches([50, 50, 50], [0, 1, 2]) == parts
+
+
+def test_fields_that_are_set_are_obeyed():
+    engine = EngineConfig(gradient_checkpointing="prompts", reuse_rollout_graph=False, prompts_at_once=3, micro_batch=2)
+    choice = choose(engine, SIZE, limit=1e9, prompts=4, longest=50)
+    assert (choice.checkpoint_prompts, choice.checkpoint_completions, choice.keep_graph) == (True, False, False)
+    assert choice.chunks(4) == [range(3), range(3, 4)]
+    assert choice.micro_batches([50, 50, 50], [4, 5, 7]) == [[4, 5], [7]]
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -370,7 +386,7 @@ def test_the_estimate_is_near_what_is_kept(kind):
             result = run()
         return sum(storages.values()), result
 
-    size = size_of(model.config, inputs, 4, checkpointing=False)
+    size = size_of(model.config, inputs, 4)
     prompt_bytes, prefix = kept(lambda: policy.encode(inputs))
     assert 0.75 < size.prompts / prompt_bytes < 1.25
     completions = policy.sample(prefix, 4, torch.Generator().manual_seed(0))

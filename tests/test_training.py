@@ -291,7 +291,7 @@ def test_bounded_memory_changes_nothing(monkeypatch, model_folders, tmp_path, lo
     reward_the_letter(monkeypatch)
     engines = {
         "default": {},
-        "bounded": {"micro_batch": 2, "gradient_checkpointing": True, "reuse_rollout_graph": False},
+        "bounded": {"micro_batch": 2, "gradient_checkpointing": "all", "reuse_rollout_graph": False},
         "repeated": {"shared_prefix": False},
     }
     losses = {}

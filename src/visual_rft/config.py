@@ -161,13 +161,14 @@ class EngineConfig(Section):
     self_check: bool = True
     """Compare the shared prefix with the repeated path before the first step; fall back to it where they differ."""
     memory_gib: float | None = Field(None, gt=0)
-    """Memory for activations; null takes 60 % of what is free. The next four fields follow from it where they are null."""
+    """Memory for activations; null takes 60 % of what is free. Where null, the next four fields follow from it."""
     micro_batch: int | None = Field(None, ge=1)
     """Completions that an update runs at once."""
     prompts_at_once: int | None = Field(None, ge=1)
     """Prompts that an update keeps the graph of at once, where it has to encode them again."""
-    gradient_checkpointing: bool | None = None
-    """Keep only the input of each layer and compute the rest again in the backward pass."""
+    gradient_checkpointing: Literal["never", "prompts", "all"] | None = None
+    """Keep only the input of each layer and compute the rest again in the backward pass: of the prompts and images,
+    or of the completions too."""
     reuse_rollout_graph: bool | None = None
     """Keep the graph of the encoded prompts while sampling, so that the update need not encode them again."""
     feature_cache_mib: float = Field(512.0, ge=0)

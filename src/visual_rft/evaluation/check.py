@@ -162,7 +162,7 @@ def memory_estimate(config: Config, policy: Policy, inputs: Inputs) -> dict[str,
 
     Weights, gradients and AdamW's two averages are counted; activations are those of :func:`size_of` for a batch of
     prompts like this one with completions of full length, all at once. An update takes less where the activations do
-    not fit: fewer completions at once, then gradient checkpointing.
+    not fit, see ``policy/memory.py``.
 
     Args:
         config: the whole run.
@@ -172,14 +172,16 @@ def memory_estimate(config: Config, policy: Policy, inputs: Inputs) -> dict[str,
     parameters: Sequence[torch.nn.Parameter] = list(policy.model.parameters())
     element = getattr(torch, config.model.dtype).itemsize
     computed = 2 if config.model.autocast == "bfloat16" else element
-    size = size_of(policy.config, inputs, computed, checkpointing=bool(config.engine.gradient_checkpointing))
+    size = size_of(policy.config, inputs, computed)
+    checkpointing = config.engine.gradient_checkpointing or "never"
     completions = config.run.prompts_per_batch * config.rollout.group_size
     copies = 2 if config.objective.beta > 0 and config.model.lora is None else 1
-    prompts = size.checkpointed if config.engine.gradient_checkpointing else size.prompts
+    prompts = size.prompts if checkpointing == "never" else size.prompts_checkpointed
+    token = size.token_checkpointed if checkpointing == "all" else size.token
     at_once = min(completions, config.engine.micro_batch or completions)
     return {
         "weights": float(sum(p.numel() for p in parameters) * element * copies),
         "gradients and optimiser": float(sum(p.numel() for p in parameters if p.requires_grad) * element * 3),
         "prompts": prompts * config.run.prompts_per_batch,
-        "completions": size.token * at_once * config.rollout.max_new_tokens,
+        "completions": token * at_once * config.rollout.max_new_tokens,
     }

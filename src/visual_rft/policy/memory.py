@@ -1,18 +1,21 @@
 """How an update fits into memory: an estimate of what each token keeps, and the choices that follow from it.
 
-Decision: three choices bound the memory of an update, all exact: how many completions run at once, whether the prompts
-keep their graph from sampling to the update, and gradient checkpointing. Each is a field of the config; left empty it
-is chosen from the estimate, in this order: keep the graph if the prompts take at most half of the limit, checkpoint if
-they would not fit even alone, then as many completions at once as fit into the rest.
+Decision: four choices bound the memory of an update, all exact: gradient checkpointing, whether the prompts keep their
+graph from sampling to the update, how many prompts are encoded at once where they do not, and how many completions run
+at once. Each is a field of the config; left empty it is chosen from the estimate. Half of the limit is for prompts:
+they keep everything if that fits, else their layers' inputs, and if even these do not fit they are encoded a few at a
+time. Completions take what is left, but a quarter at least; their layers are checkpointed only if a single one of full
+length does not fit. The limit is taken once, so that the same choices are made in every step.
 
 What a layer keeps for the backward pass was counted on Qwen2-VL, Qwen2.5-VL and Qwen3-VL models in eager mode (saved
 tensors, each storage once): per text token and layer 4 x feed-forward + 8 x hidden + 3 x (query + key/value) values,
 per patch and vision layer 4 x feed-forward + 9 x width, and the pixels once; ``tests/test_engine.py`` holds the
 formulas within 25 % of the count.
 
->>> plan = MemoryPlan(EngineConfig(micro_batch=2))
->>> plan.micro_batches([7, 7, 7], [0, 1, 2], Size(0, 0, 0), limit=1)
-[[0, 1], [2]]
+>>> size = Size(prompts=100, prompts_checkpointed=10, token=1, token_checkpointed=1)
+>>> choice = choose(EngineConfig(), size, limit=120, prompts=2, longest=7)
+>>> choice.checkpoint_prompts, choice.keep_graph, choice.micro_batches([60, 60], [0, 1])
+(True, True, [[0], [1]])
 """
 
 from __future__ import annotations
@@ -37,23 +40,24 @@ class Size:
 
     Attributes:
         prompts: of the prompts and their images.
-        checkpointed: the same with gradient checkpointing.
+        prompts_checkpointed: the same with gradient checkpointing.
         token: of one completion token.
+        token_checkpointed: the same with gradient checkpointing.
     """
 
     prompts: float
-    checkpointed: float
+    prompts_checkpointed: float
     token: float
+    token_checkpointed: float
 
 
-def size_of(config: Any, inputs: Inputs, element: int, *, checkpointing: bool) -> Size:
+def size_of(config: Any, inputs: Inputs, element: int) -> Size:
     """What encoding ``inputs`` and scoring completions on them keeps.
 
     Args:
         config: of the model.
         inputs: the prompts.
         element: bytes of one value.
-        checkpointing: whether completions are scored with gradient checkpointing.
     """
     text = config.get_text_config()
     heads = text.num_attention_heads
@@ -73,8 +77,9 @@ def size_of(config: Any, inputs: Inputs, element: int, *, checkpointing: bool) -
     tokens = sum(inputs.lengths)
     return Size(
         prompts=element * (tokens * layer * layers + vision),
-        checkpointed=element * (tokens * (kept * layers + layer) + vision_layer),
-        token=element * ((kept * layers + layer) if checkpointing else layer * layers) + logits,
+        prompts_checkpointed=element * (tokens * (kept * layers + layer) + vision_layer),
+        token=element * layer * layers + logits,
+        token_checkpointed=element * (text.hidden_size * layers + layer) + logits,
     )
 
 
@@ -93,68 +98,82 @@ def _vision(vision: Any, inputs: Inputs) -> tuple[int, float, int, int]:
     return patches, 4 * wide + 9 * width, width, depth
 
 
-class MemoryPlan:
-    """The choices for one policy.
+@dataclass(frozen=True)
+class Choice:
+    """How one batch is computed.
 
-    Args:
-        config: fields that are set are obeyed; empty ones are chosen.
+    Attributes:
+        checkpoint_prompts: layers keep only their input while prompts are encoded with graph.
+        checkpoint_completions: the same while completions are scored.
+        keep_graph: the graph of the prompts stays alive from sampling to the update.
+        prompts_at_once: prompts that are encoded at once where it does not.
+        micro_batch: completions at once; None takes as many as ``room`` allows.
+        room: bytes for the activations of completions.
+        token: bytes of one completion token.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
-        self.config = config
+    checkpoint_prompts: bool
+    checkpoint_completions: bool
+    keep_graph: bool
+    prompts_at_once: int
+    micro_batch: int | None
+    room: float
+    token: float
 
-    def limit(self, model: Any) -> float:
-        """Bytes that activations may take on the device of ``model``."""
-        if self.config.memory_gib is not None:
-            return self.config.memory_gib * 2**30
-        parameters = list(model.parameters())
-        device = parameters[0].device
-        if device.type == "cuda":
-            free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        else:
-            free = psutil.virtual_memory().available
-        # Gradients and AdamW's two averages come with the first step.
-        owed = sum(3 * p.numel() * p.element_size() for p in parameters if p.requires_grad and p.grad is None)
-        return max(0.0, SHARE * float(free - owed))
+    def chunks(self, prompts: int) -> list[range]:
+        """Consecutive prompts, of so many in all, that are encoded at once."""
+        width = self.prompts_at_once
+        return [range(start, min(start + width, prompts)) for start in range(0, prompts, width)]
 
-    def checkpoints(self, size: Size, limit: float) -> bool:
-        """Whether layers keep only their input."""
-        chosen = self.config.gradient_checkpointing
-        return size.prompts > limit if chosen is None else chosen
-
-    def keeps_graph(self, size: Size, limit: float) -> bool:
-        """Whether the graph of the prompts stays alive while completions are sampled."""
-        chosen = self.config.reuse_rollout_graph
-        needed = size.checkpointed if self.checkpoints(size, limit) else size.prompts
-        return needed <= limit / 2 if chosen is None else chosen
-
-    def chunks(self, size: Size, limit: float, count: int) -> list[range]:
-        """Consecutive prompts, of ``count`` in all, whose graph is kept at once when they are encoded for an update."""
-        needed = size.checkpointed if self.checkpoints(size, limit) else size.prompts
-        fits = int(count * limit / 2 / needed) if needed > 0 else count
-        width = self.config.prompts_at_once or min(max(fits, 1), count)
-        return [range(start, min(start + width, count)) for start in range(0, count, width)]
-
-    def micro_batches(
-        self, lengths: Sequence[int], numbers: Sequence[int], size: Size, limit: float
-    ) -> list[list[int]]:
-        """``numbers`` cut into pieces that run at once, in order.
-
-        Args:
-            lengths: tokens of each completion.
-            numbers: which completions.
-            size: see :func:`size_of`.
-            limit: bytes for all activations; at least a quarter of it is used for completions.
-        """
-        prompts = size.checkpointed if self.checkpoints(size, limit) else size.prompts
-        room = max(limit - prompts, limit / 4)
+    def micro_batches(self, lengths: Sequence[int], numbers: Sequence[int]) -> list[list[int]]:
+        """``numbers`` of completions with these lengths, cut into pieces that run at once, in order."""
         parts: list[list[int]] = []
         used = 0.0
         for number, length in zip(numbers, lengths, strict=True):
-            full = len(parts[-1]) == self.config.micro_batch if parts else True
-            if full or (self.config.micro_batch is None and used + length * size.token > room):
+            full = not parts or len(parts[-1]) == self.micro_batch
+            if full or (self.micro_batch is None and used + length * self.token > self.room):
                 parts.append([])
                 used = 0.0
             parts[-1].append(number)
-            used += length * size.token
+            used += length * self.token
         return parts
+
+
+def choose(config: EngineConfig, size: Size, limit: float, prompts: int, longest: int) -> Choice:
+    """The choices for a batch; fields of the config that are set are obeyed.
+
+    Args:
+        config: of the engine.
+        size: what the batch keeps.
+        limit: bytes that activations may take.
+        prompts: prompts in the batch.
+        longest: most tokens of a completion.
+    """
+    asked = config.gradient_checkpointing
+    checkpoint_prompts = size.prompts > limit / 2 if asked is None else asked != "never"
+    checkpoint_completions = longest * size.token > limit / 4 if asked is None else asked == "all"
+    kept = size.prompts_checkpointed if checkpoint_prompts else size.prompts
+    reuse = config.reuse_rollout_graph
+    fitting = int(prompts * limit / 2 / kept) if kept > 0 else prompts
+    return Choice(
+        checkpoint_prompts,
+        checkpoint_completions,
+        keep_graph=kept <= limit / 2 if reuse is None else reuse,
+        prompts_at_once=config.prompts_at_once or min(max(fitting, 1), prompts),
+        micro_batch=config.micro_batch,
+        room=max(limit - kept, limit / 4),
+        token=size.token_checkpointed if checkpoint_completions else size.token,
+    )
+
+
+def free_memory(model: Any) -> float:
+    """Bytes that activations of ``model`` may take on its device: a share of what is free after the optimiser."""
+    parameters = list(model.parameters())
+    device = parameters[0].device
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    else:
+        free = psutil.virtual_memory().available
+    # Gradients and AdamW's two averages come with the first step.
+    owed = sum(3 * p.numel() * p.element_size() for p in parameters if p.requires_grad and p.grad is None)
+    return max(0.0, SHARE * float(free - owed))

@@ -30,7 +30,7 @@ from visual_rft.policy.engine import Engine
 from visual_rft.policy.families import Family, family_of
 from visual_rft.policy.inputs import Inputs, Prompt, prepare
 from visual_rft.policy.logits import Head
-from visual_rft.policy.memory import MemoryPlan, Size, size_of
+from visual_rft.policy.memory import Choice, Size, choose, free_memory, size_of
 from visual_rft.policy.prefix import Completions, Prefix, Rows
 from visual_rft.policy.repeated import RepeatedEngine
 from visual_rft.policy.sampling import Sampling, sample_tokens
@@ -67,7 +67,6 @@ class Policy:
         self.sampling = sampling or Sampling()
         self.autocast = autocast
         self.engine_config = engine or EngineConfig()
-        self.plan = MemoryPlan(self.engine_config)
         # peft wraps the model; the wrapped one has the methods that compute image features and positions.
         self.core: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.config: Any = self.core.config
@@ -79,6 +78,7 @@ class Policy:
         cache = FeatureCache(int(self.engine_config.feature_cache_mib * 2**20))
         self.tower = VisionTower(self.core, self.family, cache)
         self.checkpointing = Checkpointing(self.core)
+        self._limit: float | None = None
         self.shared = self.engine_config.shared_prefix and _attends_fully(self.config)
         if self.shared:
             self.core.set_attn_implementation({"text_config": NAME})
@@ -145,12 +145,12 @@ class Policy:
             PromptTooLongError, DataError: as :meth:`prepare`.
         """
         inputs = prompts if isinstance(prompts, Inputs) else self.prepare(prompts)
-        graph = torch.is_grad_enabled()
-        size, limit = self._size(inputs) if graph else (Size(0, 0, 0), 0.0)
-        if graph and for_sampling:
-            graph = self.plan.keeps_graph(size, limit)
-        checkpointed = self.checkpointing(graph and self.plan.checkpoints(size, limit))
-        with torch.set_grad_enabled(graph), self._computing(), checkpointed:
+        graph = checkpointed = torch.is_grad_enabled()
+        if graph:
+            choice = self.choice(inputs)
+            graph = choice.keep_graph or not for_sampling
+            checkpointed = graph and choice.checkpoint_prompts
+        with torch.set_grad_enabled(graph), self._computing(), self.checkpointing(checkpointed):
             prefix = self.engine.encode(inputs, features)
         return replace(prefix, weights=self.weights_version)
 
@@ -236,8 +236,7 @@ class Policy:
         if prefix.has_graph or not prefix.layers:
             yield prefix, 0
             return
-        size, limit = self._size(prefix.inputs)
-        for chunk in self.plan.chunks(size, limit, len(prefix)):
+        for chunk in self.choice(prefix.inputs).chunks(len(prefix)):
             known = None
             if prefix.features is not None and self.tower.frozen:
                 known = prefix.features.only(prefix.inputs.used_sets(chunk))
@@ -248,11 +247,10 @@ class Policy:
     ) -> None:
         """The two phases for completions of some prompts; ``scored [B * G, T]`` takes their log-probabilities."""
         leaves = prefix.leaves()
-        size, limit = self._size(prefix.inputs)
-        checkpoints = self.plan.checkpoints(size, limit)
+        choice = self.choice(prefix.inputs)
         lengths = completions.lengths.flatten()[numbers].tolist()
-        for part in self.plan.micro_batches(lengths, numbers, size, limit):
-            with self._computing(), self.checkpointing(checkpoints):
+        for part in choice.micro_batches(lengths, numbers):
+            with self._computing(), self.checkpointing(choice.checkpoint_completions):
                 logprobs = self.engine.score(leaves, Rows.of(completions, part, first))
             index = torch.tensor(part, device=logprobs.device)
             loss(logprobs, index).backward()
@@ -294,17 +292,18 @@ class Policy:
         with self.model.disable_adapter():
             yield
 
-    def _size(self, inputs: Inputs) -> tuple[Size, float]:
-        """Bytes that an update on these prompts keeps alive, and the limit."""
+    def choice(self, inputs: Inputs) -> Choice:
+        """How an update on these prompts is computed, from the config and the memory there is."""
+        if self._limit is None:
+            given = self.engine_config.memory_gib
+            self._limit = given * 2**30 if given is not None else free_memory(self.model)
         element = (self.autocast or next(self.core.parameters()).dtype).itemsize
-        limit = self.plan.limit(self.model)
-        size = size_of(self.config, inputs, element, checkpointing=False)
-        if self.plan.checkpoints(size, limit):
-            size = size_of(self.config, inputs, element, checkpointing=True)
-        if not self.shared:  # every completion carries its prompt
-            share = size.prompts / max(1, len(inputs.prompts))
-            size = Size(0, 0, size.token + share / max(1, self.sampling.max_new_tokens))
-        return size, limit
+        size = size_of(self.config, inputs, element)
+        count, longest = len(inputs.prompts), self.sampling.max_new_tokens
+        if not self.shared:  # every completion carries its prompt, and nothing is kept before
+            share, least = size.prompts / count / longest, size.prompts_checkpointed / count / longest
+            size = Size(0, 0, size.token + share, size.token_checkpointed + least)
+        return choose(self.engine_config, size, self._limit, count, longest)
 
     def _computing(self) -> torch.autocast:
         enabled = self.autocast is not None
