@@ -23,6 +23,7 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/rewards.py
 	$(BIN)/python benchmarks/shared_prefix.py
+	$(BIN)/python benchmarks/evaluation.py
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "visual-rft needs Python 3.11 or later, this is " + sys.version.split()[0])'

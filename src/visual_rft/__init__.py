@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visual_rft.config import Config, load_config
     from visual_rft.errors import VisualRFTError
-    from visual_rft.evaluation.run import evaluate, predict_image
+    from visual_rft.evaluation.one_image import predict_image
+    from visual_rft.evaluation.run import evaluate
     from visual_rft.policy.loading import load_policy
     from visual_rft.tasks import Sample, Score, Task, load_task
     from visual_rft.tasks.adapters import easyr1_reward, swift_reward, trl_reward, trl_rewards, verl_reward
@@ -34,7 +35,7 @@ _HOMES = {
     "load_config": "config",
     "load_policy": "policy.loading",
     "load_task": "tasks",
-    "predict_image": "evaluation.run",
+    "predict_image": "evaluation.one_image",
     "swift_reward": "tasks.adapters",
     "train": "training.rft",
     "train_supervised": "training.sft",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from visual_rft.errors import VisualRFTError
+from visual_rft.evaluation import command as evaluation
 
 Verb = Callable[[argparse.Namespace, list[str]], int | None]
 
@@ -32,15 +33,8 @@ def _sft(arguments: argparse.Namespace, overrides: list[str]) -> None:
     train_supervised(load_config(arguments.config, overrides), resume=arguments.resume)
 
 
-def _evaluate(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    from visual_rft.config import load_config
-    from visual_rft.evaluation.run import evaluate
-
-    print(json.dumps(evaluate(load_config(arguments.config, overrides)), indent=2))
-
-
 def _predict(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    from visual_rft.evaluation.run import predict_image
+    from visual_rft.evaluation.one_image import predict_image
 
     result = predict_image(arguments.image, arguments.ask, arguments.model, arguments.out, arguments.task)
     print(json.dumps(result, indent=2))
@@ -93,14 +87,17 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
     for name, run, line in (
         ("train", _train, "Train by reinforcement (GRPO with verifiable rewards)."),
         ("sft", _sft, "Train on gold answers: the supervised baseline."),
-        ("evaluate", _evaluate, "Evaluate a model on held-out questions; prints JSON."),
     ):
         verb = add(name, run, line, f"visual-rft {name} examples/coco.yaml --model.path tiny --data.train.0.count 16")
         verb.usage = f"visual-rft {name} CONFIG.yaml [--section.field value ...]"
         verb.add_argument("config", type=Path, metavar="CONFIG.yaml")
         verb.add_argument("--fields", action=_DescribeFields, nargs=0, help="list every field of a config and exit")
-        if name != "evaluate":
-            verb.add_argument("--resume", action="store_true", help="continue from the run folder's last checkpoint")
+        verb.add_argument("--resume", action="store_true", help="continue from the run folder's last checkpoint")
+
+    line = "Evaluate models on held-out questions, or score predictions that are in a file; prints JSON."
+    verb = add("evaluate", evaluation.run, line, "visual-rft evaluate examples/coco.yaml --protocol all")
+    evaluation.add_arguments(verb)
+    verb.add_argument("--fields", action=_DescribeFields, nargs=0, help="list every field of a config and exit")
 
     line = "Check a run before training: data, coordinates, rewards, token counts, memory."
     verb = add("check", _check, line, "visual-rft check examples/coco.yaml --samples 50")
@@ -163,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"visual-rft: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("visual-rft: interrupted; continue with --resume", file=sys.stderr)
+        how = "the same command continues" if arguments.verb == "evaluate" else "continue with --resume"
+        print(f"visual-rft: interrupted; {how}", file=sys.stderr)
         return 130
 
 

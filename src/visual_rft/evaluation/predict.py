@@ -1,47 +1,37 @@
-"""Answering held-out questions.
+"""Answering held-out questions and what the answers are worth.
 
-Decision: greedy decoding; what the answers are worth is the task's own business (``Task.metrics``).
+Decision: greedy decoding, all questions about an image in one batch; what the answers are worth is the task's own
+business (``Task.metrics``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
-from visual_rft.policy.inputs import Prompt
+from visual_rft.evaluation.answering import BATCH, Answer, answer, group_by_image
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks.base import Prediction, Sample, Task
 
 
-def predict(
-    policy: Policy,
-    task: Task,
-    samples: Sequence[Sample],
-    batch: int = 32,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Prediction]:
-    """Answer every question greedily.
+def predict(policy: Policy, task: Task, samples: Sequence[Sample], batch: int = BATCH) -> list[Prediction]:
+    """Answer every question greedily; predictions in the order of the questions.
 
     Args:
         policy: the model.
         task: writes the prompts and reads the answers.
         samples: the questions.
-        batch: questions answered at once.
-        progress: called with (done, all) after each batch.
+        batch: most questions answered at once.
     """
-    predictions: list[Prediction] = []
-    with torch.no_grad():
-        for start in range(0, len(samples), batch):
-            chunk = samples[start : start + batch]
-            prefix = policy.encode([Prompt.of(task, sample, policy.space) for sample in chunk])
-            completions = policy.sample(prefix, 1, greedy=True)
-            for sample, frame, (text,) in zip(chunk, prefix.frames, completions.text, strict=True):
-                predictions.append(Prediction(sample, text, task.score(text, sample.truth, frame)))
-            if progress is not None:
-                progress(len(predictions), len(samples))
-    return predictions
+    samples = list(samples)  # a lazy sequence makes a new sample at every look
+    places = {id(sample): n for n, sample in enumerate(samples)}
+    answers = [row for rows in answer(policy, task, group_by_image(samples), batch) for row in rows.answers]
+    return scored(task, sorted(answers, key=lambda row: places[id(row.sample)]))
+
+
+def scored(task: Task, answers: Iterable[Answer]) -> list[Prediction]:
+    """What each answer is worth."""
+    return [Prediction(row.sample, row.text, task.score(row.text, row.sample.truth, row.frame)) for row in answers]
 
 
 def evaluation_line(task: Task, metrics: Mapping[str, Any]) -> str:

@@ -1,86 +1,285 @@
-"""Evaluate a model on held-out questions, or ask it about one image."""
+"""Evaluate models on held-out questions and compare them.
+
+Decision: an evaluation lives in a folder named after everything that decides its answers, so running the same command
+again continues an interrupted one and a changed setting starts a new one:
+
+    runs/coins-evaluation/tiny-present-3f9a1c20/
+      settings.json      what was asked of which model      answers.jsonl      one line per image, appended
+      annotations.json   ground truth (detection)           predictions.json   COCO results, for any COCO tool
+      result.json        numbers, intervals, per class      confusion.png      (classification)
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
+from tqdm import tqdm
 
-from visual_rft.config import Config, ModelConfig, RolloutConfig
+from visual_rft.config import Config
 from visual_rft.data.sources import load_samples
-from visual_rft.errors import DataError
-from visual_rft.evaluation.predict import predict
-from visual_rft.policy.inputs import Prompt
-from visual_rft.policy.loading import load_policy
+from visual_rft.errors import ConfigError, DataError, RunFolderError
+from visual_rft.evaluation.answering import BATCH, ImageQuestions, Journal, answer, best_device, group_by_image
+from visual_rft.evaluation.class_list import class_list_numbers
+from visual_rft.evaluation.coco_files import write_json
+from visual_rft.evaluation.measures import measure, measure_detection, measure_grounding
+from visual_rft.evaluation.predict import scored
+from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_set
+from visual_rft.evaluation.resampling import Floats, bootstrap, interval
+from visual_rft.evaluation.segmenter import Segmenter, mask_areas
+from visual_rft.evaluation.tables import comparison_table, confusion_picture, result_table
+from visual_rft.policy.loading import load_policy, model_folder
 from visual_rft.policy.policy import Policy
-from visual_rft.tasks import load_task, task_of
-from visual_rft.tasks.answers import Parsed
-from visual_rft.vision.drawing import draw_marks
-from visual_rft.vision.images import ImageFile
+from visual_rft.tasks import Detection, Grounding, Task, task_of
+from visual_rft.tasks.coco_metrics import Rules
+from visual_rft.tasks.detection_metrics import asked_data_set
 
 
-def evaluate(config: Config, policy: Policy | None = None) -> dict[str, Any]:
-    """Metrics of ``config.model`` (or ``policy``) on ``config.data.evaluation``.
+@dataclass(frozen=True)
+class Plan:
+    """How an evaluation is done, whichever the model.
 
-    Raises:
-        VisualRFTError: if the data or model cannot be used.
+    Attributes:
+        protocol: which questions are asked (detection; other tasks only know ``asked``).
+        classes: evaluate these only (protocols other than ``asked``); None takes all.
+        rules: COCO's or LVIS's.
+        batch: most questions answered at once.
+        folder: where answers and results go.
+        below: makes a folder in this one, named after all that decides the answers; if both are None, nothing is
+            written and nothing can be continued.
+        segmenter: folder or hub id of a promptable segmenter, for masks in grounding; None compares boxes only.
     """
-    task = task_of(config.task)
-    samples = load_samples(config.data.evaluation, task)
-    policy = policy or load_policy(config.model, config.rollout).to(best_device())
 
-    def progress(done: int, count: int) -> None:
-        print(f"evaluated {done}/{count} questions", file=sys.stderr, flush=True)
+    protocol: Protocol = "asked"
+    classes: tuple[str, ...] | None = None
+    rules: Rules = "coco"
+    batch: int = BATCH
+    folder: Path | None = None
+    below: Path | None = None
+    segmenter: str | None = None
 
-    return task.metrics(predict(policy, task, samples, progress=progress))
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One model's evaluation: what is written to ``result.json``, its main numbers, and these on every draw."""
+
+    result: dict[str, Any]
+    main: tuple[str, ...]
+    draws: Mapping[str, Floats]
 
 
-def predict_image(
-    image: Path, ask: str, model: str = "tiny", out: Path | None = None, task: str = "detection"
-) -> dict[str, Any]:
-    """Ask about one image and write the picture with the answer drawn.
+def evaluate(config: Config, plan: Plan | None = None) -> dict[str, Any]:
+    """Evaluate ``config.model`` on ``config.data.evaluation`` and print its table on standard error.
 
     Args:
-        image: an image file.
-        ask: what to find (a category, an expression), or for classification what kind of thing to name.
-        model: ``tiny``, a folder or a hub id.
-        out: where the picture goes; default beside the image, ``NAME.answer.png``.
-        task: what kind of question it is, as in :func:`visual_rft.load_task`.
+        config: model, task and data.
+        plan: how; default the questions of the config, and nothing written.
 
     Returns:
-        The model's ``text``, the ``answer`` with boxes in pixels of the image, ``failure``, ``notes`` and the
-        ``picture``'s path.
+        What ``result.json`` holds: ``protocol``, ``model``, the numbers, ``intervals`` (95 %), ``per_class``.
 
     Raises:
-        DataError: if the image cannot be read or the picture cannot be written.
-        ModelError: if the model cannot be loaded.
-        ConfigError: if there is no such task.
+        VisualRFTError: if the data, model or folder cannot be used.
     """
-    asked = load_task(task)
-    picture = ImageFile(image).load()
-    question = {"category": ask, "subject": ask, "expression": ask}
-    policy = load_policy(ModelConfig(path=model), RolloutConfig()).to(best_device())
-    with torch.no_grad():
-        prefix = policy.encode([Prompt(image.name, asked.prompt(question, policy.space), (ImageFile(image),))])
-        ((text,),) = policy.sample(prefix, 1, greedy=True).text
-    parsed = asked.parse(text, {"image_size": list(picture.size)}, prefix.frames[0])
-    answer = parsed.value if isinstance(parsed, Parsed) else None
-    target = out or image.with_suffix(".answer.png")
-    try:
-        draw_marks(picture, [] if answer is None else asked.marks(question, answer)).save(target)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{target}: cannot write the picture ({error})") from None
+    evaluated = _evaluate(config, plan or Plan())
+    print(result_table(evaluated.result, evaluated.main), file=sys.stderr)
+    return evaluated.result
+
+
+def compare(config: Config, models: Sequence[str], plan: Plan | None = None) -> dict[str, Any]:
+    """Evaluate several models on the same images and print one table on standard error.
+
+    Args:
+        config: task and data.
+        models: ``tiny``, folders or hub ids; each later one is compared with the first.
+        plan: how; ``folder`` gets a folder per model.
+
+    Returns:
+        ``models`` (the results) and ``differences``: per later model and number its ``difference`` from the first and
+        the 95 % ``interval`` of that over draws of the same images.
+
+    Raises:
+        VisualRFTError: as :func:`evaluate`.
+    """
+    plan = plan or Plan()
+    all_done = []
+    for number, model in enumerate(models, 1):
+        one = config.model_copy(update={"model": config.model.model_copy(update={"path": model, "lora": None})})
+        where = None if plan.folder is None else plan.folder / f"{number}-{_slug(model)}"
+        all_done.append(_evaluate(one, replace(plan, folder=where)))
+    first, *others = all_done
+    differences: list[dict[str, Any]] = [
+        {"model": other.result["model"], "minus": first.result["model"]}
+        | {name: _difference(first, other, name) for name in first.main}
+        for other in others
+    ]
+    what = f"{first.result['n_images']} images"
+    print(comparison_table([e.result for e in all_done], differences, first.main, what), file=sys.stderr)
+    return {"models": [e.result for e in all_done], "differences": differences}
+
+
+def _difference(first: Evaluated, other: Evaluated, name: str) -> dict[str, Any]:
+    """How much more ``other`` has of a number, with its interval; None where the number is undefined (-1)."""
+    if -1.0 in (first.result[name], other.result[name]):
+        return {"difference": None, "interval": None}
+    more = other.result[name] - first.result[name]
+    return {"difference": more, "interval": interval(other.draws[name] - first.draws[name])}
+
+
+def _evaluate(config: Config, plan: Plan) -> Evaluated:
+    task = task_of(config.task)
+    data, questions = _questions(config, task, plan)
+    segmenter = Segmenter.load(plan.segmenter).to(best_device()) if plan.segmenter else None
+    policy = load_policy(config.model, config.rollout).to(best_device())
+    settings = _settings(config, plan, task, questions, policy)
+    folder = plan.folder
+    if folder is None and plan.below is not None:
+        folder = plan.below / f"{_slug(config.model.path)}-{plan.protocol}-{_digest(settings)}"
+    journal = None
+    if folder is not None:
+        _claim(folder, settings)
+        journal = Journal(folder / "answers.jsonl")
+        if journal.rows:
+            print(f"{folder}: {len(journal.rows)} of {len(questions)} images were answered before; delete the folder "
+                  "to ask again", file=sys.stderr)  # fmt: skip
+    with _progress_bar(len(questions), config.model.path) as bar:
+        images = answer(policy, task, questions, plan.batch, journal, bar.update)
+    predictions = [scored(task, row.answers) for row in images]
+    flat = [p for row in predictions for p in row]
+    if data is not None:
+        truth, results = data.truth, data.results(predictions)
+    elif isinstance(task, Detection):
+        truth, results = asked_data_set(flat)
+    if isinstance(task, Detection):
+        measured = measure_detection(task, truth, results, predictions, plan.rules)
+    elif isinstance(task, Grounding) and segmenter is not None:
+        measured = measure_grounding(task, predictions, [mask_areas(segmenter, p) for p in flat])
+    else:
+        measured = measure(task, predictions)
+    draws = bootstrap(measured.statistic, measured.images)
+    result = {
+        "model": config.model.path,
+        "task": task.name,
+        "protocol": plan.protocol,
+        **({"rules": plan.rules} if isinstance(task, Detection) else {}),
+        **measured.numbers,
+        **({"classes": class_list_numbers(questions, images)} if plan.protocol == "said" else {}),
+        "intervals": {name: interval(values) for name, values in draws.items()},
+        "per_class": measured.per_class,
+        **({"folder": str(folder)} if folder is not None else {}),
+    }
+    if folder is not None:
+        write_json(folder / "result.json", result)
+        if isinstance(task, Detection):
+            write_json(folder / "annotations.json", truth)
+            write_json(folder / "predictions.json", results)
+        if measured.confusion:
+            title = f"{config.model.path}: rows are true, columns are named"
+            confusion_picture(measured.confusion, title).save(folder / "confusion.png")
+    return Evaluated(result, measured.main, draws)
+
+
+def _questions(config: Config, task: Task, plan: Plan) -> tuple[DetectionSet | None, list[ImageQuestions]]:
+    """The ground truth, if it is not that of the questions alone, and the questions image by image.
+
+    Raises:
+        ConfigError: if the task does not know the protocol, or a choice would have no effect.
+        DataError: if the data are not usable.
+    """
+    if plan.protocol == "asked":
+        for name, chosen in (("--classes", plan.classes is not None), ("--rules lvis", plan.rules == "lvis")):
+            if chosen:
+                raise ConfigError(f"{name} needs one of --protocol present, all or said")
+        samples = load_samples(config.data.evaluation, task)
+        if plan.segmenter:
+            if not isinstance(task, Grounding):
+                raise ConfigError(f"--segmenter: the task {task.name!r} has no masks; grounding has")
+            bare = next((s.id for s in samples if "segmentation" not in s.truth), None)
+            if bare is not None:
+                raise DataError(f"--segmenter: question {bare!r} has no true mask (truth.segmentation)")
+        return None, group_by_image(samples)
+    if not isinstance(task, Detection):
+        raise ConfigError(f"--protocol {plan.protocol}: the task is {task.name!r}; only detection has protocols")
+    if plan.segmenter:
+        raise ConfigError("--segmenter: detection has no masks; grounding has")
+    data = detection_set(config.data.evaluation, plan.classes, plan.rules, lambda text: print(text, file=sys.stderr))
+    return data, data.questions(plan.protocol)
+
+
+def _settings(
+    config: Config, plan: Plan, task: Task, questions: Sequence[ImageQuestions], policy: Policy
+) -> dict[str, Any]:
+    """Everything that decides the answers."""
+    asked = hashlib.sha256()
+    for one in questions:
+        for sample in one.samples:
+            keys = [image.key for image in sample.images]
+            row = [sample.id, keys, task.prompt(sample.question, policy.space), sample.truth, one.choose]
+            asked.update(json.dumps(row, sort_keys=True, default=str).encode())
     return {
-        "text": text,
-        "answer": answer,
-        "failure": None if isinstance(parsed, Parsed) else parsed.reason,
-        "notes": list(parsed.notes) if isinstance(parsed, Parsed) else [],
-        "picture": str(target),
+        "model": config.model.model_dump(mode="json"),
+        "weights": _weights(config.model.path),
+        "task": config.task.model_dump(mode="json", exclude={"weights"}),
+        "protocol": plan.protocol,
+        "classes": plan.classes and list(plan.classes),
+        "max_new_tokens": config.rollout.max_new_tokens,
+        "data": [source.model_dump(mode="json") for source in config.data.evaluation],
+        "questions": asked.hexdigest(),
+        "versions": {name: version(name) for name in ("visual-rft", "torch", "transformers")},
     }
 
 
-def best_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _weights(path: str) -> list[list[Any]]:
+    """Name, size and time of every weights file of a local model: a model trained again is another model."""
+    folder = Path(model_folder(path))
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder, or find it made for the same settings.
+
+    Raises:
+        RunFolderError: if it is another evaluation's or cannot be written.
+    """
+    file = folder / "settings.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if file.exists():
+            before = json.loads(file.read_text(encoding="utf-8"))
+            changed = [key for key in settings if before.get(key) != json.loads(json.dumps(settings[key]))]
+            if changed:
+                raise RunFolderError(
+                    f"{folder}: holds an evaluation with another {changed[0]!r}; choose another --folder, or delete it"
+                )
+        elif (folder / "answers.jsonl").exists() or any(folder.iterdir()):
+            raise RunFolderError(f"{folder}: is not empty and holds no evaluation; choose another --folder")
+        else:
+            write_json(file, settings)
+    except ValueError:
+        raise RunFolderError(f"{file}: not valid JSON; choose another --folder, or delete it") from None
+    except OSError as error:
+        raise RunFolderError(f"{folder}: cannot be used ({error.strerror})") from None
+
+
+def _progress_bar(images: int, model: str) -> Any:
+    """On standard error; every half second on a terminal, every half minute in a log."""
+    every = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(total=images, desc=model, unit="image", mininterval=every, file=sys.stderr, dynamic_ncols=True)
+
+
+def _slug(model: str) -> str:
+    """The last parts of a model's path as a file name."""
+    parts = [part for part in Path(model).parts if part not in ("/", "..", ".", "model")]
+    return re.sub(r"[^\w.-]+", "-", "-".join(parts[-2:])) or "model"
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

@@ -230,14 +230,24 @@ class Task(ABC):
 
     def _rates(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """What every task's metrics report about the form of the answers."""
-        count = len(predictions)
-        return {
-            "format_rate": sum(has_tag_format(p.completion, self.think) for p in predictions) / count,
-            "parse_rate": sum(p.score.failure is None for p in predictions) / count,
-            "n_images": len({image.key for p in predictions for image in p.sample.images}),
-            "n_questions": count,
-            "failures": dict(Counter(p.score.failure for p in predictions if p.score.failure)),
-        }
+        return answer_rates(predictions, self.think)
+
+
+def answer_rates(predictions: Sequence[Prediction], think: bool) -> dict[str, Any]:
+    """Shares of answers in the right format and of answers that could be read, counts, and why others could not.
+
+    Args:
+        predictions: the answers; the shares of none are -1.
+        think: whether the right format has a think block.
+    """
+    count = len(predictions)
+    return {
+        "format_rate": sum(has_tag_format(p.completion, think) for p in predictions) / count if count else -1.0,
+        "parse_rate": sum(p.score.failure is None for p in predictions) / count if count else -1.0,
+        "n_images": len({image.key for p in predictions for image in p.sample.images}),
+        "n_questions": count,
+        "failures": dict(Counter(p.score.failure for p in predictions if p.score.failure)),
+    }
 
 
 def image_size_of(truth: Mapping[str, Any]) -> tuple[int, int]:

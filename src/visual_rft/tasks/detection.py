@@ -103,6 +103,13 @@ class Detection(Task):
             f"If there is none, the answer is {NO_OBJECTS}."
         )
 
+    def classes_prompt(self, names: Sequence[str]) -> str:
+        """The question which of ``names`` are in the image: the first of two stages when classes are not given."""
+        return (
+            f"Which of these are in the image: {', '.join(names)}? {self._steps('what you see')} their names, "
+            f"separated by commas. If there is none, the answer is {NO_OBJECTS}."
+        )
+
     def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
         frame = frame_of(truth, frame)
         boxes = boxes_of(truth)

@@ -11,11 +11,12 @@ for any list of questions. With the questions ``present`` every true box is aske
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visual_rft.tasks.coco_metrics import average_precision
-from visual_rft.vision.boxes import area, as_boxes, iou
+from visual_rft.vision.boxes import Box, area, as_boxes, iou
 
 if TYPE_CHECKING:
     from visual_rft.tasks.base import Prediction
@@ -23,12 +24,24 @@ if TYPE_CHECKING:
 
 def detection_metrics(predictions: Sequence[Prediction]) -> dict[str, Any]:
     """The numbers of the module docstring."""
+    truth, results = asked_data_set(predictions)
+    ap = average_precision(truth, results)
+    ious = best_ious(truth, results)
+    return {
+        **{name: ap[name] for name in ("AP", "AP50", "AP75")},
+        "mean_iou": sum(ious.values()) / len(ious) if ious else -1.0,
+        "n_boxes": len(ious),
+        "protocol": "asked",
+    }
+
+
+def asked_data_set(predictions: Sequence[Prediction]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The questions as a COCO data set and the answers as COCO results; images numbered as they first appear."""
     images: dict[str, int] = {}
     categories: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
-    best: list[float] = []
     for p in predictions:
         image = p.sample.images[0].key
         if image not in images:
@@ -37,28 +50,41 @@ def detection_metrics(predictions: Sequence[Prediction]) -> dict[str, Any]:
             rows.append({"id": images[image], "width": width, "height": height, "file_name": image})
         category = categories.setdefault(p.sample.question["category"], len(categories) + 1)
         place = {"image_id": images[image], "category_id": category}
-        answer = p.score.answer or {"boxes": [], "confidence": []}
-        found = as_boxes(answer["boxes"])
         for box in as_boxes(p.sample.truth["boxes"]):
-            size = area(box)
-            annotations.append({**place, "id": len(annotations) + 1, "bbox": _xywh(box), "area": size, "iscrowd": 0})
-            best.append(max((iou(box, other) for other in found), default=0.0))
-        for box, confidence in zip(found, answer["confidence"], strict=True):
-            results.append({**place, "bbox": _xywh(box), "score": confidence})
-    truth_set = {
-        "images": rows,
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for name, number in categories.items()],
-    }
-    ap = average_precision(truth_set, results)
+            annotation = {"id": len(annotations) + 1, "bbox": xywh(box), "area": area(box), "iscrowd": 0}
+            annotations.append({**place, **annotation})
+        results += results_of(p, place["image_id"], category)
+    listed = [{"id": number, "name": name} for name, number in categories.items()]
+    return {"images": rows, "annotations": annotations, "categories": listed}, results
+
+
+def results_of(prediction: Prediction, image_id: Any, category_id: Any) -> list[dict[str, Any]]:
+    """One answer as COCO results; an answer that could not be read has none."""
+    answer = prediction.score.answer or {"boxes": [], "confidence": []}
+    return [
+        {"image_id": image_id, "category_id": category_id, "bbox": xywh(box), "score": confidence}
+        for box, confidence in zip(answer["boxes"], answer["confidence"], strict=True)
+    ]
+
+
+def best_ious(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[Any, float]:
+    """For each true box (annotation id) that is no crowd, the IoU with the best predicted box of its class, else 0."""
+    found: dict[tuple[Any, Any], list[Box]] = defaultdict(list)
+    for row in results:
+        found[row["image_id"], row["category_id"]].append(_corners(row["bbox"]))
     return {
-        **{name: ap[name] for name in ("AP", "AP50", "AP75")},
-        "mean_iou": sum(best) / len(best) if best else -1.0,
-        "n_boxes": len(annotations),
-        "protocol": "asked",
+        a["id"]: max((iou(_corners(a["bbox"]), box) for box in found[a["image_id"], a["category_id"]]), default=0.0)
+        for a in truth["annotations"]
+        if not a.get("iscrowd")
     }
 
 
-def _xywh(box: Sequence[float]) -> list[float]:
+def xywh(box: Sequence[float]) -> list[float]:
+    """``(x1, y1, x2, y2)`` as COCO's ``[x, y, width, height]``."""
     x1, y1, x2, y2 = box
     return [x1, y1, x2 - x1, y2 - y1]
+
+
+def _corners(bbox: Sequence[float]) -> Box:
+    x, y, w, h = bbox
+    return x, y, x + w, y + h

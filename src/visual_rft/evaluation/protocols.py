@@ -1,0 +1,169 @@
+"""What is asked about an image in detection: the protocols, and the data set they are scored on.
+
+Decision: the ground truth is the same under every protocol, all objects of the chosen classes; only the questions
+differ. It is the user's own annotations file where there is one, with its ids, mask areas and crowd regions, so that
+the saved predictions can be scored by any COCO tool.
+
+* ``asked``: the questions that the config describes, scored on the classes asked about (what training reports).
+* ``present``: each class that is in the image. Knows the answer to "what is there?", so it is the easiest.
+* ``all``: every class about every image; a box for an absent class counts against the model. Under LVIS rules only
+  the classes that were looked for in the image: boxes of others do not count.
+* ``said``: the model is asked which classes are there, then for each of those. A class it does not say is missed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from visual_rft.config import SourceConfig
+from visual_rft.data.annotated import AnnotatedImage
+from visual_rft.data.sources import load_images
+from visual_rft.errors import ConfigError, DataError
+from visual_rft.evaluation.answering import ImageQuestions
+from visual_rft.evaluation.coco_files import Note, read_ground_truth
+from visual_rft.tasks.base import Prediction
+from visual_rft.tasks.coco_metrics import Rules
+from visual_rft.tasks.detection_metrics import results_of, xywh
+from visual_rft.vision.boxes import area
+
+Protocol = Literal["asked", "present", "all", "said"]
+
+
+@dataclass(frozen=True)
+class DetectionSet:
+    """Images with their ground truth.
+
+    Attributes:
+        truth: COCO data set.
+        images: the pictures, in the order of ``truth["images"]``; their labels and boxes are all true boxes that are
+            no crowd regions.
+        rules: by which the predictions are scored.
+    """
+
+    truth: Mapping[str, Any]
+    images: Sequence[AnnotatedImage]
+    rules: Rules = "coco"
+
+    def questions(self, protocol: Protocol) -> list[ImageQuestions]:
+        """What is asked about each image, in the order of ``images``."""
+        names = {row["id"]: str(row["name"]) for row in self.truth["categories"]}
+        groups = []
+        for row, image in zip(self.truth["images"], self.images, strict=True):
+            if protocol == "present":
+                asked = set(image.labels)
+            elif protocol == "all" and self.rules == "lvis":
+                asked = {*image.labels, *(names[c] for c in row["neg_category_ids"] if c in names)}
+            else:
+                asked = set(names.values())
+            samples = tuple(image.ask(name) for name in names.values() if name in asked)
+            groups.append(ImageQuestions(samples, choose=protocol == "said"))
+        return groups
+
+    def results(self, predictions: Sequence[Sequence[Prediction]]) -> list[dict[str, Any]]:
+        """Answers, image by image, as COCO results with the ids of ``truth``."""
+        categories = {str(row["name"]): row["id"] for row in self.truth["categories"]}
+        return [
+            result
+            for row, answers in zip(self.truth["images"], predictions, strict=True)
+            for p in answers
+            for result in results_of(p, row["id"], categories[p.sample.question["category"]])
+        ]
+
+
+def detection_set(
+    sources: Sequence[SourceConfig], classes: Sequence[str] | None, rules: Rules, note: Note
+) -> DetectionSet:
+    """The images and ground truth of a config's evaluation sources.
+
+    Args:
+        sources: where the images come from; a single COCO folder keeps its own ids.
+        classes: evaluate these only; None takes all.
+        rules: ``lvis`` needs a COCO folder with LVIS annotations.
+        note: told what was filled in.
+
+    Raises:
+        DataError: if a source is not usable.
+        ConfigError: if a class is not in the data.
+    """
+    loaded = [load_images(source, "present") for source in sources]
+    if len(sources) == 1 and sources[0].source == "coco":
+        file = Path(str(sources[0].path)) / "annotations.json"
+        data = replace(_of_file(file, read_ground_truth(file, rules, note), loaded[0][0]), rules=rules)
+    elif rules == "lvis":
+        raise ConfigError("--rules lvis needs one COCO folder with LVIS annotations in data.evaluation")
+    else:
+        names = sorted({name for _, known in loaded for name in known})
+        data = _of_images([image for images, _ in loaded for image in images], names)
+    return data if classes is None else _only(data, classes)
+
+
+def _of_file(file: Path, truth: dict[str, Any], images: Sequence[AnnotatedImage]) -> DetectionSet:
+    """The annotations file itself, for the images that were loaded from it."""
+    by_id = {image.id: image for image in images}
+    rows = [row for row in truth["images"] if str(row["id"]) in by_id]
+    if len(rows) != len(by_id):
+        raise DataError(f"{file}: lists {len(rows)} of the {len(by_id)} images of its folder")
+    kept = {row["id"] for row in rows}
+    annotations = [a for a in truth["annotations"] if a["image_id"] in kept]
+    objects: dict[Any, list[tuple[str, tuple[float, float, float, float]]]] = defaultdict(list)
+    names = {row["id"]: str(row["name"]) for row in truth["categories"]}
+    for a in annotations:
+        x, y, w, h = a["bbox"]
+        if not a.get("iscrowd") and w > 0 and h > 0:
+            objects[a["image_id"]].append((names[a["category_id"]], (x, y, x + w, y + h)))
+    pictures = [
+        replace(
+            by_id[str(row["id"])],
+            labels=tuple(name for name, _ in objects[row["id"]]),
+            boxes=tuple(box for _, box in objects[row["id"]]),
+        )
+        for row in rows
+    ]
+    return DetectionSet({**truth, "images": rows, "annotations": annotations}, pictures)
+
+
+def _of_images(images: Sequence[AnnotatedImage], names: Sequence[str]) -> DetectionSet:
+    """Ground truth made of labelled images, ids counted from 1."""
+    numbers = {name: number for number, name in enumerate(names, 1)}
+    objects = [(n, label, box) for n, i in enumerate(images, 1) for label, box in zip(i.labels, i.boxes, strict=True)]
+    truth = {
+        "images": [
+            {"id": number, "width": image.size[0], "height": image.size[1], "file_name": image.image.key}
+            for number, image in enumerate(images, 1)
+        ],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": numbers[label],
+                "bbox": xywh(box),
+                "area": area(box),
+                "iscrowd": 0,
+            }
+            for number, (image, label, box) in enumerate(objects, 1)
+        ],
+        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
+    }
+    return DetectionSet(truth, images)
+
+
+def _only(data: DetectionSet, classes: Sequence[str]) -> DetectionSet:
+    """The same images with only these classes."""
+    known = {str(row["name"]) for row in data.truth["categories"]}
+    for name in classes:
+        if name not in known:
+            raise ConfigError(
+                f"--classes: there is no class {name!r} in the data ({', '.join(sorted(known)[:10])} ...)"
+            )
+    categories = [row for row in data.truth["categories"] if str(row["name"]) in classes]
+    kept = {row["id"] for row in categories}
+    annotations = [a for a in data.truth["annotations"] if a["category_id"] in kept]
+    images = []
+    for image in data.images:
+        rows = [(label, box) for label, box in zip(image.labels, image.boxes, strict=True) if label in classes]
+        images.append(replace(image, labels=tuple(r[0] for r in rows), boxes=tuple(r[1] for r in rows)))
+    return replace(data, truth={**data.truth, "annotations": annotations, "categories": categories}, images=images)
