@@ -35,6 +35,8 @@ from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_se
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
 from visual_rft.evaluation.segmenter import Segmenter, mask_areas
 from visual_rft.evaluation.tables import comparison_table, confusion_picture, result_table
+from visual_rft.policy.agreement import verify
+from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy, model_folder
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Detection, Grounding, Task, task_of
@@ -137,7 +139,10 @@ def _evaluate(config: Config, plan: Plan) -> Evaluated:
     task = task_of(config.task)
     data, questions = _questions(config, task, plan)
     segmenter = Segmenter.load(plan.segmenter).to(best_device()) if plan.segmenter else None
-    policy = load_policy(config.model, config.rollout).to(best_device())
+    policy = load_policy(config.model, config.rollout, engine=config.engine).to(best_device())
+    first = questions[0].samples[:1] if questions else ()
+    if first:
+        verify(policy, policy.prepare([Prompt.of(task, sample, policy.space) for sample in first]))
     settings = _settings(config, plan, task, questions, policy)
     folder = plan.folder
     if folder is None and plan.below is not None:
