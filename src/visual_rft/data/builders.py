@@ -6,69 +6,26 @@ images takes its next one, in an order fixed by the seed and the class, those fi
 classes which have enough. So a class is in exactly k images wherever the data allow it, no label is ever removed
 from an image to get there, and the rounds before the last are the smaller sets.
 
->>> from pathlib import Path; from visual_rft.data.annotated import AnnotatedImage; from visual_rft.vision.images import ImageFile
+>>> from pathlib import Path; from visual_rft.vision.images import ImageFile
 >>> def image(name, *labels):
 ...     return AnnotatedImage(name, ImageFile(Path(name)), (9, 9), labels, ((0, 0, 5, 5),) * len(labels))
->>> data = Dataset([image("a", "cat"), image("b", "cat", "dog"), image("c", "dog"), image("d", "cat")], ("cat", "dog"))
+>>> images = [image("a", "cat"), image("b", "cat", "dog"), image("c", "dog"), image("d", "cat")]
+>>> data = Dataset(images, ("cat", "dog"))
 >>> [i.id for i in few_shot(data, ("cat", "dog"), shots=1, seed=0).images]
 ['a', 'c']
 """
 
 from __future__ import annotations
 
+import difflib
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.errors import ConfigError, DataError
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Class lists of a published split (arXiv 2503.01785).
-
-    Attributes:
-        classes: what few-shot training asks about, or the novel classes of an open-vocabulary split.
-        shots: images per class of the published few-shot set; None where it has several.
-        open_vocabulary: whether ``classes`` are novel and every other class of the data is base.
-        base_count: how many base classes the data must then have; None where the data decide.
-    """
-
-    classes: tuple[str, ...]
-    shots: int | None = None
-    open_vocabulary: bool = False
-    base_count: int | None = None
-
-
-PRESETS: Mapping[str, Preset] = {
-    "coco-8": Preset(("bus", "train", "fire hydrant", "stop sign", "cat", "dog", "bed", "toilet")),
-    "coco-65-15": Preset(
-        ("mouse", "fork", "hot dog", "cat", "airplane", "suitcase", "parking meter", "sandwich", "train", "hair drier",
-         "toilet", "toaster", "snowboard", "frisbee", "bear"),
-        open_vocabulary=True,
-        base_count=65,
-    ),
-    "lvis-6": Preset(("horse_buggy", "die", "kitchen_table", "omelet", "papaya", "stepladder"), shots=10),
-    "lvis-13": Preset(
-        ("casserole", "die", "egg_roll", "futon", "garbage", "handsaw", "hippopotamus", "kitchen_table", "mallet",
-         "omelet", "shot_glass", "stepladder", "sugar_bowl"),
-        open_vocabulary=True,
-    ),
-}  # fmt: skip
-
-
-def preset(name: str) -> Preset:
-    """The published split called ``name``.
-
-    Raises:
-        ConfigError: if there is none.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"there is no preset {name!r}; choose from {', '.join(PRESETS)}")
-    return PRESETS[name]
 
 
 def restrict(dataset: Dataset, classes: Sequence[str]) -> Dataset:
@@ -108,15 +65,13 @@ def few_shot(dataset: Dataset, classes: Sequence[str], shots: int, seed: int, ne
     return replace(limited, images=chosen)
 
 
-def _in_rounds(
-    images: Sequence[AnnotatedImage], classes: Sequence[str], shots: int, seed: int
-) -> list[AnnotatedImage]:
+def _in_rounds(images: Sequence[AnnotatedImage], classes: Sequence[str], shots: int, seed: int) -> list[AnnotatedImage]:
     holds = [set(image.present) & set(classes) for image in images]
     queues = {name: _shuffled([i for i, names in enumerate(holds) if name in names], seed, name) for name in classes}
     for name, queue in queues.items():
         if len(queue) < shots:
             raise DataError(f"class {name!r} is in {len(queue)} usable images, but {shots} shots were asked for")
-    taken: list[int] = []
+    taken: dict[int, None] = {}
     count = dict.fromkeys(classes, 0)
     for round_number in range(1, shots + 1):
         for name in classes:
@@ -124,7 +79,7 @@ def _in_rounds(
                 continue
             free = [i for i in queues[name] if i not in taken]
             best = min(free, key=lambda i: sum(count[other] >= round_number for other in holds[i] - {name}))
-            taken.append(best)
+            taken[best] = None
             for other in holds[best]:
                 count[other] += 1
     return [images[i] for i in taken]
@@ -231,8 +186,6 @@ def _restricted(image: AnnotatedImage, wanted: set[str]) -> AnnotatedImage:
 
 
 def _check_known(dataset: Dataset, classes: Sequence[str]) -> None:
-    import difflib
-
     for name in classes:
         if name not in dataset.classes:
             close = difflib.get_close_matches(name, dataset.classes, n=1)

@@ -134,7 +134,7 @@ def _images(
             continue
         stated = (row.get("width"), row.get("height"))
         if not headers and all(type(side) is int and side > 0 for side in stated):
-            found[identity] = image, stated, row  # type: ignore[assignment]
+            found[identity] = image, stated, row
             continue
         size = header_size(image, problems)
         if size is None:
@@ -209,11 +209,12 @@ def _classes(row: Mapping[str, Any], key: str, names: Mapping[Any, str], where: 
     return tuple(sorted({names[n] for n in numbers}))
 
 
-def write_coco(dataset: Dataset, folder: NewFolder) -> None:
+def write_coco(dataset: Dataset, folder: NewFolder, description: str = "") -> None:
     """Write ``annotations.json`` and ``images/``.
 
     Image and category ids are those of the source where it has numbers. ``area`` is the area of the box; ids are
-    counted from 1. Classes known to be absent, and those not all boxed, go into LVIS's two lists.
+    counted from 1. Classes known to be absent, and those not all boxed, go into LVIS's two lists. ``description`` says
+    how the set was made.
     """
     require_boxes(dataset, "coco")
     numbers = dict(dataset.category_ids) if set(dataset.classes) <= set(dataset.category_ids) else {}
@@ -245,7 +246,8 @@ def write_coco(dataset: Dataset, folder: NewFolder) -> None:
                 }
             )
     categories = [{"id": numbers[name], "name": name} for name in dataset.classes]
-    folder.write_json("annotations.json", {"images": images, "annotations": annotations, "categories": categories})
+    content = {"info": {"description": description}, "images": images, "annotations": annotations}
+    folder.write_json("annotations.json", {**content, "categories": categories})
 
 
 def _short(value: float) -> float:

@@ -5,7 +5,7 @@ labelled ``ignore`` are left out. Each text is a question of its own. Some of th
 and not UTF-8, so these files, and only these, are read as that where UTF-8 fails.
 
     0001.jpg
-    0001.json    {"text": ["the part that steers"], "shapes": [{"label": "target", "points": [[10, 20], [40, 60], ...]}]}
+    0001.json    {"text": ["the part that steers"], "shapes": [{"label": "target", "points": [[1, 2], [4, 6], ...]}]}
 """
 
 from __future__ import annotations

@@ -35,13 +35,13 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 EXTENT = (1000, 1000)
 """(width, height) of an image in the units of a published solution."""
 HINT = "a published set has the columns image, problem and solution"
-_CATEGORY = re.compile(r"categor(?:y|ies)\s*(?:of\s*)?['\"“‘](.+?)['\"”’](?=[\s.,;:?!]|$)", re.IGNORECASE)
+_CATEGORY = re.compile(r"categor(?:y|ies)\s*(?:of\s*)?(['\"])(.+?)\1(?=[\s.,;:?!]|$)", re.IGNORECASE)
 
 
 def category_of(problem: str) -> str:
     """The category a question quotes, for tables and pictures only; ``object`` if it quotes none."""
     found = _CATEGORY.search(problem)
-    return found[1] if found else "object"
+    return found[2] if found else "object"
 
 
 def load_parquet(path: str, questions: str, split: str | None = None, problems: Problems | None = None) -> Dataset:

@@ -32,12 +32,14 @@ class Problems:
     """What happens to rows that cannot be used.
 
     Args:
-        skip: leave them out and count them in ``counts``; otherwise the first one raises.
+        skip: leave them out, count them in ``counts`` and keep the first messages of each kind in ``examples``;
+            otherwise the first one raises.
     """
 
     def __init__(self, skip: bool = False) -> None:
         self.skip = skip
         self.counts: Counter[str] = Counter()
+        self.examples: list[str] = []
 
     def add(self, reason: str, message: str) -> None:
         """Report one row.
@@ -52,6 +54,8 @@ class Problems:
         if not self.skip:
             raise DataError(f"{message}; 'broken: skip' leaves such rows out and counts them")
         self.counts[reason] += 1
+        if self.counts[reason] <= 3:
+            self.examples.append(message)
 
 
 def read_text(file: Path, hint: str = "") -> str:

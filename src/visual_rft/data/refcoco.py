@@ -66,8 +66,10 @@ def _sentences(row: Any, where: str) -> list[str]:
     values = field(row, "sentences", where)
     if not isinstance(values, list) or not values:
         raise DataError(f"{where}: 'sentences' is not a list of expressions")
-    texts = [value.get("sent", value.get("raw")) if isinstance(value, dict) else value for value in values]
-    for text in texts:
+    texts = []
+    for value in values:
+        text = value.get("sent", value.get("raw")) if isinstance(value, dict) else value
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{where}: the expression {text!r} is not a text")
-    return [text.strip() for text in texts]
+        texts.append(text.strip())
+    return texts

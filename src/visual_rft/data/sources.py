@@ -60,19 +60,20 @@ def _path(source: SourceConfig) -> Path:
     return Path(str(source.path))
 
 
-def load_dataset(source: SourceConfig, questions: str) -> Dataset:
+def load_dataset(source: SourceConfig, questions: str, problems: Problems | None = None) -> Dataset:
     """The images of one source, or its ready-made questions.
 
     Args:
         source: where they come from.
         questions: what will be asked (``present``, ``one``, ``name`` or ``refer``).
+        problems: what happens to rows that cannot be used; default as ``source.broken`` says.
 
     Raises:
         DataError: if a file, image or box of the source is not usable.
     """
     if source.source in PROCEDURAL:
         return _procedural(source, questions)
-    dataset = READERS[source.source](source, questions, Problems(skip=source.broken == "skip"))
+    dataset = READERS[source.source](source, questions, problems or Problems(skip=source.broken == "skip"))
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
     return replace(dataset, images=images, samples=samples)

@@ -83,7 +83,8 @@ def _read(folder: Path, file: Path, problems: Problems) -> AnnotatedImage | None
     names = [*([named] if named else []), *(file.stem + suffix for suffix in sorted(SUFFIXES))]
     image = find_image((folder / "JPEGImages", file.parent, folder), names, str(file))
     if image is None:
-        problems.add("missing image", f"{file}: no image {named or file.stem!r} in {folder / 'JPEGImages'} or beside it")
+        wanted = named or f"{file.stem}.jpg"
+        problems.add("missing image", f"{file}: no image {wanted!r} in {folder / 'JPEGImages'} or beside it")
         return None
     size = header_size(image, problems)
     if size is None:

@@ -155,6 +155,6 @@ def require_boxes(dataset: Dataset, form: str, plain: bool = False) -> None:
             raise DataError(f"image {image.id}: an object has no class name, which {form} needs; write jsonl")
         if plain and not is_plain(image, dataset.classes):
             raise DataError(
-                f"image {image.id}: not every object has a box of its own (crowd, or not exhaustive), and {form} cannot "
-                "say so; write coco or jsonl, or leave such images out with --drop-unclear"
+                f"image {image.id}: not every object has a box of its own (crowd, or not exhaustive), and {form} "
+                "cannot say so; write coco or jsonl, or leave such images out with --drop-unclear"
             )

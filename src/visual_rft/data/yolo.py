@@ -41,8 +41,8 @@ def read_line(numbers: Sequence[float], size: tuple[int, int]) -> Box:
     """
     width, height = size
     if len(numbers) > 4:
-        x, y = [v * width for v in numbers[::2]], [v * height for v in numbers[1::2]]
-        return min(x), min(y), max(x), max(y)
+        across, down = [v * width for v in numbers[::2]], [v * height for v in numbers[1::2]]
+        return min(across), min(down), max(across), max(down)
     x, y, w, h = numbers
     return (x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height
 
