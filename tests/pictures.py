@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 SIZES = {1: (100, 80), 2: (61, 47), 3: (120, 33)}
@@ -23,6 +24,14 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     """A picture like no other: coarse coloured noise."""
     coarse = np.random.default_rng((seed, width, height)).integers(0, 255, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def tables_stay_here(tmp_path, monkeypatch):
+    """What ``datasets`` copies goes to the test's own folder."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
 
 
 def coco_content() -> dict[str, Any]:

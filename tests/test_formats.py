@@ -10,7 +10,7 @@ import datasets
 import pytest
 import yaml
 from PIL import Image
-from pictures import picture
+from pictures import picture, tables_stay_here  # noqa: F401
 
 from visual_rft.config import SourceConfig
 from visual_rft.data.arguments import FORMATS, WRITTEN
@@ -28,6 +28,7 @@ from visual_rft.errors import DataError
 from visual_rft.tasks import load_task
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
+pytestmark = pytest.mark.usefixtures("tables_stay_here")
 DETECTION, CLASSIFICATION, GROUNDING = (load_task(n) for n in ("detection", "classification", "grounding"))
 
 

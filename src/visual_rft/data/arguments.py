@@ -81,10 +81,10 @@ def _add_source(verb: argparse.ArgumentParser, several: bool = False) -> None:
     verb.add_argument("--count", type=int, metavar="N", help="the first N images only")
     tasks = ("detection", "classification", "grounding")
     verb.add_argument("--task", choices=tasks, help="what the data are about; default by format")
-    text = "leave rows that cannot be used out, and count them"
-    verb.add_argument("--skip-broken", action="store_true", help=text)
 
 
 def _add_target(verb: argparse.ArgumentParser) -> None:
+    text = "leave rows that cannot be used out, and count them"
+    verb.add_argument("--skip-broken", action="store_true", help=text)
     verb.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to make")
     verb.add_argument("--link", action="store_true", help="symbolic links to the images instead of copies")

@@ -173,7 +173,7 @@ def _source(
 ) -> SourceConfig:
     values = {"source": arguments.format, "path": path, "annotations": annotations, "split": split}
     try:
-        broken = "skip" if arguments.skip_broken else "refuse"
+        broken = "skip" if getattr(arguments, "skip_broken", True) else "refuse"  # info always counts
         return SourceConfig.model_validate({**values, "count": arguments.count, "broken": broken})
     except ValidationError as error:
         raise ConfigError(f"command line: {explain(error)}") from None
