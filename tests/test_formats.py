@@ -543,6 +543,7 @@ def test_tables_that_are_no_questions_are_refused(tmp_path, monkeypatch):
         ("the category 'horse_buggy'.", "horse_buggy"),
         ('of the category "driver\'s cap" please', "driver's cap"),
         ("the category 'driver's cap' in the image", "driver's cap"),
+        ("Find every red circle in the image. Write inside", "red circle"),
         ("What is this?", "object"),
     ],
 )

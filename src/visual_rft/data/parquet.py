@@ -35,13 +35,17 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 EXTENT = (1000, 1000)
 """(width, height) of an image in the units of a published solution."""
 HINT = "a published set has the columns image, problem and solution"
+_ASKED = re.compile(r"Find every (.+?) in the image\.")
 _CATEGORY = re.compile(r"categor(?:y|ies)\s*(?:of\s*)?(['\"])(.+?)\1(?=[\s.,;:?!]|$)", re.IGNORECASE)
 
 
 def category_of(problem: str) -> str:
-    """The category a question quotes, for tables and pictures only; ``object`` if it quotes none."""
-    found = _CATEGORY.search(problem)
-    return found[2] if found else "object"
+    """The category a question quotes, or this package's own question names; ``object`` if there is none.
+
+    It names the question in tables and pictures and is no part of the prompt.
+    """
+    own, found = _ASKED.match(problem), _CATEGORY.search(problem)
+    return own[1] if own else found[2] if found else "object"
 
 
 def load_parquet(path: str, questions: str, split: str | None = None, problems: Problems | None = None) -> Dataset:
