@@ -9,8 +9,8 @@ from pathlib import Path
 import datasets
 import pytest
 import yaml
-from PIL import Image
 from pictures import picture, tables_stay_here  # noqa: F401
+from PIL import Image
 
 from visual_rft.config import SourceConfig
 from visual_rft.data.arguments import FORMATS, WRITTEN
@@ -194,7 +194,11 @@ def test_voc_splits_and_flat_folders(tmp_path):
         ("<object><name>cat</name></object>", "", "object 0: bndbox"),
         (f"<object><name>cat</name>{BOX.replace('40', '9')}</object>", "", "has no area"),
         (f"<object><name>cat</name>{BOX.replace('40', '400')}</object>", "", "is outside its 100 x 80 image"),
-        (f"<object><name>cat</name>{BOX}</object>", "<size><width>99</width><height>80</height></size>", "says 99 x 80"),
+        (
+            f"<object><name>cat</name>{BOX}</object>",
+            "<size><width>99</width><height>80</height></size>",
+            "says 99 x 80",
+        ),
         (f"<object><name>cat</name>{BOX}", "", "not valid XML"),
     ],
 )
@@ -381,7 +385,10 @@ def test_refcoco(tmp_path):
     (tmp_path / "instances.json").write_text(json.dumps(instances))
     (tmp_path / "refs.json").write_text(json.dumps(refs))
     samples = samples_of("refcoco", tmp_path, GROUNDING, split="val")
-    assert [(s.question["expression"], s.truth["box"]) for s in samples] == [("big", list(SAME)), ("red one", list(SAME))]
+    assert [(s.question["expression"], s.truth["box"]) for s in samples] == [
+        ("big", list(SAME)),
+        ("red one", list(SAME)),
+    ]
     assert samples[0].truth["thought"] == "an umbrella"
     assert len({s.id for s in samples_of("refcoco", tmp_path, GROUNDING)}) == 3
     with pytest.raises(DataError, match=r"no row of split 'testA'; it has \['train', 'val'\]"):
@@ -412,13 +419,13 @@ def test_lisa(tmp_path):
     file.write_text(json.dumps({**content, "shapes": shapes[2:]}))
     with pytest.raises(DataError, match=r"1\.json: has no shape labelled 'target'"):
         load_lisa(tmp_path / "train")
+    file.write_text(json.dumps(content))
     with pytest.raises(DataError, match="has expressions but no classes; ask it with --task grounding"):
-        file.write_text(json.dumps(content))
         samples_of("lisa", tmp_path / "train")
 
 
-PROBLEM = ("Detect all objects belonging to the category 'stop sign' in the image, and provide the bounding boxes (between "
-           "0 and 1000, integer) and confidence.\n  Odd   spacing, and an end  ")  # fmt: skip
+PROBLEM = ("Detect all objects belonging to the category 'stop sign' in the image, and provide the bounding boxes "
+           "(between 0 and 1000, integer) and confidence.\n  Odd   spacing, and an end  ")  # fmt: skip
 SOLUTION = "<answer>[{'Position': [100, 250, 400, 750], 'Confidence': 1}]</answer>"
 
 
@@ -506,7 +513,10 @@ def test_a_column_of_several_images(tmp_path):
         ("[{'Position': [1, 2, 3, 4], 'Confidence': 1}]", "no answer tag"),
         ("<answer>__import__('os').system('true')</answer>", "solution: "),
         ("<answer>[{'Position': [1, 2, 1, 4], 'Confidence': 1}]</answer>", "no valid item"),
-        ("<answer>[{'Position': [1, 2, 3, 4], 'Confidence': 1}, {'Position': [1], 'Confidence': 1}]</answer>", "item 2"),
+        (
+            "<answer>[{'Position': [1, 2, 3, 4], 'Confidence': 1}, {'Position': [1], 'Confidence': 1}]</answer>",
+            "item 2",
+        ),
     ],
 )
 def test_a_solution_that_cannot_be_read_is_named(tmp_path, solution, message):
@@ -524,7 +534,7 @@ def test_tables_that_are_no_questions_are_refused(tmp_path, monkeypatch):
         load_parquet(str(file), "present")
     file = tmp_path / "c.parquet"
     datasets.Dataset.from_dict({"image": ["x"], "problem": ["y"], "solution": ["z"]}).to_parquet(str(file))
-    with pytest.raises(DataError, match="the column 'image' holds .*, not images"):
+    with pytest.raises(DataError, match=r"the column 'image' holds .*, not images"):
         load_parquet(str(file), "present")
     (tmp_path / "b.parquet").write_text("no table")
     with pytest.raises(DataError, match=r"b\.parquet: cannot be read by datasets"):

@@ -151,7 +151,7 @@ def test_what_only_coco_and_jsonl_can_say_is_kept_there_and_refused_elsewhere(tm
                 assert getattr(image, name) == getattr(other, name), (form, name)
         assert form == "jsonl" or back.category_ids == dataset.category_ids
     for form in ("yolo", "voc"):
-        with pytest.raises(DataError, match="image 1: not every object has a box of its own.*--drop-unclear"):
+        with pytest.raises(DataError, match=r"image 1: not every object has a box of its own.*--drop-unclear"):
             passed_through(dataset, form, tmp_path / form)
         assert not list(tmp_path.glob(f"*{form}*")), "nothing half-written is left"
     assert [is_plain(image, dataset.classes) for image in dataset.images] == [False, False, True]
@@ -252,9 +252,13 @@ def test_two_images_of_one_name_are_two_files(tmp_path):
 
 
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(KeyboardInterrupt), NewFolder.at(tmp_path / "out") as folder:
-        folder.write_text("a.txt", "half")
-        raise KeyboardInterrupt
+    def interrupted():
+        with NewFolder.at(tmp_path / "out") as folder:
+            folder.write_text("a.txt", "half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "out").mkdir()
     with pytest.raises(DataError, match="out: exists already"), NewFolder.at(tmp_path / "out"):

@@ -2,9 +2,10 @@
 
 Decision: a smaller set is always contained in a larger one of the same seed, so that a curve over shots compares the
 number of examples and nothing else. Images are taken in rounds: in round r each class that is in fewer than r chosen
-images takes its next one, in an order fixed by the seed and the class, those first that hold fewest other wanted
-classes which have enough. So a class is in exactly k images wherever the data allow it, no label is ever removed
-from an image to get there, and the rounds before the last are the smaller sets.
+images takes its next one, in an order fixed by the seed and the class, those first that hold no other wanted class
+which has enough, and of these the ones that hold fewest wanted classes. So a class is in exactly k images wherever
+the data allow it, no label is ever removed from an image to get there, and the rounds before the last are the smaller
+sets.
 
 >>> from pathlib import Path; from visual_rft.vision.images import ImageFile
 >>> def image(name, *labels):
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -71,14 +73,18 @@ def _in_rounds(images: Sequence[AnnotatedImage], classes: Sequence[str], shots: 
     for name, queue in queues.items():
         if len(queue) < shots:
             raise DataError(f"class {name!r} is in {len(queue)} usable images, but {shots} shots were asked for")
+    # A class that hardly comes alone chooses first: what it takes along then still counts for the others.
+    alone = Counter(name for names in holds if len(names) == 1 for name in names)
+    order = sorted(classes, key=lambda name: (alone[name], name))
     taken: dict[int, None] = {}
     count = dict.fromkeys(classes, 0)
     for round_number in range(1, shots + 1):
-        for name in classes:
+        for name in order:
             if count[name] >= round_number:
                 continue
             free = [i for i in queues[name] if i not in taken]
-            best = min(free, key=lambda i: sum(count[other] >= round_number for other in holds[i] - {name}))
+            full = {other for other, times in count.items() if times >= round_number}
+            best = min(free, key=lambda i: (len(holds[i] & full), len(holds[i])))
             taken[best] = None
             for other in holds[best]:
                 count[other] += 1
@@ -125,10 +131,10 @@ def open_vocabulary(dataset: Dataset, base: Sequence[str], novel: Sequence[str])
         DataError: if either set is empty.
     """
     base = list(base) or [name for name in dataset.classes if name not in novel]
-    _check_known(dataset, [*base, *novel])
     both = sorted(set(base) & set(novel))
     if both:
         raise ConfigError(f"class {both[0]!r} is base and novel")
+    _check_known(dataset, [*base, *novel])
     hidden = set(novel)
     train = [image for image in restrict(dataset, base).images if image.present]
     seen = {image.id for image in dataset.images if _signs(image) & hidden}
