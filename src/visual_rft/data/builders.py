@@ -13,7 +13,7 @@ sets.
 >>> images = [image("a", "cat"), image("b", "cat", "dog"), image("c", "dog"), image("d", "cat")]
 >>> data = Dataset(images, ("cat", "dog"))
 >>> [i.id for i in few_shot(data, ("cat", "dog"), shots=1, seed=0).images]
-['a', 'c']
+['c', 'a']
 """
 
 from __future__ import annotations
