@@ -11,6 +11,7 @@ from PIL import Image
 
 from visual_rft.cli import main
 from visual_rft.config import ModelConfig, RolloutConfig, SourceConfig
+from visual_rft.data.shapes import Shapes
 from visual_rft.data.sources import load_samples
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.prefix import Prompt
@@ -35,8 +36,9 @@ def scenes(tmp_path_factory) -> Path:
     for to in ("yolo", "voc"):
         command = ["data", "convert", "--format", "coco", "--path", str(folder / "coco"), "--to", to]
         assert main([*command, "--out", str(folder / to)]) == 0
-    command = ["data", "few-shot", "--format", "coco", "--images", str(folder / "coco"), "--shots", "1"]
-    assert main([*command, "--negatives", "0", "--out", str(folder / "few")]) == 0
+    classes = ",".join(sorted({label for scene in Shapes(8) for label in scene.labels})[:3])
+    command = ["data", "few-shot", "--format", "coco", "--images", str(folder / "coco"), "--classes", classes]
+    assert main([*command, "--shots", "1", "--negatives", "0.34", "--out", str(folder / "few")]) == 0
     return folder
 
 
@@ -99,17 +101,9 @@ def test_a_published_question_reaches_the_processor_as_it_is(scenes):
 
 def test_questions_with_several_images_train(tmp_path, scenes):
     """Two pictures per prompt, and prompts of one and of two pictures in one batch."""
-    images = sorted(
-        f"imagefolder/{p.relative_to(scenes / 'imagefolder')}" for p in (scenes / "imagefolder").glob("*/*")
-    )
-    rows = [
-        {
-            "images": images[i : i + 1 + i % 2],
-            "question": {"problem": "Which flower is new?"},
-            "truth": {"label": "a b"},
-        }
-        for i in range(4)
-    ]
+    images = sorted(p.relative_to(scenes).as_posix() for p in (scenes / "imagefolder").glob("*/*"))
+    asked = {"question": {"problem": "Which flower is new?"}, "truth": {"label": "a b"}}
+    rows = [{"images": images[i : i + 1 + i % 2], **asked} for i in range(4)]
     file = scenes / "pairs.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     train(tmp_path, {"source": "jsonl", "path": str(file)}, "classification")
