@@ -470,7 +470,8 @@ def test_tables_are_read_from_every_place(tmp_path, form):
     place.mkdir()
     file = published(place / "data.parquet", (PROBLEM, SOLUTION))
     path: Path = file
-    if form == "folder":
+    if form == "folder":  # a clone of a hub repository
+        (place / "README.md").write_text("---\nlicense: mit\n---\n")
         path = place
     elif form in ("save_to_disk", "dict"):
         path = tmp_path / "saved"
@@ -541,6 +542,9 @@ def test_tables_that_are_no_questions_are_refused(tmp_path, monkeypatch):
         load_parquet(str(tmp_path / "b.parquet"), "present")
     with pytest.raises(DataError, match="no such parquet file or folder"):
         load_parquet(str(tmp_path / "none.parquet"), "present")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds neither a parquet file nor what save_to_disk writes"):
+        load_parquet(str(tmp_path / "empty"), "present")
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="nobody/nothing: cannot be read by datasets"):
         load_parquet("nobody/nothing", "present")
@@ -585,3 +589,9 @@ def test_yaml_of_a_written_folder_is_plain(tmp_path):
     assert (tmp_path / "out" / "labels" / "train" / "a.txt").read_text() == "0 0.250000 0.500000 0.300000 0.500000\n"
     with Image.open(tmp_path / "out" / "images" / "train" / "a.jpg") as copied:
         assert copied.size == (100, 80)
+
+
+@pytest.mark.parametrize("source", sorted(set(READERS) - {"parquet"}))
+def test_a_path_that_is_not_there_is_named(tmp_path, source):
+    with pytest.raises(DataError, match="none: there is no such f"):
+        samples_of(source, tmp_path / "none")

@@ -29,7 +29,7 @@ from visual_rft.data.jsonl import write_jsonl
 from visual_rft.data.parquet import write_parquet
 from visual_rft.data.presets import Preset, preset
 from visual_rft.data.reading import Problems
-from visual_rft.data.sources import load_dataset, questions_about, ready_made
+from visual_rft.data.sources import load_dataset, path_of, questions_about, ready_made
 from visual_rft.data.voc import write_voc
 from visual_rft.data.writing import NewFolder, is_plain
 from visual_rft.data.yolo import write_yolo
@@ -163,7 +163,7 @@ def _read(arguments: argparse.Namespace) -> tuple[SourceConfig, Dataset]:
     if source.source == "coco":
         # Headers of all images would be opened for a handful that is chosen; those are looked at when they are copied.
         annotations = Path(source.annotations) if source.annotations else None
-        dataset = load_coco(Path(str(source.path)), annotations, Problems(source.broken == "skip"), headers=False)
+        dataset = load_coco(path_of(source), annotations, Problems(source.broken == "skip"), headers=False)
         return source, replace(dataset, images=dataset.images[: source.count])
     return source, load_dataset(source, load_task(_task(arguments)).questions)
 

@@ -103,7 +103,9 @@ def _table(path: str, split: str | None) -> Any:
         if (local / "state.json").is_file() or (local / "dataset_dict.json").is_file():
             loaded = datasets.load_from_disk(path)
         elif local.is_dir():
-            loaded = datasets.load_dataset("parquet", data_dir=path)
+            if not any(local.rglob("*.parquet")):
+                raise DataError(f"{path}: holds neither a parquet file nor what save_to_disk writes")
+            loaded = datasets.load_dataset(path)
         elif local.is_file():
             loaded = datasets.load_dataset("parquet", data_files={"train": path})
         elif HUB_ID.fullmatch(path) and not path.endswith(".parquet"):

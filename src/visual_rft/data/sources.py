@@ -44,20 +44,28 @@ DEFAULT_COUNT = 64
 
 Reader = Callable[[SourceConfig, str, Problems], Dataset]
 READERS: Mapping[str, Reader] = {
-    "coco": lambda s, _, p: load_coco(_path(s), Path(s.annotations) if s.annotations else None, p),
-    "yolo": lambda s, _, p: load_yolo(_path(s), s.split, p),
-    "voc": lambda s, _, p: load_voc(_path(s), s.split, p),
-    "imagefolder": lambda s, _, p: load_imagefolder(_path(s), s.split, p),
-    "jsonl": lambda s, _, p: load_jsonl(_path(s), p),
-    "refcoco": lambda s, _, p: load_refcoco(_path(s), s.split, p),
-    "lisa": lambda s, _, p: load_lisa(_path(s), s.split, p),
+    "coco": lambda s, _, p: load_coco(path_of(s), Path(s.annotations) if s.annotations else None, p),
+    "yolo": lambda s, _, p: load_yolo(path_of(s), s.split, p),
+    "voc": lambda s, _, p: load_voc(path_of(s), s.split, p),
+    "imagefolder": lambda s, _, p: load_imagefolder(path_of(s), s.split, p),
+    "jsonl": lambda s, _, p: load_jsonl(path_of(s), p),
+    "refcoco": lambda s, _, p: load_refcoco(path_of(s), s.split, p),
+    "lisa": lambda s, _, p: load_lisa(path_of(s), s.split, p),
     "parquet": lambda s, questions, p: load_parquet(str(s.path), questions, s.split, p),
 }
 """How each format is read: source, questions, problems."""
 
 
-def _path(source: SourceConfig) -> Path:
-    return Path(str(source.path))
+def path_of(source: SourceConfig) -> Path:
+    """The file or folder of a source.
+
+    Raises:
+        DataError: if it is not there.
+    """
+    path = Path(str(source.path))
+    if not path.exists():
+        raise DataError(f"{path}: there is no such {'file' if source.source == 'jsonl' else 'folder'}")
+    return path
 
 
 def load_dataset(source: SourceConfig, questions: str, problems: Problems | None = None) -> Dataset:
