@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from visual_rft.cli import main
-from visual_rft.config import ModelConfig, RolloutConfig
+from visual_rft.config import Config, EngineConfig, ModelConfig, RolloutConfig
+from visual_rft.data.shapes import Shapes
 from visual_rft.evaluation.check import memory_estimate
+from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 
 ROOT = Path(__file__).parent.parent
@@ -91,16 +93,17 @@ def test_the_weights_are_not_loaded(model_folders):
 
 
 def test_memory_estimate_counts_weights_exactly(model_folders):
-    from visual_rft.config import Config
-
     settings = Config.model_validate({"model": {"path": str(model_folders["qwen3_vl"])}, "objective": {"beta": 0}})
     policy = load_policy(settings.model, settings.rollout, empty=True)
-    parts = memory_estimate(settings, policy, 100)
+    inputs = policy.prepare([Prompt("a", "Find every cat.", (Shapes(1)[0].image,))])
+    parts = memory_estimate(settings, policy, inputs)
     loaded = load_policy(settings.model, settings.rollout)
     assert parts["weights"] == sum(p.numel() * 4 for p in loaded.model.parameters())
     assert parts["gradients and optimiser"] == 3 * parts["weights"]
-    vocabulary = loaded.config.get_text_config().vocab_size
-    assert parts["logits"] == 8 * 8 * 160 * vocabulary * 12
+    one_at_a_time = settings.model_copy(update={"engine": EngineConfig(micro_batch=1)})
+    assert memory_estimate(one_at_a_time, policy, inputs)["completions"] == parts["completions"] / 64
+    checkpointed = settings.model_copy(update={"engine": EngineConfig(gradient_checkpointing="prompts")})
+    assert memory_estimate(checkpointed, policy, inputs)["prompts"] < parts["prompts"]
 
 
 def test_the_sheet_must_be_writable(tmp_path, model_folders, capsys):

@@ -14,7 +14,7 @@ from visual_rft.config import ModelConfig, RolloutConfig, SourceConfig
 from visual_rft.data.shapes import Shapes
 from visual_rft.data.sources import load_samples
 from visual_rft.policy.loading import load_policy
-from visual_rft.policy.prefix import Prompt
+from visual_rft.policy.inputs import Prompt
 from visual_rft.tasks import load_task
 
 pytestmark = pytest.mark.usefixtures("tables_stay_here")

@@ -10,7 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from visual_rft.training.objective import aggregate, grpo_loss, k3
+from visual_rft.config import ObjectiveConfig
+from visual_rft.policy.prefix import Completions
+from visual_rft.training.objective import GroupLoss, grpo_loss, k3, token_weights
+
+
+def group_loss(new, old, reference, advantages, mask, **settings) -> GroupLoss:
+    completions = Completions(torch.zeros_like(mask, dtype=torch.long), mask, old, [], mask[..., 0])
+    return GroupLoss(completions, advantages, reference, ObjectiveConfig(**settings))
 
 
 def test_by_hand():
@@ -19,21 +26,21 @@ def test_by_hand():
     new = torch.tensor([[[-0.9, -1.5], [-1.7, 0.0]]], requires_grad=True)
     reference = torch.tensor([[[-1.0, -1.2], [-1.7, 0.0]]])
     mask = torch.tensor([[[True, True], [True, False]]])
-    loss, stats = grpo_loss(new, old, reference, torch.tensor([[1.0, -1.0]]), mask, beta=0.5)
+    stats = group_loss(new, old, reference, torch.tensor([[1.0, -1.0]]), mask, beta=0.5).stats(new.detach())
     kl_1 = math.exp(-0.1) + 0.1 - 1
     kl_2 = math.exp(0.3) - 0.3 - 1
     first = (-math.exp(0.1) + 0.5 * kl_1 + -math.exp(-0.5) + 0.5 * kl_2) / 2  # not clipped: min is the smaller gain
     second = math.exp(0.3)  # A < 0: the unclipped, worse side counts
-    assert loss.item() == pytest.approx((first + second) / 2, abs=1e-6)
+    assert stats.loss == pytest.approx((first + second) / 2, abs=1e-6)
     assert stats.kl == pytest.approx((kl_1 + kl_2) / 3, abs=1e-6)
     assert stats.clipped == 0
 
 
 def test_clipping_stops_the_gradient():
     new = torch.tensor([[[math.log(1.5)], [math.log(0.5)]]], requires_grad=True)
-    loss, stats = grpo_loss(
-        new, torch.zeros(1, 2, 1), None, torch.tensor([[1.0, -1.0]]), torch.ones(1, 2, 1, dtype=torch.bool), beta=0.0
-    )
+    mask = torch.ones(1, 2, 1, dtype=torch.bool)
+    whole = group_loss(new, torch.zeros(1, 2, 1), None, torch.tensor([[1.0, -1.0]]), mask, beta=0.0)
+    loss, stats = whole.share(new.flatten(0, 1), torch.arange(2)), whole.stats(new.detach())
     loss.backward()
     assert loss.item() == pytest.approx((-1.2 + 0.8) / 2)
     assert new.grad is not None
@@ -41,11 +48,23 @@ def test_clipping_stops_the_gradient():
     assert stats.clipped == 1
 
 
-def test_aggregations_differ_as_stated():
+def test_averages_differ_as_stated():
     values = torch.tensor([[[1.0, 1.0, 1.0], [5.0, 0.0, 0.0]]])
     mask = torch.tensor([[[True, True, True], [True, False, False]]])
-    assert aggregate(values, mask, "sequence_mean").item() == 3.0
-    assert aggregate(values, mask, "token_mean").item() == 2.0
+    assert (values * token_weights(mask, "sequence_mean")).sum().item() == pytest.approx(3)
+    assert (values * token_weights(mask, "token_mean")).sum().item() == pytest.approx(2)
+
+
+@pytest.mark.parametrize("aggregation", ["sequence_mean", "token_mean"])
+def test_shares_add_up_to_the_whole(aggregation):
+    torch.manual_seed(0)
+    old, new, reference = -torch.rand(3, 2, 3, 4)
+    mask = torch.arange(4) < torch.tensor([[1, 4, 2], [3, 3, 1]])[..., None]
+    whole = group_loss(new, old, reference, torch.randn(2, 3), mask, beta=0.1, aggregation=aggregation)
+    # each part is trimmed to its longest completion, as the policy gives it
+    parts = [(torch.tensor([0, 2]), 2), (torch.tensor([1]), 4), (torch.tensor([3, 4, 5]), 3)]
+    total = sum(whole.share(new.flatten(0, 1)[chosen, :length], chosen).item() for chosen, length in parts)
+    assert total == pytest.approx(whole.stats(new).loss, abs=1e-6)
 
 
 def test_k3_is_zero_at_equality_and_positive_elsewhere():
@@ -58,14 +77,14 @@ def test_on_policy_gradient_is_the_policy_gradient():
     new = torch.randn(2, 3, 4, requires_grad=True)
     advantages = torch.randn(2, 3)
     mask = torch.ones(2, 3, 4, dtype=torch.bool)
-    grpo_loss(new, new.detach(), None, advantages, mask, beta=0.0)[0].backward()
+    grpo_loss(new, new.detach(), None, advantages, token_weights(mask, "sequence_mean"), beta=0.0).backward()
     torch.testing.assert_close(new.grad, -advantages[..., None].expand(2, 3, 4) / (4 * 6))
 
 
 def test_beta_needs_a_reference():
     x = torch.zeros(1, 2, 1)
     with pytest.raises(ValueError, match="reference_logprobs"):
-        grpo_loss(x, x, None, torch.zeros(1, 2), torch.ones(1, 2, 1, dtype=torch.bool), beta=0.1)
+        grpo_loss(x, x, None, torch.zeros(1, 2), x, beta=0.1)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.04])
@@ -85,7 +104,10 @@ def test_equal_to_trl(aggregation, loss_type, beta):
     mask = torch.arange(tokens) < torch.randint(1, tokens + 1, (prompts, group, 1))
     advantages = torch.randn(prompts, group)
 
-    ours, stats = grpo_loss(new, old, reference, advantages, mask, beta=beta, aggregation=aggregation)
+    whole = group_loss(new, old, reference, advantages, mask, beta=beta, aggregation=aggregation)
+    stats = whole.stats(new.detach())
+    ours = whole.share(new.flatten(0, 1), torch.arange(prompts * group))
+    assert ours.item() == pytest.approx(stats.loss)
     (gradient,) = torch.autograd.grad(ours, new)
 
     flat = (prompts * group, tokens)

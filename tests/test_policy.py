@@ -4,100 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import FAMILIES, random_model
+from conftest import FAMILIES, OTHER_FAMILIES, random_model
+from oracles import SCENES, prompts_of_mixed_size, random_completions
 
-from visual_rft.data.shapes import Shapes
 from visual_rft.errors import ModelError, PromptTooLongError
 from visual_rft.policy.families import family_of
+from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Completions, Prompt
 from visual_rft.policy.sampling import Sampling, _draw
 from visual_rft.vision.coordinates import CoordinateSpace
 
-SCENES = Shapes(count=40, seed=11)
 
-
-def prompts_of_mixed_size(count: int) -> list[Prompt]:
-    """Prompts of different length about images of different size."""
-    by_size = {}
-    for scene in SCENES:
-        by_size.setdefault(scene.size, scene)
-    scenes = list(by_size.values())[:count]
-    texts = ["Find every red circle.", "Find every blue star in the image, and say where.", "digit 7?"]
-    return [Prompt(f"p{i}", texts[i], (scenes[i].image,)) for i in range(count)]
-
-
-def random_completions(policy: Policy, prompts: int, group: int, length: int) -> Completions:
-    generator = torch.Generator().manual_seed(3)
-    allowed = torch.tensor([i for i in range(7, 300) if i not in policy.forbidden.tolist()])
-    ids = allowed[torch.randint(len(allowed), (prompts, group, length), generator=generator)]
-    lengths = torch.randint(1, length + 1, (prompts, group, 1), generator=generator)
-    mask = torch.arange(length) < lengths
-    mask[0, 0] = True
-    return Completions(ids, mask, torch.zeros(ids.shape), [], torch.zeros(prompts, group))
-
-
-def repeated_rows_logprobs(policy: Policy, prompts: list[Prompt], completions: Completions) -> torch.Tensor:
-    """The oracle: each completion with its whole prompt and image, alone, without padding or cache."""
-    result = torch.zeros(completions.ids.shape)
-    rows = []
-    for b, prompt in enumerate(prompts):
-        content = [{"type": "image"}, {"type": "text", "text": prompt.text}]
-        chat = policy.processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-        inputs = policy.processor(text=[chat], images=[prompt.images[0].load()], return_tensors="pt")
-        length = inputs["input_ids"].shape[1]
-        for g in range(completions.ids.shape[1]):
-            keep = int(completions.mask[b, g].sum())
-            row = completions.ids[b, g, :keep][None]
-            ids = torch.cat([inputs["input_ids"], row], dim=1)
-            types = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(row)], dim=1)
-            logits = policy.core(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                mm_token_type_ids=types,
-                pixel_values=inputs["pixel_values"],
-                image_grid_thw=inputs["image_grid_thw"],
-            ).logits[:, length - 1 : -1]
-            logits = logits.index_fill(-1, policy.forbidden, -torch.inf)
-            logprobs = logits.log_softmax(-1).gather(2, row[..., None])[0, :, 0]
-            rows.append((b, g, keep, logprobs))
-    for b, g, keep, logprobs in rows:
-        result[b, g, :keep] = logprobs
-    return result
-
-
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_logprobs_and_gradients_equal_repeated_rows(kind, count):
-    policy = Policy(*random_model(kind))
-    prompts = prompts_of_mixed_size(count)
-    completions = random_completions(policy, count, group=3, length=9)
-    weight = torch.randn(completions.ids.shape, generator=torch.Generator().manual_seed(5))
-
-    expected = repeated_rows_logprobs(policy, prompts, completions)
-    (expected * weight).sum().backward()
-    expected_gradients = {n: p.grad.clone() for n, p in policy.model.named_parameters() if p.grad is not None}
-    policy.model.zero_grad()
-
-    got = policy.logprobs(policy.encode(prompts), completions)
-    (got * weight).sum().backward()
-
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
-    gradients = {n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None}
-    assert gradients.keys() == expected_gradients.keys()
-    assert len(gradients) == len(list(policy.model.parameters()))
-    # Relative to the gradient as a whole: a single small tensor may be all cancellation (the key biases, exactly).
-    scale = torch.cat([g.flatten() for g in expected_gradients.values()]).norm()
-    for name, gradient in gradients.items():
-        error = (gradient - expected_gradients[name]).norm() / max(expected_gradients[name].norm(), 1e-3 * scale)
-        assert error <= 1e-5, f"{name}: {error}"
-        if not name.endswith("k_proj.bias"):
-            assert gradient.norm() > 0, name
-
-
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", FAMILIES + OTHER_FAMILIES)
 def test_sampled_logprobs_are_the_scored_ones(kind):
     policy = Policy(*random_model(kind), Sampling(max_new_tokens=12, temperature=0.7))
     prefix = policy.encode(prompts_of_mixed_size(3))
@@ -112,9 +30,14 @@ def test_greedy_sampling_equals_generate():
     for prompt in prompts_of_mixed_size(3):
         prefix = policy.encode([prompt])
         ours = policy.sample(prefix, 1, greedy=True)
+        assert prefix.inputs.pixels is not None
         expected = model.generate(
-            **prefix.inputs.tensors, max_new_tokens=10, do_sample=False, suppress_tokens=policy.forbidden.tolist()
-        )[0, prefix.mask.shape[1] :]
+            **prefix.inputs.tensors,
+            **prefix.inputs.pixels.tensors,
+            max_new_tokens=10,
+            do_sample=False,
+            suppress_tokens=policy.forbidden.tolist(),
+        )[0, prefix.lengths[0] :]
         assert ours.ids[0, 0].tolist() == expected.tolist()
 
 
@@ -152,29 +75,33 @@ def test_vision_tower_runs_once_per_image_and_language_model_once_per_prompt():
     patches, tokens = [], []
     model.model.visual.register_forward_pre_hook(lambda _, a: patches.append(a[0].shape[0]))
     model.model.language_model.register_forward_pre_hook(
-        lambda _, __, k: tokens.append(tuple(k["inputs_embeds"].shape[:2])), with_kwargs=True
+        lambda _, __, k: tokens.append(tuple(k.get("input_ids", k.get("inputs_embeds")).shape[:2])), with_kwargs=True
     )
     prompts = [Prompt(f"p{i}", f"Find every digit {i}.", (image,)) for i in range(3)]
     prefix = policy.encode(prompts)
     width, height = SCENES[0].size
     assert patches == [width * height // 256]
-    assert tokens == [prefix.mask.shape]
+    assert tokens == [(1, sum(prefix.lengths))]
     completions = policy.sample(prefix, 8, torch.Generator().manual_seed(0))
     policy.logprobs(prefix, completions)
     assert len(patches) == 1
-    assert all(length < 8 for _, length in tokens[1:])
-    separate = torch.stack([policy.encode([p]).first_logits[0] for p in prompts])
-    torch.testing.assert_close(prefix.first_logits, separate, atol=1e-5, rtol=1e-5)
+    # Every token of the 24 completions but the last of each is read once in sampling and once in scoring.
+    read = int((completions.lengths - 1).clamp(min=0).sum())
+    assert sum(length for _, length in tokens[1:-1]) >= read
+    assert tokens[-1] == (1, read)
+    separate = torch.cat([policy.encode([p]).last_hidden for p in prompts])
+    torch.testing.assert_close(prefix.last_hidden, separate, atol=1e-5, rtol=1e-5)
 
 
 def test_logits_only_at_completion_positions():
     model, processor = random_model("qwen2_vl")
     policy = Policy(model, processor)
     rows = []
-    model.lm_head.register_forward_pre_hook(lambda _, a: rows.append(tuple(a[0].shape[:2])))
+    model.lm_head.register_forward_pre_hook(lambda _, a: rows.append(len(a[0])))
     prefix = policy.encode(prompts_of_mixed_size(2))
-    policy.logprobs(prefix, random_completions(policy, 2, group=3, length=9))
-    assert rows == [(2, 1), (6, 8)]
+    completions = random_completions(policy, 2, group=3, length=9)
+    policy.logprobs(prefix, completions)
+    assert rows == [int(completions.mask.sum())]
 
 
 def test_too_long_a_prompt_is_refused_and_named():
@@ -191,8 +118,8 @@ def test_several_images_and_no_image():
     a, b = SCENES[0].image, SCENES[1].image
     mixed = [Prompt("two", "Same?", (a, b)), Prompt("none", "Hello", ()), Prompt("one", "What?", (b,))]
     together = policy.encode(mixed)
-    alone = torch.cat([policy.encode([p]).first_logits for p in mixed])
-    torch.testing.assert_close(together.first_logits, alone, atol=1e-5, rtol=1e-5)
+    alone = torch.cat([policy.encode([p]).last_hidden for p in mixed])
+    torch.testing.assert_close(together.last_hidden, alone, atol=1e-5, rtol=1e-5)
     assert together.frames[1] is None
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAMILIES
+from conftest import FAMILIES, OTHER_FAMILIES
+from oracles import prompts_of_mixed_size
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from visual_rft.config import Config, ModelConfig, RolloutConfig, parse_config
-from visual_rft.errors import ConfigError, ModelError, RunFolderError
+from visual_rft.errors import ConfigError, DataError, ModelError, RunFolderError
+from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
-from visual_rft.policy.prefix import Prompt
 from visual_rft.policy.reference import Reference
 from visual_rft.training import session
 from visual_rft.training.batches import batch_indices, prefetch
@@ -179,7 +180,7 @@ def test_lora_reference_is_the_base_and_the_vision_tower_is_untouched(model_fold
                 parameter.add_(0.1)
     reference = Reference(policy)
     assert reference.frozen is None
-    torch.testing.assert_close(reference.logprobs(prefix.inputs, completions), before)
+    torch.testing.assert_close(reference.logprobs(prefix, completions), before)
     after = policy.logprobs(policy.encode(prefix.inputs), completions)
     assert not torch.allclose(after, before, atol=1e-3)
 
@@ -240,6 +241,68 @@ def test_batches_cover_each_epoch_once():
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
     assert seen[:10] != seen[10:]
     assert batch_indices(3, 10, 4, seed=1) != batch_indices(3, 10, 4, seed=2)
+
+
+def test_workers_change_nothing(monkeypatch, model_folders, tmp_path):
+    reward_the_letter(monkeypatch)
+    for name, workers in (("thread", 0), ("processes", 2)):
+        run = {"folder": str(tmp_path / name), "steps": 3, "accumulation": 2, "workers": workers}
+        train(config(tmp_path / name, model_folders["qwen2_vl"], objective={"beta": 0.0}, run=run))
+    one, two = metrics(tmp_path / "thread"), metrics(tmp_path / "processes")
+    assert [line["loss"] for line in one] == [line["loss"] for line in two]
+    assert [line["reward"] for line in one] == [line["reward"] for line in two]
+
+
+def test_preparing_a_batch_leaves_the_tokenizer_as_it_was(model_folders):
+    """Padding is a state of the tokenizer: a batch prepared in a thread would pad what is tokenized beside it."""
+    for kind in FAMILIES + OTHER_FAMILIES:
+        policy = load_policy(ModelConfig(path=str(model_folders[kind])), RolloutConfig())
+        tokenizer = policy.processor.tokenizer.backend_tokenizer
+        policy.completions_of(["a"])
+        before = tokenizer.padding, tokenizer.truncation
+        policy.prepare(prompts_of_mixed_size(5))
+        assert (tokenizer.padding, tokenizer.truncation) == before == (None, None)
+
+
+def test_an_error_in_a_worker_stays_one_line(tmp_path):
+    def make(n):
+        if n == 1:
+            raise DataError("b.png: no such image file")
+        return n
+
+    items = prefetch(make, 0, 3, workers=1)
+    assert next(items) == 0
+    with pytest.raises(DataError, match=r"^b\.png: no such image file$"):
+        next(items)
+
+
+@pytest.mark.parametrize("kind", OTHER_FAMILIES)
+def test_other_families_take_steps_too(monkeypatch, kind, model_folders, tmp_path):
+    reward_the_letter(monkeypatch)
+    summary = train(config(tmp_path / "run", model_folders[kind], objective={"beta": 0.1}))
+    assert summary["steps"] == 2
+    model = Path(summary["checkpoint"]) / "model"
+    assert weights(model).keys() == weights(model_folders[kind]).keys()
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4}], ids=["full", "lora"])
+def test_bounded_memory_changes_nothing(monkeypatch, model_folders, tmp_path, lora):
+    """The same run in one pass, in micro-batches with checkpointing, and on the repeated path."""
+    reward_the_letter(monkeypatch)
+    engines = {
+        "default": {},
+        "bounded": {"micro_batch": 2, "gradient_checkpointing": "all", "reuse_rollout_graph": False},
+        "repeated": {"shared_prefix": False},
+    }
+    losses = {}
+    for name, engine in engines.items():
+        model = {"path": str(model_folders["qwen3_vl"]), "lora": lora}
+        train(config(tmp_path / name, "", model=model, engine=engine, objective={"beta": 0.1, "updates_per_rollout": 2},
+                     optimizer={"learning_rate": 1e-4},
+                     run={"folder": str(tmp_path / name), "steps": 3}))  # fmt: skip
+        losses[name] = [line["loss"] for line in metrics(tmp_path / name)]
+    assert losses["bounded"] == pytest.approx(losses["default"], abs=1e-4)
+    assert losses["repeated"] == pytest.approx(losses["default"], abs=1e-4)
 
 
 def test_prefetch_keeps_order_and_raises_where_the_item_would_come():

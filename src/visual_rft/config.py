@@ -180,6 +180,28 @@ class ObjectiveConfig(Section):
     """Optimiser steps on each set of completions."""
 
 
+class EngineConfig(Section):
+    """How a step is computed. None of these changes what is learned, only time and memory."""
+
+    shared_prefix: bool = True
+    """Compute each image and prompt once per step; false repeats them for every completion."""
+    self_check: bool = True
+    """Compare the shared prefix with the repeated path before the first step; fall back to it where they differ."""
+    memory_gib: float | None = Field(None, gt=0)
+    """Memory for activations; null takes 60 % of what is free. Where null, the next four fields follow from it."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Completions that an update runs at once."""
+    prompts_at_once: int | None = Field(None, ge=1)
+    """Prompts that an update keeps the graph of at once, where it has to encode them again."""
+    gradient_checkpointing: Literal["never", "prompts", "all"] | None = None
+    """Keep only the input of each layer and compute the rest again in the backward pass: of the prompts and images,
+    or of the completions too."""
+    reuse_rollout_graph: bool | None = None
+    """Keep the graph of the encoded prompts while sampling, so that the update need not encode them again."""
+    feature_cache_mib: float = Field(512.0, ge=0)
+    """Image features kept from step to step where the vision tower is not trained; 0 keeps none."""
+
+
 class OptimizerConfig(Section):
     """AdamW and its schedule."""
 
@@ -216,18 +238,21 @@ class LoopConfig(Section):
     """Write a checkpoint every this many steps; 0 writes one at the end only."""
     rollouts_every: int = Field(1, ge=0)
     """Write the completions of every this many steps; 0 writes none."""
+    workers: int = Field(0, ge=0)
+    """Processes that open and process the images of coming batches; 0 uses a thread."""
     threads: int = Field(0, ge=0)
     """CPU threads of PyTorch; 0 leaves its default."""
 
 
 class Config(Section):
-    """A whole run: model, task, data, rollout, objective, optimizer and loop."""
+    """A whole run: model, task, data, rollout, objective, engine, optimizer and loop."""
 
     model: ModelConfig = ModelConfig()
     task: TaskConfig = TaskConfig()
     data: DataConfig = DataConfig()
     rollout: RolloutConfig = RolloutConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    engine: EngineConfig = EngineConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     run: LoopConfig = LoopConfig()
 

@@ -19,9 +19,10 @@ from PIL import Image
 from visual_rft.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError
+from visual_rft.policy.inputs import Inputs, Prompt
 from visual_rft.policy.loading import load_policy
+from visual_rft.policy.memory import size_of
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Prompt
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.tasks.answers import Parsed
 from visual_rft.vision.boxes import as_box, iou
@@ -62,16 +63,18 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     totals: dict[str, list[float]] = defaultdict(list)
     round_trips: list[float] = []
     pictures: list[Image.Image] = []
+    longest: Inputs | None = None
     for sample in chosen:
         try:
             inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
-            (frame,) = policy.frames(inputs)
+            (frame,) = inputs.frames
             gold, found = _check_answers(task, sample, frame, totals, round_trips)
         except DataError as error:
             violations.append(f"{sample.id}: {error}")
             continue
         violations += [f"{sample.id}: {text}" for text in found]
         ids = inputs.tensors["input_ids"]
+        longest = inputs if longest is None or inputs.lengths > longest.lengths else longest
         lengths["prompt"].append(ids.shape[1])
         lengths["image"].append(int((ids == policy.config.image_token_id).sum()))
         lengths["gold answer"].append(policy.completions_of([gold]).ids.shape[-1])
@@ -90,8 +93,8 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     for name, values in lengths.items():
         if values:
             print(f"tokens per {name}: {min(values)} to {max(values)}, mean {sum(values) / len(values):.0f}")
-    if lengths["prompt"]:
-        parts = memory_estimate(config, policy, max(lengths["prompt"]))
+    if longest is not None:
+        parts = memory_estimate(config, policy, longest)
         print(f"memory, roughly: {sum(parts.values()) / 2**30:.2f} GiB  ("
               + ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items()) + ")")  # fmt: skip
     if pictures:
@@ -154,31 +157,31 @@ def _drawn(task: Task, sample: Sample, gold: str, frame: Frame | None) -> Image.
     return draw_marks(sample.images[0].load(), marks, TRUTH, least_side=384)
 
 
-def memory_estimate(config: Config, policy: Policy, prompt_tokens: int) -> dict[str, float]:
-    """Bytes of one training step by part, roughly (within a factor of two).
+def memory_estimate(config: Config, policy: Policy, inputs: Inputs) -> dict[str, float]:
+    """Bytes of one training step by part, roughly.
 
-    Weights, gradients and AdamW's two averages are counted; activations are taken as 34 values per token, layer and
-    hidden unit of 2 bytes (arXiv 2205.05198, equation 2, without the attention matrix), and the logits of all
-    completions as three float32 copies (logits, log-softmax and their gradient).
+    Weights, gradients and AdamW's two averages are counted; activations are those of :func:`size_of` for a batch of
+    prompts like this one with completions of full length, all at once. An update takes less where the activations do
+    not fit, see ``policy/memory.py``.
 
     Args:
         config: the whole run.
         policy: the model, with or without its weights.
-        prompt_tokens: tokens of the longest prompt, image tokens included.
+        inputs: the longest prompt.
     """
-    text = policy.config.get_text_config()
     parameters: Sequence[torch.nn.Parameter] = list(policy.model.parameters())
-    size = torch.finfo(getattr(torch, config.model.dtype)).bits // 8
-    compute = 2 if config.model.autocast == "bfloat16" else size
-    weights = sum(p.numel() for p in parameters)
-    trained = sum(p.numel() for p in parameters if p.requires_grad)
-    rows = config.run.prompts_per_batch * config.rollout.group_size
-    answers = rows * config.rollout.max_new_tokens
-    tokens = config.run.prompts_per_batch * prompt_tokens + answers
+    element = getattr(torch, config.model.dtype).itemsize
+    computed = 2 if config.model.autocast == "bfloat16" else element
+    size = size_of(policy.config, inputs, computed)
+    checkpointing = config.engine.gradient_checkpointing or "never"
+    completions = config.run.prompts_per_batch * config.rollout.group_size
     copies = 2 if config.objective.beta > 0 and config.model.lora is None else 1
+    prompts = size.prompts if checkpointing == "never" else size.prompts_checkpointed
+    token = size.token_checkpointed if checkpointing == "all" else size.token
+    at_once = min(completions, config.engine.micro_batch or completions)
     return {
-        "weights": float(weights * size * copies),
-        "gradients and optimiser": float(trained * size * 3),
-        "activations": float(34 * tokens * text.hidden_size * text.num_hidden_layers * compute / 2),
-        "logits": 3.0 * answers * text.vocab_size * 4,
+        "weights": float(sum(p.numel() for p in parameters) * element * copies),
+        "gradients and optimiser": float(sum(p.numel() for p in parameters if p.requires_grad) * element * 3),
+        "prompts": prompts * config.run.prompts_per_batch,
+        "completions": token * at_once * config.rollout.max_new_tokens,
     }

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Prompt
 from visual_rft.tasks.base import Prediction, Sample, Task
 
 

@@ -12,9 +12,9 @@ from visual_rft.config import Config, ModelConfig, RolloutConfig
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError
 from visual_rft.evaluation.predict import predict
+from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Prompt
 from visual_rft.tasks import load_task, task_of
 from visual_rft.tasks.answers import Parsed
 from visual_rft.vision.drawing import draw_marks

@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from visual_rft.config import ModelConfig, RolloutConfig
+from visual_rft.config import EngineConfig, ModelConfig, RolloutConfig
 from visual_rft.errors import ModelError
 from visual_rft.policy.families import family_of
 from visual_rft.policy.policy import Policy
@@ -46,7 +46,12 @@ def model_folder(path: str) -> str:
 
 
 def load_policy(
-    config: ModelConfig, rollout: RolloutConfig, weights: Path | None = None, *, empty: bool = False
+    config: ModelConfig,
+    rollout: RolloutConfig,
+    weights: Path | None = None,
+    *,
+    engine: EngineConfig | None = None,
+    empty: bool = False,
 ) -> Policy:
     """Load a model and its processor as a policy.
 
@@ -54,6 +59,7 @@ def load_policy(
         config: which model, and which part of it is trained.
         rollout: how it samples.
         weights: a checkpoint's model folder to continue from; None starts from ``config.path``.
+        engine: how it computes; None takes the defaults.
         empty: leave the weights out (meta device): enough to prepare prompts and to count parameters.
 
     Raises:
@@ -80,13 +86,13 @@ def load_policy(
     family = family_of(model.config.model_type)
     if config.freeze_vision:
         for name, parameter in model.named_parameters():
-            if any(part in name.split(".") for part in family.vision_modules):
+            if family.is_vision(name):
                 parameter.requires_grad_(False)
     if config.lora is not None:
         model = _with_lora(model, config, weights)
     model.eval()
     autocast = None if config.autocast == "no" else getattr(torch, config.autocast)
-    return Policy(model, processor, sampling_of(rollout), autocast)
+    return Policy(model, processor, sampling_of(rollout), autocast, engine)
 
 
 def _with_lora(model: Any, config: ModelConfig, weights: Path | None) -> Any:
@@ -102,7 +108,7 @@ def _with_lora(model: Any, config: ModelConfig, weights: Path | None) -> Any:
         for name, module in model.named_modules()
         if name.split(".")[-1] in family.lora_targets
         and isinstance(module, torch.nn.Linear)
-        and not any(part in name.split(".") for part in family.vision_modules)
+        and not family.is_vision(name)
     ]
     adapter = peft.LoraConfig(r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules=targets)
     return peft.get_peft_model(model, adapter)

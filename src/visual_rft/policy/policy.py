@@ -1,30 +1,46 @@
 """The policy: encode prompts once, sample groups on the shared prefix, score completions with gradient.
 
-Decision: the stock ``transformers`` model, unpatched, behind three methods:
+Decision: the stock ``transformers`` model, unpatched, behind four methods:
 
     prefix      = policy.encode(prompts)                 # vision tower once per image, language model once per prompt
     completions = policy.sample(prefix, group_size=8)    # 8 answers per prompt on that prefix
     logprobs    = policy.logprobs(prefix, completions)   # [B, G, T], with gradient through the prefix
+    policy.backward(prefix, completions, loss)           # the same gradients in bounded memory
 
 The prefix keeps its graph, so while the weights are unchanged the prompt that was encoded for sampling also serves
-the update. Log-probabilities are those of the *sampled* distribution (temperature applied, image placeholders
-excluded), as the ratio in the objective needs.
+the update; using a prefix that other weights encoded is an error. Log-probabilities are those of the *sampled*
+distribution (temperature applied, image placeholders excluded), as the ratio in the objective needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from visual_rft.config import EngineConfig
 from visual_rft.errors import ModelError, PromptTooLongError
+from visual_rft.policy.attention import NAME
+from visual_rft.policy.checkpointing import Checkpointing
+from visual_rft.policy.engine import Engine
 from visual_rft.policy.families import Family, family_of
-from visual_rft.policy.prefix import Completions, Inputs, Prefix, Prompt, group_rows
-from visual_rft.policy.sampling import Sampling, sample_tokens, tempered_logprobs
-from visual_rft.vision.coordinates import CoordinateSpace, Frame
+from visual_rft.policy.inputs import Inputs, Prompt, prepare
+from visual_rft.policy.logits import Head
+from visual_rft.policy.memory import Choice, Size, choose, free_memory, size_of
+from visual_rft.policy.prefix import Completions, Prefix, Rows
+from visual_rft.policy.repeated import RepeatedEngine
+from visual_rft.policy.sampling import Sampling, sample_tokens
+from visual_rft.policy.shared import SharedEngine
+from visual_rft.policy.vision import FeatureCache, Features, VisionTower
+from visual_rft.vision.coordinates import CoordinateSpace
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From log-probabilities ``[n, T]`` of some completions and their numbers ``[n]`` among all B * G to a scalar: their
+share of the loss, so that the shares of all completions add up to the whole."""
 
 
 class Policy:
@@ -35,23 +51,37 @@ class Policy:
         processor: its processor.
         sampling: how completions are drawn; ``logprobs`` uses the same temperature.
         autocast: type in which sampling and scoring compute where it is safe; None computes in the weights' own.
+        engine: how it computes; None takes the defaults.
     """
 
     def __init__(
-        self, model: Any, processor: Any, sampling: Sampling | None = None, autocast: torch.dtype | None = None
+        self,
+        model: Any,
+        processor: Any,
+        sampling: Sampling | None = None,
+        autocast: torch.dtype | None = None,
+        engine: EngineConfig | None = None,
     ) -> None:
         self.model = model
         self.processor = processor
         self.sampling = sampling or Sampling()
         self.autocast = autocast
+        self.engine_config = engine or EngineConfig()
         # peft wraps the model; the wrapped one has the methods that compute image features and positions.
         self.core: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.config: Any = self.core.config
         self.family: Family = family_of(self.config.model_type)
-        tokenizer = processor.tokenizer
-        self.end_ids = _end_ids(self.core, tokenizer)
-        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_ids[0]
+        self.end_ids = _end_ids(self.core, processor.tokenizer)
+        pad_id = processor.tokenizer.pad_token_id
+        self.pad_id: int = pad_id if pad_id is not None else self.end_ids[0]
         self.forbidden = self._placeholder_ids()
+        cache = FeatureCache(int(self.engine_config.feature_cache_mib * 2**20))
+        self.tower = VisionTower(self.core, self.family, cache)
+        self.checkpointing = Checkpointing(self.core)
+        self._limit: float | None = None
+        self.shared = self.engine_config.shared_prefix and _attends_fully(self.config)
+        if self.shared:
+            self.core.set_attn_implementation({"text_config": NAME})
 
     @property
     def space(self) -> CoordinateSpace:
@@ -63,6 +93,23 @@ class Policy:
         device: torch.device = next(self.core.parameters()).device
         return device
 
+    @property
+    def head(self) -> Head:
+        """From hidden states to log-probabilities."""
+        return Head(self.core.get_output_embeddings(), self.sampling.temperature, self.forbidden)
+
+    @property
+    def engine(self) -> Engine:
+        """What computes: the shared prefix, or the repeated path."""
+        if self.shared:
+            return SharedEngine(self.core, self.family, self.head, self.tower)
+        return RepeatedEngine(self.core, self.family, self.head)
+
+    @property
+    def weights_version(self) -> int:
+        """Rises whenever a weight is changed."""
+        return sum(parameter._version for parameter in self.core.parameters())
+
     def to(self, device: torch.device) -> Policy:
         """This policy, its model moved to ``device``."""
         self.model.to(device)
@@ -70,62 +117,42 @@ class Policy:
         return self
 
     def prepare(self, prompts: Sequence[Prompt]) -> Inputs:
-        """Open the images and run the processor: all that needs no model, so it can be done ahead in a thread.
+        """Open the images and run the processor: all that needs no model, so it can be done ahead.
 
         Args:
             prompts: B prompts; texts and images may differ in length and size.
 
         Raises:
             PromptTooLongError: if a prompt does not fit the model's context; prompts are never truncated.
-            DataError: if an image cannot be opened.
+            DataError: if an image cannot be opened, or a text contains the family's image placeholder.
         """
-        texts = [self._chat(p) for p in prompts]
-        images = [reference.load() for p in prompts for reference in p.images]
-        batch = self.processor(
-            text=texts,
-            images=images or None,
-            padding=True,
-            padding_side="left",
-            truncation=False,
-            return_tensors="pt",
-        )
-        self._check_length(prompts, batch["attention_mask"])
-        tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
-        return Inputs(tuple(prompts), tensors, tuple(image.size for image in images))
+        inputs = prepare(prompts, self.processor, self.family)
+        self._check_length(inputs)
+        return inputs
 
-    def encode(self, prompts: Sequence[Prompt] | Inputs) -> Prefix:
+    def encode(
+        self, prompts: Sequence[Prompt] | Inputs, features: Features | None = None, *, for_sampling: bool = False
+    ) -> Prefix:
         """Run the vision tower once per distinct image and the language model once per prompt.
-
-        Gradients are kept if they are enabled.
 
         Args:
             prompts: B prompts, or what :meth:`prepare` made of them.
+            features: of the images, if they are known already.
+            for_sampling: completions are sampled first, so the graph is kept only if memory allows it; without it the
+                graph is kept whenever gradients are enabled.
 
         Raises:
             PromptTooLongError, DataError: as :meth:`prepare`.
         """
         inputs = prompts if isinstance(prompts, Inputs) else self.prepare(prompts)
-        batch = {key: value.to(self.device) for key, value in inputs.tensors.items()}
-        positions, next_position = self._positions(batch)
-        with self._computing():
-            features = self._image_features(inputs.image_keys, batch)
-            output = self.model(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                position_ids=positions,
-                mm_encoder_outputs={"image": features} if features is not None else None,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        layers = tuple((layer.keys, layer.values) for layer in output.past_key_values.layers)
-        return Prefix(
-            layers=layers,
-            mask=batch["attention_mask"],
-            first_logits=output.logits[:, -1],
-            next_position=next_position,
-            frames=self.frames(inputs),
-            inputs=inputs,
-        )
+        graph = checkpointed = torch.is_grad_enabled()
+        if graph:
+            choice = self.choice(inputs)
+            graph = choice.keep_graph or not for_sampling
+            checkpointed = graph and choice.checkpoint_prompts
+        with torch.set_grad_enabled(graph), self._computing(), self.checkpointing(checkpointed):
+            prefix = self.engine.encode(inputs, features)
+        return replace(prefix, weights=self.weights_version)
 
     @torch.no_grad()
     def sample(
@@ -141,53 +168,102 @@ class Policy:
 
         Returns:
             Completions of shape ``[B, G, T]``, T being the longest sampled length.
+
+        Raises:
+            ModelError: if the weights have changed since ``prefix`` was encoded.
         """
-        rows = group_rows(len(prefix), group_size, self.device)
+        self._check_weights(prefix)
+        ends = torch.tensor(self.end_ids, device=self.device)
         with self._computing():
-            ids, mask, logprobs = sample_tokens(
-                self.model, prefix, rows, self.sampling, self.end_ids, self.pad_id, self.forbidden, generator, greedy
-            )
+            decoder = self.engine.decoder(prefix, group_size)
+            ids, mask, logprobs = sample_tokens(decoder, self.head, self.sampling, ends, self.pad_id, generator, greedy)
         shape = (len(prefix), group_size, ids.shape[1])
         ids, mask, logprobs = ids.view(shape), mask.view(shape), logprobs.view(shape)
         last = ids.gather(-1, (mask.sum(-1, keepdim=True) - 1).clamp(min=0)).squeeze(-1)
-        ended = torch.isin(last, torch.tensor(self.end_ids, device=ids.device))
         texts = self.decode(ids.flatten(0, 1), mask.flatten(0, 1))
         grouped = [texts[i * group_size : (i + 1) * group_size] for i in range(len(prefix))]
-        return Completions(ids, mask, logprobs, grouped, ~ended)
+        return Completions(ids, mask, logprobs, grouped, ~torch.isin(last, ends))
 
     def logprobs(self, prefix: Prefix, completions: Completions) -> Tensor:
         """Log-probability of every completion token, ``[B, G, T]``, 0 in padding; with gradient if enabled.
 
-        The logits are computed at the completion positions only.
+        Raises:
+            ModelError: if the weights have changed since ``prefix`` was encoded.
         """
+        self._check_weights(prefix)
         prompts, group, length = completions.ids.shape
-        rows = group_rows(prompts, group, self.device)
-        ids = completions.ids.flatten(0, 1)
-        mask = completions.mask.flatten(0, 1)
-        first = self.token_logprobs(prefix.first_logits)[rows].gather(1, ids[:, :1])
-        if length > 1:
-            steps = torch.arange(length - 1, device=ids.device)
-            position = prefix.next_position[rows, None] + steps
-            with self._computing():
-                output = self.model(
-                    input_ids=ids[:, :-1],
-                    attention_mask=torch.cat([prefix.mask[rows], mask[:, :-1].to(prefix.mask.dtype)], dim=1),
-                    position_ids=position.expand(3, -1, -1),
-                    past_key_values=prefix.cache(rows),
-                    use_cache=True,
-                )
-            rest = self.token_logprobs(output.logits).gather(2, ids[:, 1:, None]).squeeze(-1)
-            first = torch.cat([first, rest], dim=1)
-        # where, not a product: a padding token may have log-probability -inf, and 0 * inf is NaN.
-        return torch.where(mask, first, torch.zeros_like(first)).view(prompts, group, length)
+        rows = Rows.of(completions, range(prompts * group))
+        with self._computing():
+            logprobs = self.engine.score(prefix, rows)
+        padding = length - logprobs.shape[1]
+        return torch.nn.functional.pad(logprobs, (0, padding)).view(prompts, group, length)
 
-    def token_logprobs(self, logits: Tensor) -> Tensor:
-        """Log-probabilities ``[..., V]`` of the distribution that is sampled, from logits ``[..., V]``."""
-        return tempered_logprobs(logits, self.sampling.temperature, self.forbidden)
+    def backward(
+        self, prefix: Prefix, completions: Completions, loss: Loss, chosen: Sequence[int] | None = None
+    ) -> Tensor:
+        """Add the gradients of a loss to the weights, in two phases that bound the memory.
+
+        Completions run in micro-batches on the prompts' keys and values as leaves, then the prompts backward once with
+        the gradients collected there: the same gradients as one pass over everything, the activations of one
+        micro-batch at a time.
+
+        Args:
+            prefix: from :meth:`encode`; encoded again here if it kept no graph.
+            completions: of those prompts.
+            loss: see :data:`Loss`.
+            chosen: numbers of the completions that matter, ascending; None takes all.
+
+        Returns:
+            Log-probabilities ``[B, G, T]`` without graph; of completions that were not chosen, those of sampling.
+
+        Raises:
+            ModelError: if the weights have changed since ``prefix`` was encoded.
+        """
+        self._check_weights(prefix)
+        scored = completions.logprobs.flatten(0, 1).clone()
+        numbers = list(range(completions.mask[..., 0].numel()) if chosen is None else chosen)
+        if not numbers:
+            return scored.view_as(completions.logprobs)
+        for part, first in self._with_graph(prefix):
+            group = completions.ids.shape[1]
+            own = [i for i in numbers if first <= i // group < first + len(part)]
+            if own:
+                self._backward(part, first, completions, loss, own, scored)
+        return scored.view_as(completions.logprobs)
+
+    def _with_graph(self, prefix: Prefix) -> Iterator[tuple[Prefix, int]]:
+        """``prefix`` if it has a graph, else its prompts encoded again, as many at once as fit; with their place."""
+        if prefix.has_graph or not prefix.layers:
+            yield prefix, 0
+            return
+        for chunk in self.choice(prefix.inputs).chunks(len(prefix)):
+            known = None
+            if prefix.features is not None and self.tower.frozen:
+                known = prefix.features.only(prefix.inputs.used_sets(chunk))
+            yield self.encode(prefix.inputs.select(chunk), known), chunk.start
+
+    def _backward(
+        self, prefix: Prefix, first: int, completions: Completions, loss: Loss, numbers: list[int], scored: Tensor
+    ) -> None:
+        """The two phases for completions of some prompts; ``scored [B * G, T]`` takes their log-probabilities."""
+        leaves = prefix.leaves()
+        choice = self.choice(prefix.inputs)
+        lengths = completions.lengths.flatten()[numbers].tolist()
+        for part in choice.micro_batches(lengths, numbers):
+            with self._computing(), self.checkpointing(choice.checkpoint_completions):
+                logprobs = self.engine.score(leaves, Rows.of(completions, part, first))
+            index = torch.tensor(part, device=logprobs.device)
+            loss(logprobs, index).backward()
+            scored[index, : logprobs.shape[1]] = logprobs.detach()
+        pairs = [
+            (x, leaf.grad) for x, leaf in zip(prefix.tensors, leaves.tensors, strict=True) if leaf.grad is not None
+        ]
+        if pairs:
+            torch.autograd.backward([x for x, _ in pairs], [gradient for _, gradient in pairs])
 
     def decode(self, ids: Tensor, mask: Tensor) -> list[str]:
         """Texts of ``[N, T]`` tokens without special tokens."""
-        kept = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
+        kept = [row[keep].tolist() for row, keep in zip(ids.cpu(), mask.cpu(), strict=True)]
         return list(self.processor.tokenizer.batch_decode(kept, skip_special_tokens=True))
 
     def completions_of(self, texts: Sequence[str]) -> Completions:
@@ -216,18 +292,30 @@ class Policy:
         with self.model.disable_adapter():
             yield
 
+    def choice(self, inputs: Inputs) -> Choice:
+        """How an update on these prompts is computed, from the config and the memory there is."""
+        if self._limit is None:
+            given = self.engine_config.memory_gib
+            self._limit = given * 2**30 if given is not None else free_memory(self.model)
+        element = (self.autocast or next(self.core.parameters()).dtype).itemsize
+        size = size_of(self.config, inputs, element)
+        count, longest = len(inputs.prompts), self.sampling.max_new_tokens
+        if not self.shared:  # every completion carries its prompt, and nothing is kept before
+            share, least = size.prompts / count / longest, size.prompts_checkpointed / count / longest
+            size = Size(0, 0, size.token + share, size.token_checkpointed + least)
+        return choose(self.engine_config, size, self._limit, count, longest)
+
     def _computing(self) -> torch.autocast:
         enabled = self.autocast is not None
         return torch.autocast(self.device.type, dtype=self.autocast or torch.bfloat16, enabled=enabled)
 
-    def _chat(self, prompt: Prompt) -> str:
-        content = [*({"type": "image"} for _ in prompt.images), {"type": "text", "text": prompt.text}]
-        messages = [{"role": "user", "content": content}]
-        return str(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    def _check_weights(self, prefix: Prefix) -> None:
+        if prefix.weights != self.weights_version:
+            raise ModelError("the weights have changed since these prompts were encoded; encode them again")
 
-    def _check_length(self, prompts: Sequence[Prompt], mask: Tensor) -> None:
+    def _check_length(self, inputs: Inputs) -> None:
         context = int(self.config.get_text_config().max_position_embeddings)
-        for prompt, length in zip(prompts, mask.sum(1).tolist(), strict=True):
+        for prompt, length in zip(inputs.prompts, inputs.lengths, strict=True):
             if length + self.sampling.max_new_tokens > context:
                 raise PromptTooLongError(
                     f"sample {prompt.id!r}: the prompt has {length} tokens and up to "
@@ -235,55 +323,17 @@ class Policy:
                     "lower model.max_pixels or rollout.max_new_tokens (prompts are never truncated)"
                 )
 
-    def _image_features(self, keys: Sequence[str], batch: dict[str, Tensor]) -> Any:
-        """Features per image of every prompt, the vision tower run once per distinct image."""
-        if "pixel_values" not in batch:
-            return None
-        first = {key: i for i, key in reversed(list(enumerate(keys)))}
-        distinct = sorted(first.values())
-        grid = batch["image_grid_thw"]
-        pixels = batch["pixel_values"]
-        if len(distinct) < len(keys):
-            parts = torch.split(pixels, grid.prod(-1).tolist())
-            pixels = torch.cat([parts[i] for i in distinct])
-        features = self.core.model.get_image_features(pixels, image_grid_thw=grid[distinct], return_dict=True)
-        place = {i: n for n, i in enumerate(distinct)}
-        order = [place[first[key]] for key in keys]
-        features.pooler_output = tuple(features.pooler_output[i] for i in order)
-        if getattr(features, "deepstack_features", None) is not None:
-            features.deepstack_features = [tuple(layer[i] for i in order) for layer in features.deepstack_features]
-        return features
-
-    def _positions(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Positions ``[3, B, P]`` of the prompt tokens and ``[B]`` of the first completion token."""
-        mask = batch["attention_mask"]
-        positions, delta = self.core.model.get_rope_index(
-            batch["input_ids"],
-            mm_token_type_ids=batch["mm_token_type_ids"],
-            image_grid_thw=batch.get("image_grid_thw"),
-            attention_mask=mask,
-        )
-        return positions, mask.sum(1) + delta.view(-1)
-
-    def frames(self, inputs: Inputs) -> tuple[Frame | None, ...]:
-        """Units of the coordinates of each prompt's first image; None for a prompt without image."""
-        patch = int(self.config.vision_config.patch_size)
-        frames: list[Frame | None] = []
-        image = 0
-        for prompt in inputs.prompts:
-            if not prompt.images:
-                frames.append(None)
-                continue
-            _, rows, columns = inputs.tensors["image_grid_thw"][image].tolist()
-            frames.append(Frame.of(self.space, inputs.image_sizes[image], (columns * patch, rows * patch)))
-            image += len(prompt.images)
-        return tuple(frames)
-
     def _placeholder_ids(self) -> Tensor:
-        """Tokens that stand for image or video features: sampled, they would crash the next forward pass."""
+        """Tokens that stand for images or video: sampled, they would crash the next forward pass."""
         names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-        found = {getattr(self.config, name, None) for name in names}
+        found = {getattr(self.config, name, None) for name in names} | set(self.processor.image_token_ids)
         return torch.tensor(sorted(i for i in found if i is not None), dtype=torch.long, device=self.device)
+
+
+def _attends_fully(config: Any) -> bool:
+    """Whether every language layer sees the whole text before it, as the shared prefix assumes."""
+    kinds = getattr(config.get_text_config(), "layer_types", None) or ["full_attention"]
+    return set(kinds) == {"full_attention"}
 
 
 def _end_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -1,59 +1,23 @@
-"""What passes between the policy's methods: prompts, the shared prefix and the completions.
+"""What passes between the policy's methods: the shared prefix and the completions.
 
-Decision: the group is the unit. A :class:`Prefix` holds each prompt *once*; sampling and scoring expand its keys and
-values to G rows only inside attention, so the vision tower and the prompt never run G times. The keys and values are
-never grown in place: every use builds its own cache around them.
+Decision: the group is the unit. A :class:`Prefix` holds each prompt *once*, without padding: its keys and values lie in
+one row, prompt after prompt, and every completion that continues it reads them in place.
 
-Shapes: B prompts, P prompt tokens (left-padded), G completions per prompt, T completion tokens (right-padded),
-V vocabulary.
+Shapes: B prompts, P tokens of all prompts, G completions per prompt, T completion tokens (right-padded), E hidden size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from visual_rft.tasks import Sample, Task
-from visual_rft.vision.coordinates import CoordinateSpace, Frame
-from visual_rft.vision.images import ImageReference
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A question ready for the policy: an id for error messages, the text, and its images in order."""
-
-    id: str
-    text: str
-    images: tuple[ImageReference, ...]
-
-    @classmethod
-    def of(cls, task: Task, sample: Sample, space: CoordinateSpace) -> Prompt:
-        """How ``task`` asks about ``sample`` a model that writes boxes in ``space``."""
-        return cls(sample.id, task.prompt(sample.question, space), sample.images)
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Prompts after the processor, on the CPU.
-
-    Attributes:
-        prompts: B prompts.
-        tensors: what the processor returned: ``input_ids`` and ``attention_mask`` ``[B, P]``, pixel values and grids.
-        image_sizes: original (width, height) in pixels of every image, prompt after prompt.
-    """
-
-    prompts: tuple[Prompt, ...]
-    tensors: Mapping[str, Tensor]
-    image_sizes: tuple[tuple[int, int], ...]
-
-    @property
-    def image_keys(self) -> list[str]:
-        """Key of every image, prompt after prompt."""
-        return [reference.key for prompt in self.prompts for reference in prompt.images]
+from visual_rft.policy.attention import Layers
+from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.vision import Features
+from visual_rft.vision.coordinates import Frame
 
 
 @dataclass(frozen=True)
@@ -61,29 +25,49 @@ class Prefix:
     """What the policy computed for B prompts, once.
 
     Attributes:
-        layers: keys and values of each language layer, ``[B, heads, P, head_dim]`` each, with graph if the policy
-            encoded with gradients.
-        mask: ``[B, P]``, 1 for real tokens, 0 for left padding.
-        first_logits: ``[B, V]`` logits of the first completion token, from the prompt's last position.
+        lengths: tokens of each prompt.
+        layers: keys and values ``[1, heads, P, head_dim]`` of every language layer, prompt after prompt; empty on the
+            repeated path, which keeps none.
+        last_hidden: ``[B, E]`` final hidden state of each prompt's last token, from which the first completion token is
+            predicted; None on the repeated path.
         next_position: ``[B]`` position of the first completion token.
-        frames: units of the coordinates of each prompt's first image (None for a prompt without image).
+        features: what the vision tower said about the images.
         inputs: what was encoded, so that the reference or a second update need not process it again.
+        weights: version of the policy's weights that encoded it.
     """
 
-    layers: tuple[tuple[Tensor, Tensor], ...]
-    mask: Tensor
-    first_logits: Tensor
+    lengths: tuple[int, ...]
+    layers: Layers
+    last_hidden: Tensor | None
     next_position: Tensor
-    frames: tuple[Frame | None, ...]
+    features: Features | None
     inputs: Inputs
+    weights: int = 0
 
     def __len__(self) -> int:
-        return len(self.mask)
+        return len(self.lengths)
 
-    def cache(self, rows: Tensor, *, detach: bool = False) -> DynamicCache:
-        """A fresh cache whose row i continues prompt ``rows[i]``; gradients flow back unless ``detach``."""
-        pairs = ((k.detach(), v.detach()) if detach else (k, v) for k, v in self.layers)
-        return DynamicCache([(k.index_select(0, rows), v.index_select(0, rows)) for k, v in pairs])
+    @property
+    def frames(self) -> tuple[Frame | None, ...]:
+        """Units of the coordinates of each prompt's first image (None for a prompt without image)."""
+        return self.inputs.frames
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What completions read, in a fixed order: keys and values of each layer, then the last hidden states."""
+        last = [] if self.last_hidden is None else [self.last_hidden]
+        return [x for pair in self.layers for x in pair] + last
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether gradients can flow back into what encoded it."""
+        return any(x.grad_fn is not None for x in self.tensors)
+
+    def leaves(self) -> Prefix:
+        """The same values as leaves that collect gradients, cut off from the graph behind them."""
+        leaves = [x.detach().requires_grad_(x.requires_grad) for x in self.tensors]
+        pairs = tuple(zip(leaves[0 : 2 * len(self.layers) : 2], leaves[1 : 2 * len(self.layers) : 2], strict=True))
+        return replace(self, layers=pairs, last_hidden=leaves[-1] if self.last_hidden is not None else None)
 
 
 @dataclass(frozen=True)
@@ -110,6 +94,37 @@ class Completions:
         return self.mask.sum(-1)
 
 
-def group_rows(prompts: int, group: int, device: torch.device) -> Tensor:
-    """``[prompts * group]``: the prompt index of each row, group after group."""
-    return torch.arange(prompts, device=device).repeat_interleave(group)
+@dataclass(frozen=True)
+class Rows:
+    """Some of the completions, flat: what one forward pass scores.
+
+    Attributes:
+        ids: ``[n, T]`` token ids.
+        lengths: tokens of each, at least 1.
+        prompts: the prompt that each continues, ascending.
+    """
+
+    ids: Tensor
+    lengths: tuple[int, ...]
+    prompts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, completions: Completions, chosen: Sequence[int], first_prompt: int = 0) -> Rows:
+        """The completions with these numbers (of B * G, ascending), trimmed to the longest of them.
+
+        Args:
+            completions: of all prompts.
+            chosen: their numbers.
+            first_prompt: the prompt that counts as number 0.
+        """
+        group = completions.ids.shape[1]
+        index = torch.tensor(chosen, device=completions.ids.device)
+        lengths = tuple(int(n) for n in completions.lengths.flatten()[index])
+        ids = completions.ids.flatten(0, 1)[index, : max(lengths)]
+        return cls(ids, lengths, tuple(i // group - first_prompt for i in chosen))
+
+    @property
+    def mask(self) -> Tensor:
+        """``[n, T]`` bool, true for real tokens."""
+        steps = torch.arange(self.ids.shape[1], device=self.ids.device)
+        return steps < torch.tensor(self.lengths, device=self.ids.device)[:, None]

@@ -1,7 +1,9 @@
 """The reference policy of the KL term.
 
 Decision: the base under a LoRA adapter needs no second model; a fully trained policy keeps one frozen copy of its
-starting weights; with ``beta`` 0 there is no reference at all.
+starting weights; with ``beta`` 0 there is no reference at all. Where the vision tower is not trained it is the same in
+both, and the reference takes the policy's image features; where it is trained, the reference keeps its own from step
+to step, because its tower never changes.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from torch import Tensor
 from visual_rft.config import Config
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Completions, Inputs
+from visual_rft.policy.prefix import Completions, Prefix
 
 
 class Reference:
@@ -30,7 +32,9 @@ class Reference:
         self.policy = policy
         self.frozen = frozen
         if frozen is None and not hasattr(policy.model, "disable_adapter"):
-            self.frozen = Policy(copy.deepcopy(policy.model), policy.processor, policy.sampling, policy.autocast)
+            self.frozen = Policy(
+                copy.deepcopy(policy.model), policy.processor, policy.sampling, policy.autocast, policy.engine_config
+            )
         if self.frozen is not None:
             self.frozen.model.requires_grad_(False)
 
@@ -39,12 +43,18 @@ class Reference:
         """The reference of a run; a full run that was resumed loads its starting weights again."""
         if resumed_from is None or config.model.lora is not None:
             return cls(policy)
-        return cls(policy, load_policy(config.model, config.rollout).to(policy.device))
+        return cls(policy, load_policy(config.model, config.rollout, engine=config.engine).to(policy.device))
 
     @torch.no_grad()
-    def logprobs(self, inputs: Inputs, completions: Completions) -> Tensor:
-        """Log-probabilities ``[B, G, T]`` of the completion tokens under the reference, 0 in padding."""
+    def logprobs(self, prefix: Prefix, completions: Completions) -> Tensor:
+        """Log-probabilities ``[B, G, T]`` of the completion tokens under the reference, 0 in padding.
+
+        Args:
+            prefix: the policy's own, whose image features serve the reference where the vision tower is not trained.
+            completions: of those prompts.
+        """
+        features = prefix.features if self.policy.tower.frozen else None
         if self.frozen is not None:
-            return self.frozen.logprobs(self.frozen.encode(inputs), completions)
+            return self.frozen.logprobs(self.frozen.encode(prefix.inputs, features), completions)
         with self.policy.adapter_disabled():
-            return self.policy.logprobs(self.policy.encode(inputs), completions)
+            return self.policy.logprobs(self.policy.encode(prefix.inputs, features), completions)

@@ -1,21 +1,23 @@
-"""Drawing completions: a lean decoding loop on the shared prefix.
+"""Drawing completions: a lean decoding loop over an engine's decoder.
 
 Decision: every sampling field is explicit, because defaults of the library and of checkpoints leak into ``generate``
 and the sampled distribution must be the scored one. The loop returns the log-probability of each sampled token, so
-the first on-policy update needs no second pass for the old policy. Rows that have ended are dropped from the batch
-once at least a quarter of it has ended.
+the first on-policy update needs no second pass for the old policy. Slots whose completion has ended are dropped, and
+nothing is read back from a GPU for :data:`CHECK_EVERY` tokens at a time: each reading makes the host wait.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from visual_rft.policy.prefix import Prefix
+from visual_rft.policy.engine import Decoder
+from visual_rft.policy.logits import Head
+
+CHECK_EVERY = 8
+"""Tokens between two looks at which completions have ended, on a GPU; on a CPU looking is free."""
 
 
 @dataclass(frozen=True)
@@ -37,83 +39,56 @@ class Sampling:
     top_p: float = 1.0
 
 
-def tempered_logprobs(logits: Tensor, temperature: float, forbidden: Tensor) -> Tensor:
-    """Log-probabilities ``[..., V]`` from logits ``[..., V]``: the one distribution that is sampled and scored."""
-    logits = logits.float() / temperature
-    if forbidden.numel():
-        logits = logits.index_fill(-1, forbidden, -torch.inf)
-    return logits.log_softmax(-1)
-
-
 def sample_tokens(
-    model: Any,
-    prefix: Prefix,
-    rows: Tensor,
+    decoder: Decoder,
+    head: Head,
     sampling: Sampling,
-    end_ids: list[int],
+    end_ids: Tensor,
     pad_id: int,
-    forbidden: Tensor,
     generator: torch.Generator | None,
     greedy: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw one completion per row.
+    """Draw one completion per slot.
 
     Args:
-        model: the language model with its vision tower.
-        prefix: encoded prompts.
-        rows: ``[N]`` prompt index of each row.
+        decoder: N slots on encoded prompts.
+        head: from hidden states to log-probabilities.
         sampling: see :class:`Sampling`.
         end_ids: tokens that end a completion.
         pad_id: token written after the end.
-        forbidden: ids that are never sampled.
         generator: source of randomness on the model's device.
         greedy: take the most likely token.
 
     Returns:
         Ids ``[N, T]``, mask ``[N, T]`` (bool) and log-probabilities ``[N, T]`` (float32, 0 in padding).
     """
-    count, device = len(rows), rows.device
-    ids = torch.full((count, sampling.max_new_tokens), pad_id, dtype=torch.long, device=device)
-    mask = torch.zeros((count, sampling.max_new_tokens), dtype=torch.bool, device=device)
-    logprobs = torch.zeros((count, sampling.max_new_tokens), device=device)
-    ends = torch.tensor(end_ids, device=device)
-    cache = prefix.cache(rows, detach=True)
-    attention = prefix.mask[rows]
-    position = prefix.next_position[rows]
-    logits = prefix.first_logits.detach()[rows]
-    alive = torch.arange(count, device=device)
+    hidden = decoder.first
+    count, device = len(hidden), hidden.device
+    shape = (count, sampling.max_new_tokens)
+    ids = torch.full(shape, pad_id, dtype=torch.long, device=device)
+    mask = torch.zeros(shape, dtype=torch.bool, device=device)
+    logprobs = torch.zeros(shape, device=device)
+    rows = torch.arange(count, device=device)  # the completion in each slot
     running = torch.ones(count, dtype=torch.bool, device=device)
-    steps = 0
+    interval = CHECK_EVERY if device.type == "cuda" else 1
     for step in range(sampling.max_new_tokens):
-        steps = step + 1
-        distribution = tempered_logprobs(logits, sampling.temperature, forbidden)
+        distribution = head(hidden)
         token = distribution.argmax(-1) if greedy else _draw(distribution, sampling, generator)
-        chosen = alive[running]
-        ids[chosen, step] = token[running]
-        mask[chosen, step] = True
-        logprobs[chosen, step] = distribution.gather(1, token[:, None]).squeeze(1)[running]
-        running = running & ~torch.isin(token, ends)
-        left = int(running.sum())
-        if left == 0 or steps == sampling.max_new_tokens:
+        ids[rows, step] = torch.where(running, token, pad_id)
+        mask[rows, step] = running
+        logprobs[rows, step] = torch.where(running, distribution.gather(1, token[:, None]).squeeze(1), 0.0)
+        running = running & ~torch.isin(token, end_ids)
+        if step + 1 == sampling.max_new_tokens:
             break
-        if left <= 0.75 * len(alive):
-            keep = running.nonzero().squeeze(1)
-            cache = DynamicCache(
-                [(la.keys.index_select(0, keep), la.values.index_select(0, keep)) for la in cache.layers]
-            )
-            alive, token, attention, position = alive[keep], token[keep], attention[keep], position[keep]
-            running = running[keep]
-        attention = torch.cat([attention, attention.new_ones(len(alive), 1)], dim=1)
-        output = model(
-            input_ids=token[:, None],
-            attention_mask=attention,
-            position_ids=position[:, None].expand(3, -1, -1),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits = output.logits[:, -1]
-        position = position + 1
-    return ids[:, :steps], mask[:, :steps], logprobs[:, :steps]
+        if (step + 1) % interval == 0:
+            if not running.any():
+                break
+            kept = decoder.compact(running)
+            if kept is not None:
+                rows, running, token = rows[kept], running[kept], token[kept]
+        hidden = decoder.step(token)
+    longest = int(mask.sum(1).max())
+    return ids[:, :longest], mask[:, :longest], logprobs[:, :longest]
 
 
 def _draw(logprobs: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
@@ -128,4 +103,9 @@ def _draw(logprobs: Tensor, sampling: Sampling, generator: torch.Generator | Non
         cut = ordered.cumsum(-1) - ordered >= sampling.top_p * ordered.sum(-1, keepdim=True)
         cut[:, 0] = False
         probabilities = probabilities.masked_fill(cut.scatter(1, order, cut), 0)
-    return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+    # Inverse of the distribution function: one random number per row, where torch.multinomial draws one per token of
+    # the vocabulary (1.7 ms of an 8 ms step for 32 rows of 2,704). In float64, so that a token of probability 0 has
+    # no interval of its own.
+    upto = probabilities.cumsum(-1, dtype=torch.float64)
+    uniform = torch.rand(len(upto), 1, dtype=torch.float64, device=upto.device, generator=generator)
+    return torch.searchsorted(upto, uniform * upto[:, -1:], right=True).squeeze(1).clamp(max=upto.shape[-1] - 1)

@@ -1,7 +1,8 @@
-"""Which samples each step sees, and preparing the next batch while the current one computes.
+"""Which samples each step sees, and preparing the next batches while the current one computes.
 
 Decision: batch ``n`` is a function of the seed and ``n`` alone, so that a resumed run sees exactly what an
-uninterrupted one would have seen, without storing any generator state.
+uninterrupted one would have seen, without storing any generator state. A thread prepares the next batch; where opening
+and resizing large images would hold up the sampling loop, worker processes do it.
 
 >>> [batch_indices(n, size=3, batch=2, seed=0) for n in range(3)]
 [[2, 0], [1, 2], [0, 1]]
@@ -16,6 +17,9 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from torch.utils.data import DataLoader, Dataset
+
+from visual_rft.errors import VisualRFTError
 
 T = TypeVar("T")
 
@@ -41,13 +45,33 @@ def batch_indices(number: int, size: int, batch: int, seed: int) -> list[int]:
     return indices
 
 
-def prefetch(make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
-    """``make(first), ..., make(last - 1)``, each made in a thread while the one before is being used.
+def prefetch(make: Callable[[int], T], first: int, last: int, workers: int = 0) -> Iterator[T]:
+    """``make(first), ..., make(last - 1)``, each made while the ones before are being used.
 
     An error in ``make`` is raised where the item would have been returned.
+
+    Args:
+        make: makes an item; with workers the item travels between processes, so it must pickle.
+        first: the first number.
+        last: one more than the last number.
+        workers: processes that make items, two ahead each; 0 makes one item ahead in a thread.
     """
     if first >= last:
         return
+    if workers == 0:
+        yield from _in_a_thread(make, first, last)
+        return
+    # Forked, because a task from the user's own file does not pickle; the workers never touch a GPU.
+    loader = DataLoader(
+        _Made(make), batch_size=None, sampler=range(first, last), num_workers=workers, multiprocessing_context="fork"
+    )
+    for item in loader:
+        if isinstance(item, VisualRFTError):
+            raise item
+        yield item
+
+
+def _in_a_thread(make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as pool:
         upcoming = pool.submit(make, first)
         for number in range(first, last):
@@ -55,3 +79,16 @@ def prefetch(make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
             if number + 1 < last:
                 upcoming = pool.submit(make, number + 1)
             yield current
+
+
+class _Made(Dataset[T]):
+    """The items of ``make`` by number; an error the user can mend is an item too, so its message stays one line."""
+
+    def __init__(self, make: Callable[[int], T]) -> None:
+        self.make = make
+
+    def __getitem__(self, number: int) -> T | VisualRFTError:  # type: ignore[override]
+        try:
+            return self.make(number)
+        except VisualRFTError as error:
+            return error

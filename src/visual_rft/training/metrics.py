@@ -18,12 +18,11 @@ from visual_rft.training.objective import ObjectiveStats
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What one batch of a step gave: rewards ``[B, G]``, scores, completions, loss and objective statistics."""
+    """What one batch of a step gave: rewards ``[B, G]``, scores, completions and objective statistics."""
 
     rewards: Tensor
     scores: Sequence[Sequence[Score]]
     completions: Completions
-    loss: float
     stats: ObjectiveStats
 
 
@@ -80,7 +79,7 @@ def step_metrics(
         "length": lengths.float().mean().item(),
         "kl": sum(r.stats.kl for r in results) / len(results),
         "clipped_share": sum(r.stats.clipped for r in results) / len(results),
-        "loss": sum(r.loss for r in results) / len(results),
+        "loss": sum(r.stats.loss for r in results) / len(results),
         "grad_norm": grad_norm,
         "learning_rate": learning_rate,
         "tokens_per_second": lengths.sum().item() / watch.total,

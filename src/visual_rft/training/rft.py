@@ -20,7 +20,7 @@ from visual_rft.config import Config
 from visual_rft.policy.reference import Reference
 from visual_rft.training.advantages import group_advantages
 from visual_rft.training.metrics import BatchResult, Stopwatch, step_metrics
-from visual_rft.training.objective import grpo_loss
+from visual_rft.training.objective import GroupLoss
 from visual_rft.training.session import Session
 from visual_rft.training.tracking import progress_line
 
@@ -50,7 +50,8 @@ def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
         results: list[BatchResult] = []
         for samples, inputs in batches:
             with watch("encode"):
-                prefix = policy.encode(inputs)  # vision tower once per image, language model once per prompt
+                # Vision tower once per image, language model once per prompt; the update goes on from here.
+                prefix = policy.encode(inputs, for_sampling=True)
             with watch("sample"):
                 completions = policy.sample(prefix, config.rollout.group_size, generator)
             with watch("score"):
@@ -61,25 +62,15 @@ def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
                 rewards = torch.tensor([[score.total for score in group] for group in scores], device=device)
                 advantages = group_advantages(rewards)
             with watch("reference"):
-                reference_logprobs = reference.logprobs(inputs, completions) if reference else None
+                reference_logprobs = reference.logprobs(prefix, completions) if reference else None
+            loss = GroupLoss(completions, advantages, reference_logprobs, objective, 1 / loop.accumulation)
             with watch("update"):
                 for update in range(objective.updates_per_rollout):
                     if update > 0:
                         session.optimize()
                         prefix = policy.encode(inputs)  # again: the weights have changed
-                    loss, stats = grpo_loss(
-                        policy.logprobs(prefix, completions),
-                        completions.logprobs,
-                        reference_logprobs,
-                        advantages,
-                        completions.mask,
-                        beta=objective.beta,
-                        clip_low=objective.clip_low,
-                        clip_high=objective.clip_high,
-                        aggregation=objective.aggregation,
-                    )
-                    session.accelerator.backward(loss / loop.accumulation)
-            results.append(BatchResult(rewards, scores, completions, loss.item(), stats))
+                    logprobs = policy.backward(prefix, completions, loss.share, loss.needed)
+            results.append(BatchResult(rewards, scores, completions, loss.stats(logprobs)))
             if loop.rollouts_every and step % loop.rollouts_every == 0:
                 session.folder.write_rollouts(step, samples, inputs, completions, scores, advantages)
         with watch("update"):

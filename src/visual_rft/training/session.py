@@ -25,9 +25,10 @@ from visual_rft.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError
 from visual_rft.evaluation.predict import evaluation_line, predict
+from visual_rft.policy.agreement import verify
+from visual_rft.policy.inputs import Inputs, Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Inputs, Prompt
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.checkpoint import load_trainer, save_checkpoint
@@ -88,7 +89,8 @@ class Session:
         task = task_of(config.task)
         samples = load_samples(config.data.train, task)
         held_out = load_samples(config.data.evaluation, task)
-        policy = load_policy(config.model, config.rollout, checkpoint / "model" if checkpoint else None)
+        weights = checkpoint / "model" if checkpoint else None
+        policy = load_policy(config.model, config.rollout, weights, engine=config.engine)
         updates = config.run.steps * config.objective.updates_per_rollout
         optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
@@ -99,20 +101,27 @@ class Session:
             folder.drop_from(first_step)
         else:
             folder.create(config)
-        return cls(
+        session = cls(
             config, task, samples, held_out, folder, policy, accelerator, optimizer, schedule, first_step, checkpoint
         )
+        verify(policy, session.prepare(first_step * config.run.accumulation))
+        return session
+
+    def chosen(self, number: int) -> list[Sample]:
+        """The samples of batch ``number``."""
+        loop = self.config.run
+        return [self.samples[i] for i in batch_indices(number, len(self.samples), loop.prompts_per_batch, loop.seed)]
+
+    def prepare(self, number: int) -> Inputs:
+        """The prompts of batch ``number`` after the processor."""
+        return self.policy.prepare([Prompt.of(self.task, s, self.policy.space) for s in self.chosen(number)])
 
     def steps(self) -> Iterator[tuple[int, Iterator[Batch]]]:
-        """Each step that is left with its ``run.accumulation`` batches, prepared ahead in a thread."""
+        """Each step that is left with its ``run.accumulation`` batches, prepared ahead."""
         loop = self.config.run
-
-        def prepare(number: int) -> Batch:
-            indices = batch_indices(number, len(self.samples), loop.prompts_per_batch, loop.seed)
-            chosen = [self.samples[i] for i in indices]
-            return chosen, self.policy.prepare([Prompt.of(self.task, s, self.policy.space) for s in chosen])
-
-        batches = prefetch(prepare, self.first_step * loop.accumulation, loop.steps * loop.accumulation)
+        numbers = range(self.first_step * loop.accumulation, loop.steps * loop.accumulation)
+        prepared = prefetch(self.prepare, numbers.start, numbers.stop, loop.workers)
+        batches = ((self.chosen(number), inputs) for number, inputs in zip(numbers, prepared, strict=True))
         for step in range(self.first_step, loop.steps):
             yield step, islice(batches, loop.accumulation)
 

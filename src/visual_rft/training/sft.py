@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from visual_rft.config import Config
+from visual_rft.policy.policy import Loss
 from visual_rft.training.metrics import Stopwatch
-from visual_rft.training.objective import aggregate
+from visual_rft.training.objective import token_weights
 from visual_rft.training.session import Session
 
 
@@ -35,9 +38,9 @@ def train_supervised(config: Config, *, resume: bool = False) -> dict[str, Any]:
             prefix = policy.encode(inputs)
             gold = [task.gold(sample.truth, frame) for sample, frame in zip(samples, prefix.frames, strict=True)]
             completions = policy.completions_of(gold)
-            loss = aggregate(-policy.logprobs(prefix, completions), completions.mask, "token_mean")
-            session.accelerator.backward(loss / loop.accumulation)
-            losses.append(loss.item())
+            weights = token_weights(completions.mask, "token_mean")[:, 0]
+            logprobs = policy.backward(prefix, completions, _mean_of(weights / loop.accumulation))
+            losses.append(-(logprobs[:, 0] * weights).sum().item())
         grad_norm = session.optimize()
         metrics = {
             "step": step,
@@ -54,3 +57,12 @@ def train_supervised(config: Config, *, resume: bool = False) -> dict[str, Any]:
         )
         session.after_step(step)
     return session.finish()
+
+
+def _mean_of(weights: Tensor) -> Loss:
+    """Negative log-likelihood with a weight ``[B, T]`` per token."""
+
+    def loss(logprobs: Tensor, chosen: Tensor) -> Tensor:
+        return -(logprobs * weights[chosen, : logprobs.shape[-1]]).sum()
+
+    return loss

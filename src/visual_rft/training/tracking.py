@@ -27,7 +27,8 @@ from torch import Tensor
 
 from visual_rft.config import Config, dump_config, load_config
 from visual_rft.errors import RunFolderError
-from visual_rft.policy.prefix import Completions, Inputs
+from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.prefix import Completions
 from visual_rft.tasks.base import Sample, Score
 from visual_rft.vision.images import ImageReference
 

@@ -1,0 +1,106 @@
+"""Does sharing the prefix change nothing? Asked of the model and data at hand before a run relies on it.
+
+Decision: exactness is a property of a model's code, of the library's version and of the device's kernels, so it is not
+assumed: a few short completions are sampled on real prompts and scored both ways, with gradients where the model is
+small. Where the two differ, or sharing fails altogether, the policy falls back to the repeated path and says so.
+
+    inputs = policy.prepare(prompts)
+    verify(policy, inputs)            # warns and sets policy.shared = False on a mismatch
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.policy import Policy
+from visual_rft.policy.prefix import Completions
+
+PROMPTS, GROUP, TOKENS = 2, 2, 16
+"""What is compared: the first prompts, completions of each, tokens of each."""
+SMALL = 20_000_000
+"""Parameters up to which gradients are compared too."""
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
+"""Mean difference of log-probabilities that rounding explains: between shared and repeated rows, 1e-5 at most was seen
+in float32; bfloat16 keeps 8 bits, and the repeated path itself is that far from float32."""
+
+
+class SharedPrefixWarning(UserWarning):
+    """The shared prefix is not exact here; the slower repeated path is used."""
+
+
+def verify(policy: Policy, inputs: Inputs) -> None:
+    """Compare both ways on the first prompts of ``inputs``; fall back with a warning where they differ.
+
+    Warns:
+        SharedPrefixWarning: naming the difference.
+    """
+    if not policy.shared or not policy.engine_config.self_check:
+        return
+    inputs = inputs.select(range(min(PROMPTS, len(inputs.prompts))))
+    try:
+        problem = _difference(policy, inputs)
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError, IndexError) as error:
+        problem = f"it fails with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    policy.model.zero_grad()
+    if problem is not None:
+        policy.shared = False
+        warnings.warn(
+            f"the shared prefix is not used for this model ({policy.config.model_type}): {problem}. Every completion "
+            "repeats its prompt and image instead, which is right but slower",
+            SharedPrefixWarning,
+            stacklevel=2,
+        )
+
+
+def _difference(policy: Policy, inputs: Inputs) -> str | None:
+    """What is wrong, or None."""
+    sampling = policy.sampling
+    try:
+        policy.sampling = replace(sampling, max_new_tokens=min(TOKENS, sampling.max_new_tokens))
+        with torch.no_grad():
+            generator = torch.Generator(policy.device).manual_seed(0)
+            completions = policy.sample(policy.encode(inputs), GROUP, generator)
+    finally:
+        policy.sampling = sampling
+    parameters = [p for p in policy.model.parameters() if p.requires_grad]
+    small = bool(parameters) and sum(p.numel() for p in policy.model.parameters()) <= SMALL
+    dtype = policy.autocast or next(policy.core.parameters()).dtype
+    tolerance = TOLERANCE.get(dtype, 1e-3)
+
+    ours, our_gradient = _scored(policy, inputs, completions, small)
+    policy.shared = False
+    try:
+        theirs, their_gradient = _scored(policy, inputs, completions, small)
+    finally:
+        policy.shared = True
+    for name, values in (("sampled", completions.logprobs), ("scored", ours)):
+        difference = (values - theirs)[completions.mask].abs().mean().item()
+        if not difference <= tolerance:
+            return f"log-probabilities {name} on it differ from those of repeated rows by {difference:.2g} on average"
+    if small:
+        difference = ((our_gradient - their_gradient).norm() / their_gradient.norm().clamp(min=1e-12)).item()
+        if not difference <= tolerance:
+            return f"gradients differ from those of repeated rows by {difference:.2g} of their norm"
+    return None
+
+
+def _scored(policy: Policy, inputs: Inputs, completions: Completions, gradient: bool) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and, if wanted, the gradient of their weighted sum in one vector."""
+    if not gradient:
+        with torch.no_grad():
+            return policy.logprobs(policy.encode(inputs), completions), torch.empty(0)
+    policy.model.zero_grad()
+    # Different weights, so that errors of different tokens do not cancel.
+    weights = torch.linspace(-1, 1, completions.mask.numel(), device=policy.device).view(completions.mask.shape)
+
+    def loss(logprobs: Tensor, chosen: Tensor) -> Tensor:
+        return (logprobs * weights.flatten(0, 1)[chosen, : logprobs.shape[1]]).sum()
+
+    scored = policy.backward(policy.encode(inputs), completions, loss)
+    found = [p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]
+    return scored, torch.cat(found)

@@ -1,0 +1,44 @@
+"""Gradient checkpointing of a model in eval mode.
+
+Decision: the library checkpoints a layer only while the layer is in train mode, which would also switch dropout on, and
+the policy that is scored must be the one that sampled. So only the layers' own flag is set, not that of the modules in
+them, and only during the forward passes that want it: with the flag set the library would also drop the cache of a
+plain forward pass. ``use_reentrant=False`` throughout: reentrant checkpointing gives wrong gradients where keys and
+values leave a layer on the side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+class Checkpointing:
+    """Layers that keep only their input and compute the rest again in the backward pass.
+
+    Args:
+        core: the stock model.
+    """
+
+    def __init__(self, core: Any) -> None:
+        self.core = core
+        self.layers = [module for module in core.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+    @contextmanager
+    def __call__(self, wanted: bool) -> Iterator[None]:
+        """Inside, forward passes are checkpointed if ``wanted``; their backward passes may come later."""
+        if not wanted or not self.layers:
+            yield
+            return
+        if not self.layers[0].gradient_checkpointing:
+            self.core.activation_checkpointing_enable({"use_reentrant": False})
+        for layer in self.layers:
+            layer.training = True
+        try:
+            yield
+        finally:
+            for layer in self.layers:
+                layer.training = False

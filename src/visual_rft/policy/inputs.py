@@ -1,0 +1,169 @@
+"""From prompts to what the model reads: chat template, images and tokens. Needs no model, so it can run ahead.
+
+Decision: the images of all prompts go through the processor once per distinct image set, and the placeholders it made
+are put into the text of every prompt that asks about them. The result equals the processor's own for each prompt.
+
+    inputs = prepare(prompts, processor, family)
+    inputs.tensors["input_ids"].shape        # [B, longest prompt], left-padded
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visual_rft.errors import DataError
+from visual_rft.policy.families import Family
+from visual_rft.policy.vision import Pixels
+from visual_rft.tasks import Sample, Task
+from visual_rft.vision.coordinates import CoordinateSpace, Frame
+from visual_rft.vision.images import ImageReference
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question ready for the policy: an id for error messages, the text, and its images in order."""
+
+    id: str
+    text: str
+    images: tuple[ImageReference, ...]
+
+    @classmethod
+    def of(cls, task: Task, sample: Sample, space: CoordinateSpace) -> Prompt:
+        """How ``task`` asks about ``sample`` a model that writes boxes in ``space``."""
+        return cls(sample.id, task.prompt(sample.question, space), sample.images)
+
+    @property
+    def image_key(self) -> str:
+        """Names the pixels of all its images; empty without images."""
+        return "\n".join(reference.key for reference in self.images)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Prompts after the processor, on the CPU.
+
+    Attributes:
+        prompts: B prompts.
+        tensors: ``input_ids`` and ``attention_mask`` ``[B, longest prompt]``, left-padded, and for families with three
+            position axes ``mm_token_type_ids``.
+        pixels: the distinct image sets; None if no prompt has an image.
+        sets: for each prompt its image set, -1 without image.
+        frames: units of the coordinates of each prompt's first image (None for a prompt without image).
+    """
+
+    prompts: tuple[Prompt, ...]
+    tensors: Mapping[str, Tensor]
+    pixels: Pixels | None
+    sets: tuple[int, ...]
+    frames: tuple[Frame | None, ...]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each prompt."""
+        return [int(n) for n in self.tensors["attention_mask"].sum(1)]
+
+    def used_sets(self, chosen: Sequence[int]) -> list[int]:
+        """The image sets that these prompts ask about, ascending."""
+        return sorted({self.sets[i] for i in chosen if self.sets[i] >= 0})
+
+    def select(self, chosen: Sequence[int]) -> Inputs:
+        """These prompts alone, in this order, with the images they ask about."""
+        index = torch.tensor(list(chosen))
+        used = self.used_sets(chosen)
+        place = {s: i for i, s in enumerate(used)}
+        return Inputs(
+            tuple(self.prompts[i] for i in chosen), {name: x[index] for name, x in self.tensors.items()},
+            self.pixels.only(used) if self.pixels is not None and used else None,
+            tuple(place.get(self.sets[i], -1) for i in chosen), tuple(self.frames[i] for i in chosen),
+        )  # fmt: skip
+
+
+def prepare(prompts: Sequence[Prompt], processor: Any, family: Family) -> Inputs:
+    """Open the images and run the processor.
+
+    Args:
+        prompts: B prompts; texts and images may differ in length, number and size.
+        processor: of the model.
+        family: of the model.
+
+    Raises:
+        DataError: if an image cannot be opened, or a text contains the family's image placeholder.
+    """
+    texts = [_chat(prompt, processor) for prompt in prompts]
+    first: dict[str, int] = {}
+    for i, prompt in enumerate(prompts):
+        if prompt.images:
+            first.setdefault(prompt.image_key, i)
+        if texts[i].count(processor.image_token) != len(prompt.images):
+            raise DataError(
+                f"sample {prompt.id!r}: the question contains {processor.image_token!r}, which stands for an image; "
+                "remove it from the text"
+            )
+    loaded = [[reference.load() for reference in prompts[i].images] for i in first.values()]
+    pixels, replacements = _pixels([texts[i] for i in first.values()], loaded, tuple(first), processor, family)
+    places = {key: place for place, key in enumerate(first)}
+    sets = tuple(places.get(prompt.image_key, -1) for prompt in prompts)
+    inserted = [text for s in sets if s >= 0 for text in replacements[s]]
+    expanded, _ = processor.get_text_with_replacements(texts, inserted)
+    tensors = _left_padded(processor.tokenizer(expanded)["input_ids"], processor.tokenizer.pad_token_id)
+    if family.axes == 3:
+        tensors["mm_token_type_ids"] = torch.tensor(processor.create_mm_token_type_ids(tensors["input_ids"]))
+    frames = _frames(pixels, [images[0].size for images in loaded], processor, family)
+    return Inputs(tuple(prompts), tensors, pixels, sets, tuple(frames[s] if s >= 0 else None for s in sets))
+
+
+def _left_padded(rows: list[list[int]], pad_id: int | None) -> dict[str, Tensor]:
+    """``input_ids`` and ``attention_mask`` ``[B, longest]``.
+
+    Not left to the tokenizer: padding is a state of it, which a batch prepared in a thread would change under the hands
+    of whoever tokenizes something else at the same time.
+    """
+    longest = max(map(len, rows))
+    ids = [[pad_id or 0] * (longest - len(row)) + row for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+def _pixels(
+    texts: list[str], images: list[list[Any]], keys: tuple[str, ...], processor: Any, family: Family
+) -> tuple[Pixels | None, list[list[str]]]:
+    """The image sets after the processor, and for each set the placeholders of its images in the text."""
+    if not images:
+        return None, []
+    batch = processor(text=texts, images=images, padding=False, truncation=False, return_text_replacement_offsets=True)
+    counts = tuple(len(each) for each in images)
+    replacements = [[place["replacement"] for place in each] for each in batch["text_replacement_offsets"]]
+    token = processor.image_token_id
+    names = [name for name in processor.image_processor.model_input_names if name in batch]
+    tensors = {name: _tensor(batch[name]) for name in names}
+    tokens = tuple(list(ids).count(token) for ids in batch["input_ids"])
+    return Pixels(tensors, keys, counts, tokens, family.pixels), replacements
+
+
+def _tensor(values: Any) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.stack([torch.as_tensor(value) for value in values])
+
+
+def _frames(pixels: Pixels | None, sizes: list[tuple[int, int]], processor: Any, family: Family) -> list[Frame]:
+    """Units of the first image of each set."""
+    if pixels is None:
+        return []
+    if "image_grid_thw" not in pixels.tensors:
+        return [Frame.of(family.space, size) for size in sizes]
+    patch = int(processor.image_processor.patch_size)
+    grids = pixels.tensors["image_grid_thw"].split(list(pixels.images))
+    return [
+        Frame.of(family.space, size, (int(grid[0, 2]) * patch, int(grid[0, 1]) * patch))
+        for grid, size in zip(grids, sizes, strict=True)
+    ]
+
+
+def _chat(prompt: Prompt, processor: Any) -> str:
+    content = [*({"type": "image"} for _ in prompt.images), {"type": "text", "text": prompt.text}]
+    messages = [{"role": "user", "content": content}]
+    return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

@@ -1,0 +1,67 @@
+"""Log-probabilities of tokens from hidden states, in pieces.
+
+Decision: the logits of all completion tokens at once are the largest tensor of a step (a vocabulary of 152,000 in
+float32 costs 0.6 MB per token, three times over: logits, log-softmax and their gradient). They are made for a bounded
+number of tokens at a time and made again in the backward pass; where all fit in one piece nothing is made twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+PIECE_BYTES = 256 * 2**20
+"""Largest tensor of logits, float32."""
+
+
+class Head:
+    """The output embedding and the distribution that is sampled: tempered, placeholders excluded.
+
+    Args:
+        projection: hidden states to logits.
+        temperature: divides the logits, > 0.
+        forbidden: ids that are never sampled.
+        piece_bytes: largest tensor of logits.
+    """
+
+    def __init__(self, projection: Any, temperature: float, forbidden: Tensor, piece_bytes: int = PIECE_BYTES) -> None:
+        self.projection, self.temperature, self.forbidden = projection, temperature, forbidden
+        self.piece_bytes = piece_bytes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self.projection.weight.device
+        return device
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities ``[..., V]`` (float32) after hidden states ``[..., E]``."""
+        return tempered_logprobs(self.projection(hidden), self.temperature, self.forbidden)
+
+    def of_tokens(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Log-probability ``[N]`` of one token after each of N hidden states ``[N, E]``; ``-inf`` if never sampled."""
+        vocabulary = int(self.projection.weight.shape[0])
+        size = max(1, self.piece_bytes // (4 * vocabulary))
+        if len(tokens) <= size:
+            return self._chosen(hidden, tokens)
+        pieces = zip(hidden.split(size), tokens.split(size), strict=True)
+        if not torch.is_grad_enabled():
+            return torch.cat([self._chosen(*piece) for piece in pieces])
+        # use_reentrant=True would give wrong gradients where the hidden states come from another checkpoint.
+        return torch.cat([checkpoint(self._chosen, *piece, use_reentrant=False) for piece in pieces])
+
+    def _chosen(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        return self(hidden).gather(-1, tokens[:, None]).squeeze(-1)
+
+
+def tempered_logprobs(logits: Tensor, temperature: float, forbidden: Tensor) -> Tensor:
+    """Log-probabilities ``[..., V]`` from logits ``[..., V]``: the one distribution that is sampled and scored."""
+    logits = logits.float()
+    if temperature != 1:
+        logits = logits / temperature
+    if forbidden.numel():
+        logits = logits.index_fill(-1, forbidden, -torch.inf)
+    return logits.log_softmax(-1)
