@@ -13,8 +13,8 @@ from visual_rft.cli import main
 from visual_rft.config import ModelConfig, RolloutConfig, SourceConfig
 from visual_rft.data.shapes import Shapes
 from visual_rft.data.sources import load_samples
-from visual_rft.policy.loading import load_policy
 from visual_rft.policy.inputs import Prompt
+from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import load_task
 
 pytestmark = pytest.mark.usefixtures("tables_stay_here")
@@ -110,9 +110,9 @@ def test_questions_with_several_images_train(tmp_path, scenes):
     task = load_task("classification")
     samples = load_samples([SourceConfig(source="jsonl", path=str(file))], task)
     policy = load_policy(ModelConfig(path="tiny"), RolloutConfig())
-    inputs = policy.prepare([Prompt.of(task, sample, policy.space) for sample in samples[:2]])
-    assert len(inputs.image_keys) == 3
-    assert len(inputs.tensors["image_grid_thw"]) == 3
+    ids = policy.prepare([Prompt.of(task, sample, policy.space) for sample in samples[:2]]).tensors["input_ids"]
+    start = policy.processor.tokenizer.convert_tokens_to_ids("<|vision_start|>")
+    assert (ids == start).sum(1).tolist() == [1, 2]  # how many pictures the model is shown
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 60), (500, 4)])

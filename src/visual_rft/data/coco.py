@@ -37,6 +37,11 @@ def read_boxes(bbox: Sequence[float]) -> Box:
     return x, y, x + w, y + h
 
 
+def annotations_file(folder: Path) -> Path:
+    """The annotation file of a COCO folder; the usual name where there is none."""
+    return next((folder / name for name in FILES if (folder / name).is_file()), folder / FILES[0])
+
+
 def load_coco(
     folder: Path, annotations: Path | None = None, problems: Problems | None = None, headers: bool = True
 ) -> Dataset:
@@ -59,7 +64,7 @@ def read_coco(
     folder: Path, annotations: Path | None, problems: Problems, headers: bool = True
 ) -> tuple[Dataset, dict[Any, tuple[str, int]]]:
     """As :func:`load_coco`, with the image id and the place among its objects of each annotation id."""
-    file = annotations or next((folder / name for name in FILES if (folder / name).is_file()), folder / FILES[0])
+    file = annotations or annotations_file(folder)
     content = read_json(file, "; a COCO-format folder holds annotations.json and the images")
     if not isinstance(content, Mapping):
         raise DataError(f"{file}: the top level is a {type(content).__name__}, not an object")

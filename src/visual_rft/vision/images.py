@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from visual_rft.errors import DataError
@@ -129,6 +128,8 @@ def as_rgb(image: Image.Image) -> Image.Image:
     if image.mode in {"I", "F"}:
         raise ValueError(f"32-bit pixels (mode {image.mode}) have no known range; save it with 8 or 16 bits")
     if image.mode.startswith("I;16"):
+        import numpy as np  # here, because a reward needs this module but no NumPy
+
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
