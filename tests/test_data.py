@@ -263,7 +263,8 @@ def coco(tmp_path):
 
 
 def test_coco_folder(coco):
-    images, classes = load_coco(coco())
+    dataset = load_coco(coco())
+    images, classes = dataset.images, dataset.classes
     assert classes == ("cat", "dog")
     assert [i.id for i in images] == ["1", "2"]
     assert images[0].labels == ("cat", "dog")
@@ -274,7 +275,7 @@ def test_coco_folder(coco):
 
 
 def test_crowds_are_left_out_of_questions(coco):
-    images, _ = load_coco(coco(lambda c: c["annotations"][0].update(iscrowd=1)))
+    images = load_coco(coco(lambda c: c["annotations"][0].update(iscrowd=1))).images
     assert images[0].labels == ("dog",)
 
 
@@ -325,7 +326,7 @@ def test_turned_photographs_are_upright(coco):
     exif = picture.getexif()
     exif[0x0112] = 6
     picture.save(folder / "b.jpg", exif=exif)
-    images, _ = load_coco(folder)
+    images = load_coco(folder).images
     assert images[1].size == images[1].image.load().size == (60, 40)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from visual_rft.data.arguments import add_verbs as add_data_verbs
 from visual_rft.errors import VisualRFTError
 from visual_rft.evaluation import command as evaluation
 
@@ -53,6 +54,12 @@ def _check(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from visual_rft.evaluation.check import check_run
 
     return 0 if check_run(load_config(arguments.config, overrides), arguments.samples, arguments.sheet) else 1
+
+
+def _data(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    from visual_rft.data.command import run
+
+    run(arguments)
 
 
 def _demo(arguments: argparse.Namespace, overrides: list[str]) -> None:
@@ -129,6 +136,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
     verb.add_argument("--task", default="detection", help="detection (default), classification or grounding")
     verb.add_argument("--model", default="tiny", help="tiny, a folder (a checkpoint's model) or a hub id")
     verb.add_argument("--out", type=Path, help="where the drawn picture goes (default: IMAGE with .answer.png)")
+
+    verb = add("data", _data, "Build, convert and look at data sets.", "visual-rft data few-shot --help")
+    add_data_verbs(verb)
 
     line = "Few-shot reinforcement with the embedded model, before and after."
     verb = add("demo", _demo, line, "visual-rft demo --task grounding --seed 1")

@@ -79,14 +79,23 @@ class TaskConfig(Section):
 class SourceConfig(Section):
     """Where labelled images come from and what is asked about them."""
 
-    source: Literal["shapes", "digits", "flowers", "coco"] = "digits"
-    """``shapes`` and ``digits`` are made offline; ``coco`` is a folder with annotations.json and images."""
+    source: Literal[
+        "shapes", "digits", "flowers",
+        "coco", "yolo", "voc", "imagefolder", "jsonl", "refcoco", "lisa", "parquet",
+    ] = "digits"  # fmt: skip
+    """``shapes``, ``digits`` and ``flowers`` are made offline; the others are formats of files (docs/data.md)."""
     path: str | None = None
-    """Folder of a ``coco`` source."""
-    split: Literal["base", "train", "test"] = "train"
-    """Which handwriting scans ``digits`` uses."""
+    """Folder or file of a format; ``parquet`` also takes a hub id."""
+    annotations: str | None = None
+    """JSON file of a ``coco`` source (COCO or LVIS); null takes annotations.json in ``path``."""
+    split: str | None = None
+    """Which part of the source, e.g. ``train`` or ``val``; of ``digits`` the scans ``base``, ``train`` or ``test``."""
+    subject: str | None = None
+    """What classification asks the kind of, e.g. ``flower``; null takes ``object``, or what the source holds."""
+    broken: Literal["refuse", "skip"] = "refuse"
+    """A row, box or image that cannot be used is an error, or is left out and counted."""
     count: int | None = Field(None, ge=1)
-    """Number of images; null takes all of a folder, and 64 of a procedural source."""
+    """The first so many images; null takes all of a format, and makes 64 of a procedural source."""
     max_objects: int | None = Field(None, ge=1)
     """Most objects in a procedural image; null leaves the source's own limit."""
     seed: int = 0
@@ -100,10 +109,28 @@ class SourceConfig(Section):
     """Enlarge the true boxes at random by up to this share and randomise confidence; supervised training only."""
 
     @model_validator(mode="after")
-    def _coco_needs_path(self) -> SourceConfig:
-        if self.source == "coco" and self.path is None:
-            raise ValueError("a coco source needs 'path', a folder with annotations.json and the images")
+    def _files_need_a_path(self) -> SourceConfig:
+        if self.source in PROCEDURAL:
+            return self
+        if self.path is None:
+            raise ValueError(f"a {self.source} source needs 'path', {_PATHS[self.source]}")
+        if self.annotations is not None and self.source != "coco":
+            raise ValueError(f"'annotations' names the file of a coco source; a {self.source} source has 'path' only")
         return self
+
+
+PROCEDURAL = ("shapes", "digits", "flowers")
+"""Sources that are made, not read."""
+_PATHS = {
+    "coco": "a folder with annotations.json and the images",
+    "yolo": "a folder with data.yaml, images and labels",
+    "voc": "a folder with Annotations and JPEGImages",
+    "imagefolder": "a folder with a subfolder per class",
+    "jsonl": "a file with one JSON object per line",
+    "refcoco": "a folder with refs.json, instances.json and the images",
+    "lisa": "a folder with a JSON file beside each image",
+    "parquet": "a parquet file, a folder or a hub id",
+}
 
 
 class DataConfig(Section):

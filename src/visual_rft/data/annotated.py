@@ -1,18 +1,22 @@
-"""The common form of every detection data set, and how it becomes questions.
+"""The common form of every data set of labelled images, and how it becomes questions.
 
-Decision: a source (procedural scenes, handwriting, a COCO folder) yields :class:`AnnotatedImage`; what is *asked*
-about it is decided in one place, so that every source trains and evaluates under the same protocol.
+Decision: a source (procedural scenes, handwriting, a COCO file, a YOLO folder, ...) yields a :class:`Dataset` of
+:class:`AnnotatedImage`; what is *asked* about it is decided in one place, so that every source trains and evaluates
+under the same protocol. What a data set does not know is not asked: a class whose objects are not all boxed (crowd
+regions, LVIS "not exhaustive") gives no question about that image, neither "find every" nor "No Objects".
 
 >>> from pathlib import Path; from visual_rft.vision.images import ImageFile
 >>> boxes = ((0, 0, 9, 9), (5, 5, 20, 20))
->>> image = AnnotatedImage("a", ImageFile(Path("a.png")), (100, 80), ("cat", "dog"), boxes)
+>>> image = AnnotatedImage("a", ImageFile(Path("a.png")), (100, 80), ("cat", "dog"), boxes, incomplete=("dog",))
 >>> [s.question["category"] for s in questions_of_present_classes([image], ("bird", "cat", "dog"))]
-['cat', 'dog']
+['cat']
+>>> image.absent(("bird", "cat", "dog"))
+['bird']
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,10 +36,14 @@ class AnnotatedImage:
     Attributes:
         id: unique within the data set.
         image: the picture, opened late.
-        size: (width, height) in pixels.
-        labels: class name of each object.
-        boxes: in pixels, in the order of ``labels``.
+        size: (width, height) in pixels of the upright picture.
+        labels: class name of each object; empty text where an object has only expressions.
+        boxes: in pixels, in the order of ``labels``; none at all where a label belongs to the whole image.
         facts: more about the object of a one-object image: ``thought`` (what is seen), ``synonyms``, ``parents``.
+        crowds: class and box, in pixels, of regions that hold many objects of a class.
+        incomplete: classes of which objects may be in the image without a box.
+        negatives: classes known not to be in the image; None where every class without a label is.
+        expressions: texts that mean one object, each with the object's index.
     """
 
     id: str
@@ -44,9 +52,33 @@ class AnnotatedImage:
     labels: tuple[str, ...]
     boxes: tuple[Box, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    crowds: tuple[tuple[str, Box], ...] = ()
+    incomplete: tuple[str, ...] = ()
+    negatives: tuple[str, ...] | None = None
+    expressions: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def present(self) -> list[str]:
+        """The classes one can ask to find: labelled, and every object of them has its box. Sorted."""
+        return sorted(set(self.labels) - self._unclear - {""})
+
+    def absent(self, classes: Iterable[str]) -> list[str]:
+        """Those of ``classes`` that are known not to be in the image. Sorted."""
+        known = set(classes) if self.negatives is None else set(classes) & set(self.negatives)
+        return sorted(known - set(self.labels) - self._unclear)
+
+    @property
+    def _unclear(self) -> set[str]:
+        return {*self.incomplete, *(label for label, _ in self.crowds)}
 
     def ask(self, category: str) -> Sample:
-        """The question "find every ``category``", with its true boxes (none if the class is absent)."""
+        """The question "find every ``category``", with its true boxes (none if the class is absent).
+
+        Raises:
+            DataError: if the objects have no boxes.
+        """
+        if len(self.boxes) != len(self.labels):
+            raise DataError(f"image {self.id}: has a label but no box; only classification can ask about it")
         boxes = [list(box) for label, box in zip(self.labels, self.boxes, strict=True) if label == category]
         return Sample(
             id=f"{self.id}/{category}",
@@ -57,21 +89,97 @@ class AnnotatedImage:
         )
 
     def name(self, subject: str) -> Sample:
-        """The question "name the kind of ``subject``" about the first object.
+        """The question "name the kind of ``subject``" about an image of one class.
 
         Raises:
-            DataError: if the image holds no object.
+            DataError: if the image holds no named object, or objects of several classes.
         """
-        if not self.labels:
-            raise DataError(f"image {self.id}: has no object to name")
-        truth: dict[str, Any] = {"label": self.labels[0], **self.facts}
+        names = sorted(set(self.labels) - {""})
+        if len(names) != 1:
+            what = f"objects of {len(names)} classes ({', '.join(names[:5])})" if names else "no object to name"
+            raise DataError(f"image {self.id}: has {what}; classification asks about images of one class")
+        truth: dict[str, Any] = {"label": names[0], **self.facts}
         return Sample(f"{self.id}/name", (self.image,), "classification", {"subject": subject}, truth)
+
+    def refer(self, expression: str, target: int) -> Sample:
+        """The question "find ``expression``" whose answer is object number ``target``."""
+        label = self.labels[target]
+        truth: dict[str, Any] = {"box": list(self.boxes[target]), "image_size": list(self.size)}
+        if label:
+            truth["thought"] = f"{'an' if label[0].lower() in 'aeiou' else 'a'} {label}"
+        name = f"{self.id}/{target}/{expression}"
+        return Sample(name, (self.image,), "grounding", {"expression": expression}, truth)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a source holds.
+
+    Attributes:
+        images: the labelled images.
+        classes: all class names, sorted.
+        samples: questions that come with the data and are asked as they are; None where they are made from ``images``.
+        skipped: how many rows were left out, by reason.
+        category_ids: the number of each class in the source's own file, where it has one.
+    """
+
+    images: Sequence[AnnotatedImage]
+    classes: tuple[str, ...]
+    samples: Sequence[Sample] | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    category_ids: Mapping[str, int] = field(default_factory=dict)
+
+
+def images_of(samples: Iterable[Sample]) -> list[AnnotatedImage]:
+    """Ready-made questions gathered by the image they are about (the first, where a question has several).
+
+    A class that was asked about and has no box is known to be absent; about any other nothing is known.
+    """
+    gathered: dict[str, list[Sample]] = {}
+    for sample in samples:
+        gathered.setdefault(sample.images[0].key, []).append(sample)
+    images = []
+    for rows in gathered.values():
+        labels: list[str] = []
+        boxes: list[Box] = []
+        absent: list[str] = []
+        expressions: list[tuple[str, int]] = []
+        for row in rows:
+            truth = row.truth
+            category = str(row.question.get("category", ""))
+            if "boxes" in truth:
+                labels += [category] * len(truth["boxes"])
+                boxes += [tuple(box) for box in truth["boxes"]]
+                absent += [] if truth["boxes"] else [category]
+            elif "box" in truth:
+                expressions += [(str(row.question["expression"]), len(labels))] if "expression" in row.question else []
+                labels.append("")
+                boxes.append(tuple(truth["box"]))
+            elif "label" in truth:
+                labels.append(truth["label"])
+        first = rows[0]
+        width, height = first.truth.get("image_size", (0, 0))
+        images.append(
+            AnnotatedImage(
+                id=first.id,
+                image=first.images[0],
+                size=(width, height),
+                labels=tuple(labels),
+                boxes=tuple(boxes),
+                negatives=tuple(dict.fromkeys(absent)),
+                expressions=tuple(expressions),
+            )
+        )
+    return images
 
 
 def questions_of_present_classes(
     images: Sequence[AnnotatedImage], classes: Sequence[str], absent_rate: float = 0.0, seed: int = 0
 ) -> list[Sample]:
     """One question per image and class that is in it, and sometimes one about a class that is not.
+
+    An image without an object whose absent classes are named (``negatives``) is a negative example and is always
+    asked about one of these.
 
     Args:
         images: the data set.
@@ -81,10 +189,11 @@ def questions_of_present_classes(
     """
     samples = []
     for index, image in enumerate(images):
-        samples += [image.ask(label) for label in sorted(set(image.labels))]
+        samples += [image.ask(label) for label in image.present]
         rng = np.random.default_rng((seed, index))
-        absent = sorted(set(classes) - set(image.labels))
-        if absent and rng.random() < absent_rate:
+        absent = image.absent(classes)
+        example = bool(image.negatives) and not image.labels
+        if absent and (rng.random() < absent_rate or example):
             samples.append(image.ask(str(rng.choice(absent))))
     return samples
 
@@ -108,7 +217,6 @@ class OneQuestionPerImage(LazySequence[Sample]):
     def item(self, index: int) -> Sample:
         image = self.images[index]
         rng = np.random.default_rng((self.seed, index))
-        present = sorted(set(image.labels))
-        absent = sorted(set(self.classes) - set(image.labels))
+        present, absent = image.present, image.absent(self.classes)
         ask_absent = absent and (not present or rng.random() < self.absent_rate)
         return image.ask(str(rng.choice(absent if ask_absent else present)))

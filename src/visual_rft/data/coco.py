@@ -1,158 +1,260 @@
-"""A user's own data: a folder with ``annotations.json`` in COCO format and the images.
+"""COCO and LVIS: one JSON file with ``images``, ``annotations`` and ``categories``, and a folder of images.
 
-Decision: everything is checked when the folder is read, because a bad box found at step 300 costs the run; each error
-names the file, the annotation and the remedy. Images are looked for beside the annotations and under ``images/``.
-Crowd regions are not objects one can point at with a single box, so images that hold one are left out of training
-questions about that class.
+Decision: everything is checked when the file is read, each error names the file, the annotation and the remedy.
+Images are looked for in the folder and under its ``images/``. Crowd regions are not objects one can point at with a
+single box, so an image that holds one is not asked about that class. LVIS names images by URL, and says per image
+which classes were looked for and not found (``neg_category_ids``) or not all boxed (``not_exhaustive_category_ids``);
+both are kept, and nothing is asked that the annotators did not look at.
 
->>> read_boxes([10, 20, 30, 40])  # COCO writes x, y, width, height
+A box is ``[x, y, width, height]`` in pixels from the image's top left corner, continuous: no pixel is added.
+
+>>> read_boxes([10, 20, 30, 40])
 (10.0, 20.0, 40.0, 60.0)
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from visual_rft.data.annotated import AnnotatedImage
+from visual_rft.data.annotated import AnnotatedImage, Dataset
+from visual_rft.data.reading import Problems, corners, field, find_image, header_size, read_json
+from visual_rft.data.writing import NewFolder, require_boxes
 from visual_rft.errors import DataError
-from visual_rft.vision.boxes import Box
+from visual_rft.vision.boxes import Box, is_four_numbers
 from visual_rft.vision.images import ImageFile
 
-EDGE_TOLERANCE = 1.0
-"""Pixels by which a box may stick out of its image (rounding of annotation tools); it is cut at the edge."""
+FILES = ("annotations.json", "_annotations.coco.json")
+"""What the annotation file of a folder may be called."""
+_Objects = dict[Any, list[tuple[str, Box]]]
 
 
-def read_boxes(bbox: list[float]) -> Box:
+def read_boxes(bbox: Sequence[float]) -> Box:
     """COCO's ``[x, y, width, height]`` as ``(x1, y1, x2, y2)``, in pixels."""
     x, y, w, h = (float(v) for v in bbox)
     return x, y, x + w, y + h
 
 
-def load_coco(folder: Path) -> tuple[list[AnnotatedImage], tuple[str, ...]]:
-    """Read a COCO-format folder.
+def annotations_file(folder: Path) -> Path:
+    """The annotation file of a COCO folder; the usual name where there is none."""
+    return next((folder / name for name in FILES if (folder / name).is_file()), folder / FILES[0])
+
+
+def load_coco(
+    folder: Path, annotations: Path | None = None, problems: Problems | None = None, headers: bool = True
+) -> Dataset:
+    """Read a COCO or LVIS file.
 
     Args:
-        folder: holds ``annotations.json`` (``images``, ``annotations``, ``categories``) and the images.
-
-    Returns:
-        The images in file order, and all class names.
+        folder: holds the images.
+        annotations: the JSON file; default ``annotations.json`` in ``folder``.
+        problems: what happens to rows that cannot be used; default the first one raises.
+        headers: open every image's header and compare its size with the file's; otherwise the stated size is believed
+            where there is one.
 
     Raises:
         DataError: if the file is missing or broken, an image is missing, or a box is not usable.
     """
-    file = folder / "annotations.json"
-    content = _read_json(file)
+    return read_coco(folder, annotations, problems or Problems(), headers)[0]
+
+
+def read_coco(
+    folder: Path, annotations: Path | None, problems: Problems, headers: bool = True
+) -> tuple[Dataset, dict[Any, tuple[str, int]]]:
+    """As :func:`load_coco`, with the image id and the place among its objects of each annotation id."""
+    file = annotations or annotations_file(folder)
+    content = read_json(file, "; a COCO-format folder holds annotations.json and the images")
+    if not isinstance(content, Mapping):
+        raise DataError(f"{file}: the top level is a {type(content).__name__}, not an object")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             raise DataError(f"{file}: has no list {key!r}; a COCO file has 'images', 'annotations' and 'categories'")
-    names = {_field(c, "id", file, f"categories[{i}]"): str(_field(c, "name", file, f"categories[{i}]"))
-             for i, c in enumerate(content["categories"])}  # fmt: skip
-    rows = {}
-    for i, row in enumerate(content["images"]):
-        identity = _field(row, "id", file, f"images[{i}]")
-        if identity in rows:
-            raise DataError(f"{file}: images[{i}]: id {identity!r} is used twice")
-        rows[identity] = row
-    by_image: dict[Any, list[tuple[str, Box]]] = defaultdict(list)
-    sizes = {identity: _image_size(folder, file, row) for identity, row in rows.items()}
-    crowds: dict[Any, set[str]] = defaultdict(set)
-    for i, annotation in enumerate(content["annotations"]):
-        where = f"annotation {annotation.get('id', f'number {i}') if isinstance(annotation, Mapping) else i}"
-        image = _field(annotation, "image_id", file, where)
-        category = _field(annotation, "category_id", file, where)
-        if image not in rows:
-            raise DataError(f"{file}: {where}: image_id {image!r} is not in 'images'")
-        if category not in names:
-            raise DataError(f"{file}: {where}: category_id {category!r} is not in 'categories'")
-        box = _checked_box(_field(annotation, "bbox", file, where), sizes[image], file, where)
-        if annotation.get("iscrowd"):
-            crowds[image].add(names[category])
-        else:
-            by_image[image].append((names[category], box))
+    names = _categories(content["categories"], file)
+    found = _images(content["images"], folder, file, problems, headers)
+    sizes = {identity: size for identity, (_, size, _) in found.items()}
+    objects, crowds, incomplete, places = _objects(content["annotations"], names, sizes, file, problems)
     images = []
-    for identity, row in rows.items():
-        objects = [(label, box) for label, box in by_image[identity] if label not in crowds[identity]]
+    for identity, (image, size, row) in found.items():
+        where = f"{file}: image {identity!r}"
+        unboxed = incomplete[identity] | set(_classes(row, "not_exhaustive_category_ids", names, where) or ())
         images.append(
             AnnotatedImage(
                 id=str(identity),
-                image=ImageFile(_image_path(folder, file, row)),
-                size=sizes[identity],
-                labels=tuple(label for label, _ in objects),
-                boxes=tuple(box for _, box in objects),
+                image=image,
+                size=size,
+                labels=tuple(label for label, _ in objects[identity]),
+                boxes=tuple(box for _, box in objects[identity]),
+                crowds=tuple(crowds[identity]),
+                incomplete=tuple(sorted(unboxed)),
+                negatives=_classes(row, "neg_category_ids", names, where),
             )
         )
     if not images:
         raise DataError(f"{file}: lists no images")
-    return images, tuple(sorted(names.values()))
+    numbers = {name: number for number, name in names.items() if type(number) is int}
+    dataset = Dataset(images, tuple(sorted(set(names.values()))), skipped=problems.counts, category_ids=numbers)
+    return dataset, places
 
 
-def _read_json(file: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file; a COCO-format folder holds annotations.json and the images") from None
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise DataError(f"{file}: not valid JSON ({error})") from None
-    if not isinstance(content, Mapping):
-        raise DataError(f"{file}: the top level is a {type(content).__name__}, not an object")
-    return content
+def _categories(rows: Sequence[Any], file: Path) -> dict[Any, str]:
+    """Class name by id. Two ids may share a name: they are then one class."""
+    names: dict[Any, str] = {}
+    for i, row in enumerate(rows):
+        where = f"{file}: categories[{i}]"
+        number, name = _identity(row, "id", where), str(field(row, "name", where)).strip()
+        if number in names:
+            raise DataError(f"{where}: id {number!r} is used twice")
+        if not name:
+            raise DataError(f"{where}: the name is empty")
+        names[number] = name
+    return names
 
 
-def _field(row: Any, key: str, file: Path, where: str) -> Any:
-    if not isinstance(row, Mapping) or key not in row:
-        raise DataError(f"{file}: {where}: has no {key!r}")
-    return row[key]
+def _identity(row: Any, key: str, where: str) -> Any:
+    value = field(row, key, where)
+    if not isinstance(value, (int, str)):
+        raise DataError(f"{where}: {key} {value!r} is not a number or text")
+    return value
 
 
-def _image_path(folder: Path, file: Path, row: Mapping[str, Any]) -> Path:
-    name = str(_field(row, "file_name", file, f"image {row.get('id')!r}"))
-    for path in (folder / name, folder / "images" / name):
-        if path.is_file():
-            return path
-    raise DataError(f"{file}: image {row.get('id')!r}: no file {name!r} in {folder} or {folder / 'images'}")
+def _images(
+    rows: Sequence[Any], folder: Path, file: Path, problems: Problems, headers: bool
+) -> dict[Any, tuple[ImageFile, tuple[int, int], Mapping[str, Any]]]:
+    """Image file, (width, height) and row by image id."""
+    seen: set[Any] = set()
+    found: dict[Any, tuple[ImageFile, tuple[int, int], Mapping[str, Any]]] = {}
+    for i, row in enumerate(rows):
+        identity = _identity(row, "id", f"{file}: images[{i}]")
+        if identity in seen:
+            problems.add("image id used twice", f"{file}: images[{i}]: id {identity!r} is used twice")
+            continue
+        seen.add(identity)
+        where = f"{file}: image {identity!r}"
+        names = _file_names(row, where)
+        image = find_image((folder, folder / "images"), names, where)
+        if image is None:
+            problems.add("missing image", f"{where}: no file {names[0]!r} in {folder} or {folder / 'images'}")
+            continue
+        stated = (row.get("width"), row.get("height"))
+        if not headers and all(type(side) is int and side > 0 for side in stated):
+            found[identity] = image, stated, row
+            continue
+        size = header_size(image, problems)
+        if size is None:
+            continue
+        if (stated[0] or size[0], stated[1] or size[1]) != size:
+            problems.add(
+                "image of another size than stated",
+                f"{where}: says {stated[0]} x {stated[1]}, but {image.path} is {size[0]} x {size[1]} (upright); boxes "
+                "would be in the wrong place",
+            )
+            continue
+        found[identity] = image, size, row
+    return found
 
 
-def _image_size(folder: Path, file: Path, row: Mapping[str, Any]) -> tuple[int, int]:
-    """Upright (width, height) from the image's own header; the annotations must agree with it."""
-    path = _image_path(folder, file, row)
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if image.getexif().get(0x0112, 1) >= 5:  # EXIF orientation: shown turned by a quarter
-                width, height = height, width
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from None
-    stated = (row.get("width", width), row.get("height", height))
-    if stated != (width, height):
-        raise DataError(
-            f"{file}: image {row.get('id')!r}: says {stated[0]} x {stated[1]}, but {path} is {width} x {height} "
-            "(upright); boxes would be in the wrong place"
-        )
-    return width, height
+def _file_names(row: Mapping[str, Any], where: str) -> list[str]:
+    """Where the image may be: ``file_name``, or the last two parts, or the last, of LVIS's ``coco_url``."""
+    if "file_name" not in row and "coco_url" in row:
+        parts = str(row["coco_url"]).rsplit("/", 2)
+        return ["/".join(parts[-2:]), parts[-1]]
+    return [str(field(row, "file_name", where))]
 
 
-def _checked_box(bbox: Any, size: tuple[int, int], file: Path, where: str) -> Box:
-    numbers = (
-        isinstance(bbox, list)
-        and len(bbox) == 4
-        and all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in bbox)
-    )
-    if not numbers:
-        raise DataError(f"{file}: {where}: bbox {bbox!r} is not four finite numbers [x, y, width, height]")
-    x1, y1, x2, y2 = read_boxes(bbox)
-    width, height = size
-    if x2 <= x1 or y2 <= y1:
-        raise DataError(f"{file}: {where}: bbox {bbox!r} has no area (width and height must be > 0)")
-    slack = EDGE_TOLERANCE
-    if x1 < -slack or y1 < -slack or x2 > width + slack or y2 > height + slack:
-        raise DataError(f"{file}: {where}: bbox {bbox!r} is outside its {width} x {height} image")
-    return max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+def _objects(
+    rows: Sequence[Any], names: Mapping[Any, str], sizes: Mapping[Any, tuple[int, int]], file: Path, problems: Problems
+) -> tuple[_Objects, _Objects, dict[Any, set[str]], dict[Any, tuple[str, int]]]:
+    """By image id: objects, crowd regions, and classes of which a box was left out; by annotation id: its place."""
+    objects: _Objects = defaultdict(list)
+    crowds: _Objects = defaultdict(list)
+    places: dict[Any, tuple[str, int]] = {}
+    incomplete: dict[Any, set[str]] = defaultdict(set)
+    seen: set[Any] = set()
+    for i, row in enumerate(rows):
+        number = row.get("id") if isinstance(row, Mapping) else None
+        where = f"{file}: annotation {f'number {i}' if number is None else number}"
+        image = _identity(row, "image_id", where)
+        category = _identity(row, "category_id", where)
+        if category not in names:
+            raise DataError(f"{where}: category_id {category!r} is not in 'categories'")
+        if image not in sizes:
+            if not problems.skip:
+                raise DataError(f"{where}: image_id {image!r} is not in 'images'")
+            problems.counts["annotation of an image that is not there"] += 1
+            continue
+        label = names[category]
+        bbox = field(row, "bbox", where)
+        moved = read_boxes(bbox) if is_four_numbers(bbox) else bbox
+        if number is not None and number in seen:
+            problems.add("annotation id used twice", f"{where}: this id is used twice")
+            incomplete[image].add(label)
+            continue
+        seen.add(number)
+        box = corners(moved, sizes[image], problems, f"{where}: bbox", bbox, "x, y, width, height")
+        if box is None:
+            incomplete[image].add(label)
+        elif row.get("iscrowd"):
+            crowds[image].append((label, box))
+        else:
+            places[number] = str(image), len(objects[image])
+            objects[image].append((label, box))
+    return objects, crowds, incomplete, places
+
+
+def _classes(row: Mapping[str, Any], key: str, names: Mapping[Any, str], where: str) -> tuple[str, ...] | None:
+    """Class names of a list of ids in an image's row, None if it has no such list."""
+    if key not in row:
+        return None
+    numbers = row[key]
+    unknown = [n for n in numbers if n not in names] if isinstance(numbers, list) else [numbers]
+    if unknown:
+        raise DataError(f"{where}: {key} holds {unknown[0]!r}, which is not in 'categories'")
+    return tuple(sorted({names[n] for n in numbers}))
+
+
+def write_coco(dataset: Dataset, folder: NewFolder, description: str = "") -> None:
+    """Write ``annotations.json`` and ``images/``.
+
+    Image and category ids are those of the source where it has numbers. ``area`` is the area of the box; ids are
+    counted from 1. Classes known to be absent, and those not all boxed, go into LVIS's two lists. ``description`` says
+    how the set was made.
+    """
+    require_boxes(dataset, "coco")
+    numbers = dict(dataset.category_ids) if set(dataset.classes) <= set(dataset.category_ids) else {}
+    numbers = numbers or {name: i for i, name in enumerate(dataset.classes, 1)}
+    ids = [image.id for image in dataset.images]
+    numeric = all(i.isdigit() for i in ids) and len({int(i) for i in ids}) == len(ids)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for place, image in enumerate(dataset.images, 1):
+        key = int(image.id) if numeric else place
+        width, height = image.size
+        row = {"id": key, "file_name": folder.add_image(image, "images"), "width": width, "height": height}
+        if image.negatives is not None:
+            row["neg_category_ids"] = [numbers[name] for name in image.negatives if name in numbers]
+        if image.incomplete:
+            row["not_exhaustive_category_ids"] = [numbers[name] for name in image.incomplete if name in numbers]
+        images.append(row)
+        objects = [(label, box, 0) for label, box in zip(image.labels, image.boxes, strict=True)]
+        for label, box, crowd in [*objects, *((label, box, 1) for label, box in image.crowds)]:
+            x1, y1, x2, y2 = box
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": key,
+                    "category_id": numbers[label],
+                    "bbox": [_short(v) for v in (x1, y1, x2 - x1, y2 - y1)],
+                    "area": _short((x2 - x1) * (y2 - y1)),
+                    "iscrowd": crowd,
+                }
+            )
+    categories = [{"id": numbers[name], "name": name} for name in dataset.classes]
+    content = {"info": {"description": description}, "images": images, "annotations": annotations}
+    folder.write_json("annotations.json", {**content, "categories": categories})
+
+
+def _short(value: float) -> float:
+    """At most six decimals, which is a millionth of a pixel."""
+    return round(value, 6)

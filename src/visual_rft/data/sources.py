@@ -1,51 +1,101 @@
-"""From the ``data`` section of a config to samples."""
+"""From the ``data`` section of a config to samples.
+
+Decision: a format is one module with one function that reads it; which one is a name in a plain dict. What is asked
+is decided here, the same for all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
-from visual_rft.config import SourceConfig
+from visual_rft.config import PROCEDURAL, SourceConfig
 from visual_rft.data.annotated import (
     AnnotatedImage,
+    Dataset,
     OneQuestionPerImage,
     questions_of_present_classes,
 )
 from visual_rft.data.coco import load_coco
 from visual_rft.data.digits import Digits
 from visual_rft.data.flowers import Flowers
+from visual_rft.data.imagefolder import load_imagefolder
 from visual_rft.data.imprecise import Imprecise
+from visual_rft.data.jsonl import load_jsonl
 from visual_rft.data.lazy import LazySequence
+from visual_rft.data.lisa import load_lisa
+from visual_rft.data.parquet import load_parquet
+from visual_rft.data.reading import Problems
+from visual_rft.data.refcoco import load_refcoco
 from visual_rft.data.referring import OneReferencePerImage
 from visual_rft.data.shapes import Shapes
+from visual_rft.data.voc import load_voc
+from visual_rft.data.yolo import load_yolo
 from visual_rft.errors import DataError
 from visual_rft.tasks.base import Sample, Task
 
-SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape", "coco": "object"}
-"""What is named in a classification question about a source."""
+SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape"}
+"""What is named in a classification question about a source, where it is not ``object``."""
 DEFAULT_COUNT = 64
 """Images of a procedural source whose count is not given."""
 
+Reader = Callable[[SourceConfig, str, Problems], Dataset]
+READERS: Mapping[str, Reader] = {
+    "coco": lambda s, _, p: load_coco(path_of(s), Path(s.annotations) if s.annotations else None, p),
+    "yolo": lambda s, _, p: load_yolo(path_of(s), s.split, p),
+    "voc": lambda s, _, p: load_voc(path_of(s), s.split, p),
+    "imagefolder": lambda s, _, p: load_imagefolder(path_of(s), s.split, p),
+    "jsonl": lambda s, _, p: load_jsonl(path_of(s), p),
+    "refcoco": lambda s, _, p: load_refcoco(path_of(s), s.split, p),
+    "lisa": lambda s, _, p: load_lisa(path_of(s), s.split, p),
+    "parquet": lambda s, questions, p: load_parquet(str(s.path), questions, s.split, p),
+}
+"""How each format is read: source, questions, problems."""
 
-def load_images(source: SourceConfig, questions: str) -> tuple[Sequence[AnnotatedImage], Sequence[str]]:
-    """The images of one source and all its class names.
+
+def path_of(source: SourceConfig) -> Path:
+    """The file or folder of a source.
+
+    Raises:
+        DataError: if it is not there.
+    """
+    path = Path(str(source.path))
+    if not path.exists():
+        raise DataError(f"{path}: there is no such {'file' if source.source == 'jsonl' else 'folder'}")
+    return path
+
+
+def load_dataset(source: SourceConfig, questions: str, problems: Problems | None = None) -> Dataset:
+    """The images of one source, or its ready-made questions.
+
+    Args:
+        source: where they come from.
+        questions: what will be asked (``present``, ``one``, ``name`` or ``refer``).
+        problems: what happens to rows that cannot be used; default as ``source.broken`` says.
 
     Raises:
         DataError: if a file, image or box of the source is not usable.
     """
-    if source.source == "coco":
-        assert source.path is not None  # checked by the config
-        images, classes = load_coco(Path(source.path))
-        return images[: source.count], classes
+    if source.source in PROCEDURAL:
+        return _procedural(source, questions)
+    dataset = READERS[source.source](source, questions, problems or Problems(skip=source.broken == "skip"))
+    samples = None if dataset.samples is None else dataset.samples[: source.count]
+    images = dataset.images[: source.count] if samples is None else dataset.images
+    return replace(dataset, images=images, samples=samples)
+
+
+def _procedural(source: SourceConfig, questions: str) -> Dataset:
     count = source.count or DEFAULT_COUNT
     if source.source == "shapes":
         fewest = 2 if questions == "refer" else 1  # one object needs no reasoning
-        return Shapes(count, source.seed, source.max_objects or Shapes.most_objects, fewest), Shapes.classes
+        return Dataset(Shapes(count, source.seed, source.max_objects or Shapes.most_objects, fewest), Shapes.classes)
     if source.source == "flowers":
-        return Flowers(count, source.seed), Flowers.classes
+        return Dataset(Flowers(count, source.seed), Flowers.classes)
     most = source.max_objects or Digits.most_objects
-    return Digits(count, source.split, source.seed, most), Digits.classes
+    return Dataset(Digits(count, source.split or "train", source.seed, most), Digits.classes)
 
 
 def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample]:
@@ -61,18 +111,13 @@ def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample
     parts: list[Sequence[Sample]] = []
     for source in sources:
         questions = source.questions or task.questions
-        if questions == "refer" and source.source != "shapes":
-            raise DataError(f"data: source {source.source!r} has no referring expressions; 'shapes' has")
-        images, classes = load_images(source, questions)
-        samples: Sequence[Sample]
-        if questions == "one":
-            samples = OneQuestionPerImage(images, classes, source.absent_rate, source.seed)
-        elif questions == "name":
-            samples = OneNamePerImage(images, SUBJECTS[source.source])
-        elif questions == "refer":
-            samples = OneReferencePerImage(images, source.seed)
+        dataset = load_dataset(source, questions)
+        for reason, count in sorted(dataset.skipped.items()):
+            print(f"data: {source.path}: left out: {count} x {reason}", file=sys.stderr)
+        if dataset.samples is not None:
+            samples: Sequence[Sample] = [ready_made(sample, questions, task) for sample in dataset.samples]
         else:
-            samples = questions_of_present_classes(images, classes, source.absent_rate, source.seed)
+            samples = questions_about(dataset, source, questions)
         if source.imprecision > 0:
             samples = Imprecise(samples, source.imprecision, source.seed)
         parts.append(samples)
@@ -80,6 +125,53 @@ def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample
     if not parts or len(joined) == 0:
         raise DataError("the data sources yield no question (no image holds an object)")
     return joined
+
+
+def questions_about(dataset: Dataset, source: SourceConfig, questions: str) -> Sequence[Sample]:
+    """The questions ``present``, ``one``, ``name`` or ``refer`` about the images of a source.
+
+    Raises:
+        DataError: if the source does not hold what is asked for.
+    """
+    images, classes, name = dataset.images, dataset.classes, source.source
+    made = name in PROCEDURAL
+    if questions == "refer":
+        if name == "shapes":
+            return OneReferencePerImage(images, source.seed)
+        if made or not any(image.expressions for image in images):
+            raise DataError(f"data: source {name!r} has no referring expressions; 'shapes', 'refcoco' and 'lisa' have")
+        return [image.refer(text, target) for image in images for text, target in image.expressions]
+    if questions == "name":
+        named = OneNamePerImage(images, source.subject or SUBJECTS.get(name, "object"))
+        return named if made else list(named)
+    if not made and all(not image.boxes for image in images) and any(image.labels for image in images):
+        raise DataError(f"data: source {name!r} has labels but no boxes; ask it with --task classification")
+    if not made and not classes and any(image.expressions for image in images):
+        raise DataError(f"data: source {name!r} has expressions but no classes; ask it with --task grounding")
+    if questions == "one":
+        known = images if made else [image for image in images if image.present or image.absent(classes)]
+        return OneQuestionPerImage(known, classes, source.absent_rate, source.seed)
+    return questions_of_present_classes(images, classes, source.absent_rate, source.seed)
+
+
+_NAMED_BY = {"present": "category", "one": "category", "name": "subject", "refer": "expression"}
+"""What tables and pictures call a question by, whatever its own text says."""
+
+
+def ready_made(sample: Sample, questions: str, task: Task) -> Sample:
+    """A question that came with the data, as the task needs it.
+
+    Raises:
+        DataError: if its truth is not what the task needs; the message names the sample.
+    """
+    name = sample.question.get("problem", "object") if questions == "refer" else "object"
+    question = {_NAMED_BY[questions]: name, **sample.question}
+    complete = replace(sample, task=task.name, question=question)
+    try:
+        task.score(task.gold(sample.truth), sample.truth)
+    except (DataError, KeyError) as error:
+        raise DataError(f"question {sample.id}: does not fit the task {task.name!r}: {error}") from None
+    return complete
 
 
 class OneNamePerImage(LazySequence[Sample]):

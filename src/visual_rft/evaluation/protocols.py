@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 from visual_rft.config import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage
-from visual_rft.data.sources import load_images
+from visual_rft.data.coco import annotations_file
+from visual_rft.data.sources import load_dataset, path_of
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.evaluation.answering import ImageQuestions
 from visual_rft.evaluation.coco_files import Note, read_ground_truth
@@ -89,15 +90,21 @@ def detection_set(
         DataError: if a source is not usable.
         ConfigError: if a class is not in the data.
     """
-    loaded = [load_images(source, "present") for source in sources]
+    loaded = [load_dataset(source, "present") for source in sources]
+    for source, dataset in zip(sources, loaded, strict=True):
+        if not dataset.images:
+            raise ConfigError(
+                f"--protocol: source {source.source!r} comes with questions of its own; evaluate it as 'asked'"
+            )
     if len(sources) == 1 and sources[0].source == "coco":
-        file = Path(str(sources[0].path)) / "annotations.json"
-        data = replace(_of_file(file, read_ground_truth(file, rules, note), loaded[0][0]), rules=rules)
+        given = sources[0].annotations
+        file = Path(given) if given is not None else annotations_file(path_of(sources[0]))
+        data = replace(_of_file(file, read_ground_truth(file, rules, note), loaded[0].images), rules=rules)
     elif rules == "lvis":
         raise ConfigError("--rules lvis needs one COCO folder with LVIS annotations in data.evaluation")
     else:
-        names = sorted({name for _, known in loaded for name in known})
-        data = _of_images([image for images, _ in loaded for image in images], names)
+        names = sorted({name for dataset in loaded for name in dataset.classes})
+        data = _of_images([image for dataset in loaded for image in dataset.images], names)
     return data if classes is None else _only(data, classes)
 
 

@@ -45,9 +45,11 @@ class Sample:
         id: unique within its data set; used in file names, logs and error messages.
         images: the pictures the question is about, in the order they are shown.
         task: name of the kind of question (``detection``, ``classification``, ``grounding``).
-        question: what the task needs to write the prompt, e.g. ``{"category": "red circle"}``.
+        question: what the task needs to write the prompt, e.g. ``{"category": "red circle"}``; ``problem`` is a whole
+            prompt, shown as it is.
         truth: what the task needs to score an answer, in pixels of the original image, e.g.
-            ``{"boxes": [[x1, y1, x2, y2]], "image_size": [width, height]}``.
+            ``{"boxes": [[x1, y1, x2, y2]], "image_size": [width, height]}``; of several images, the first. ``space``
+            names the units a ``problem`` asks for (``relative_1000`` or ``pixels``), if they are not the model's own.
     """
 
     id: str
@@ -293,8 +295,23 @@ def box_of(truth: Mapping[str, Any]) -> Box:
 
 
 def frame_of(truth: Mapping[str, Any], frame: Frame | None) -> Frame:
-    """``frame``, or 0..1000 on ``truth["image_size"]``."""
+    """The units of an answer: those of ``truth["space"]`` where a ready-made question names its own, or ``frame``.
+
+    Without either, 0..1000 on ``truth["image_size"]``.
+
+    Raises:
+        DataError: if ``truth["space"]`` is neither ``relative_1000`` nor ``pixels``.
+    """
+    if "space" in truth:
+        if truth["space"] not in (CoordinateSpace.RELATIVE_1000, CoordinateSpace.PIXELS):
+            raise DataError(f"truth.space: {truth['space']!r} is not relative_1000 or pixels")
+        return Frame.of(CoordinateSpace(truth["space"]), image_size_of(truth))
     return frame or Frame(image_size_of(truth), (1000, 1000))
+
+
+def ready_made(question: Mapping[str, Any]) -> str | None:
+    """The prompt of a question that came with its own text (``problem``), which is shown as it is."""
+    return question.get("problem")
 
 
 def place_of(box: Box, truth: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from visual_rft.errors import DataError
 from visual_rft.tasks import rewards
 from visual_rft.tasks.answers import Failure, Parsed, normalized, parse_label
-from visual_rft.tasks.base import Comparison, Prediction, Task
+from visual_rft.tasks.base import Comparison, Prediction, Task, ready_made
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 
@@ -51,7 +51,8 @@ class Classification(Task):
 
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
         steps = self._steps("what you see")
-        return f"Name the kind of {question['subject']} in the image. {steps} its name and nothing else."
+        asked = ready_made(question)
+        return asked or f"Name the kind of {question['subject']} in the image. {steps} its name and nothing else."
 
     def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
         return self._wrap(str(truth.get("thought", truth["label"])), str(truth["label"]))

@@ -31,6 +31,7 @@ from visual_rft.tasks.base import (
     frame_of,
     image_size_of,
     place_of,
+    ready_made,
 )  # fmt: skip
 from visual_rft.tasks.detection_metrics import detection_metrics
 from visual_rft.vision.boxes import Box, Matching, match_by_confidence, match_hungarian
@@ -96,7 +97,7 @@ class Detection(Task):
             raise ConfigError(f"task.options.matching: {self.matching!r} is not one of {', '.join(MATCHING)}")
 
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
-        return (
+        return ready_made(question) or (
             f"Find every {question['category']} in the image. {self._steps('how many there are and where')} "
             "the list [{'Position': [x1, y1, x2, y2], 'Confidence': number}, ...]. "
             f"Positions are {UNITS[space]}, confidence is between 0 and 1 with two decimals. "

@@ -28,6 +28,7 @@ from visual_rft.tasks.base import (
     frame_of,
     image_size_of,
     place_of,
+    ready_made,
 )  # fmt: skip
 from visual_rft.vision.boxes import Box, area, iou
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
@@ -71,7 +72,7 @@ class Grounding(Task):
             raise ConfigError(f"task.options.hit_threshold: {self.hit_threshold!r} is not in [0, 1]")
 
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
-        return (
+        return ready_made(question) or (
             f"Find {question['expression']} in the image. {self._steps('which object is meant')} "
             f"its box as (x1,y1),(x2,y2). Coordinates are {UNITS[space]}."
         )

@@ -1,0 +1,192 @@
+"""What every reader of files shares: text, names of images inside a root folder, boxes, and rows that cannot be used.
+
+Decision: a row that cannot be used is an error that names it, because a bad box found at step 300 costs the run. Who
+knows that some rows are bad sets ``broken: skip``; they are then left out and counted by reason. A box that is left
+out makes its class "incomplete" in that image, so that finding the object is never punished. A file whose structure
+is wrong (not JSON, a missing list) is an error in any case.
+
+>>> problems = Problems(skip=True)
+>>> corners([5, 5, 5, 9], (20, 20), problems, "a.json: row 1")  # no area: None, and counted
+>>> problems.counts
+Counter({'box without area': 1})
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from visual_rft.errors import DataError
+from visual_rft.vision.boxes import Box, is_four_numbers
+from visual_rft.vision.images import SUFFIXES, ImageFile
+
+EDGE_TOLERANCE = 1.0
+"""Pixels by which a box may stick out of its image (rounding of annotation tools); it is cut at the edge."""
+
+
+class Problems:
+    """What happens to rows that cannot be used.
+
+    Args:
+        skip: leave them out, count them in ``counts`` and keep the first messages of each kind in ``examples``;
+            otherwise the first one raises.
+    """
+
+    def __init__(self, skip: bool = False) -> None:
+        self.skip = skip
+        self.counts: Counter[str] = Counter()
+        self.examples: list[str] = []
+
+    def add(self, reason: str, message: str) -> None:
+        """Report one row.
+
+        Args:
+            reason: a short phrase under which such rows are counted.
+            message: names the file and the row, and says what is wrong.
+
+        Raises:
+            DataError: unless such rows are skipped.
+        """
+        if not self.skip:
+            raise DataError(f"{message}; 'broken: skip' leaves such rows out and counts them")
+        self.counts[reason] += 1
+        if self.counts[reason] <= 3:
+            self.examples.append(message)
+
+
+def read_text(file: Path, hint: str = "") -> str:
+    """A UTF-8 text file; a byte order mark is dropped.
+
+    Args:
+        file: what to read.
+        hint: added to the message if there is no such file.
+
+    Raises:
+        DataError: if the file cannot be read or is not UTF-8; the message names the line.
+    """
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file{hint}") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{file}: line {line}: not UTF-8 (byte {content[error.start]:#04x}); save it as UTF-8"
+        ) from None
+
+
+def numbered_lines(file: Path, hint: str = "") -> list[tuple[int, str]]:
+    """The lines of a UTF-8 file that are not blank, with their numbers from 1; errors as :func:`read_text`."""
+    # Not splitlines: JSON text may hold U+2028 and the like, at which it would cut.
+    lines = enumerate(read_text(file, hint).split("\n"), 1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def read_json(file: Path, hint: str = "") -> Any:
+    """A UTF-8 JSON file; errors as :func:`read_text`, and if it is not JSON."""
+    return parse_json(read_text(file, hint), str(file))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """JSON text.
+
+    Raises:
+        DataError: if it is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not valid JSON ({error})") from None
+
+
+def field(row: Any, key: str, where: str) -> Any:
+    """``row[key]``.
+
+    Raises:
+        DataError: if the row is no object or lacks it.
+    """
+    if not isinstance(row, Mapping) or key not in row:
+        raise DataError(f"{where}: has no {key!r}")
+    return row[key]
+
+
+def inside(root: Path, name: str, where: str) -> Path:
+    """The file ``name`` of a data set in the folder ``root``.
+
+    Symbolic links are followed: they are the user's own, a name in a downloaded file is not.
+
+    Raises:
+        DataError: if the name leads out of the folder (``../x``, ``/etc/x``).
+    """
+    top = os.path.abspath(root)
+    path = os.path.normpath(os.path.join(top, name))
+    if os.path.commonpath([top, path]) != top or "\0" in name:
+        raise DataError(f"{where}: the name {name!r} leads outside the folder {root}; only images inside it are opened")
+    return root / os.path.relpath(path, top)
+
+
+def find_image(roots: Iterable[Path], names: Iterable[str], where: str) -> ImageFile | None:
+    """The first of ``names`` that is a file in one of the folders ``roots``, or None."""
+    tried = [inside(root, name, where) for name in names for root in roots]
+    return next((ImageFile(path) for path in tried if path.is_file()), None)
+
+
+def images_under(folder: Path, problems: Problems) -> Iterator[Path]:
+    """Every image file in a folder and its subfolders, sorted; other files are counted, hidden ones passed over."""
+    for path in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
+            continue
+        if path.suffix.lower() in SUFFIXES:
+            yield path
+        elif path.name not in ("metadata.jsonl", "Thumbs.db", "classes.txt"):
+            problems.counts["file that is not an image"] += 1
+
+
+def header_size(image: ImageFile, problems: Problems) -> tuple[int, int] | None:
+    """(width, height) of the upright image; None if it cannot be opened and such images are skipped."""
+    try:
+        return image.size()
+    except DataError as error:
+        problems.add("image that cannot be opened", str(error))
+        return None
+
+
+def corners(
+    value: Any, size: tuple[int, int], problems: Problems, where: str, shown: Any = None, form: str = "x1, y1, x2, y2"
+) -> Box | None:
+    """Four numbers as a box inside its image; None if they are not and such boxes are skipped.
+
+    Args:
+        value: ``[x1, y1, x2, y2]`` in pixels.
+        size: (width, height) of the image in pixels.
+        problems: what to do about a bad box.
+        where: names the file and row.
+        shown: the box as it stands in the file, for messages; default ``value``.
+        form: how the file writes a box, for messages.
+    """
+    shown = value if shown is None else shown
+    if not is_four_numbers(value):
+        problems.add("box that is not four numbers", f"{where} {shown!r} is not four finite numbers [{form}]")
+        return None
+    x1, y1, x2, y2 = (float(v) for v in value)
+    width, height = size
+    if x2 <= x1 or y2 <= y1:
+        problems.add("box without area", f"{where} {shown!r} has no area (width and height must be > 0)")
+        return None
+    slack = EDGE_TOLERANCE
+    if x1 < -slack or y1 < -slack or x2 > width + slack or y2 > height + slack:
+        problems.add("box outside its image", f"{where} {shown!r} is outside its {width} x {height} image")
+        return None
+    box = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    if box[2] <= box[0] or box[3] <= box[1]:
+        problems.add("box outside its image", f"{where} {shown!r} is outside its {width} x {height} image")
+        return None
+    return box
