@@ -123,6 +123,11 @@ def test_yolo_layouts(tmp_path):
         assert dataset.images[0].boxes == ((25, 20, 75, 60), (0, 0, 100, 80))
         assert len(dataset.images) == (1 if train == "list.txt" else 2)
     assert dataset.images[1].absent(dataset.classes) == ["cat", "dog"]
+    for path in ("../datasets/coco128", "/datasets/coco128", ".", "nowhere"):
+        (tmp_path / "data.yaml").write_text(f"path: {path}\ntrain: train/images\nval: nowhere\nnames: [cat, dog]\n")
+        assert len(load_yolo(tmp_path).images) == 2
+    (tmp_path / "data.yaml").write_text("path: train\ntrain: images\nval: nowhere\nnames: [cat, dog]\n")
+    assert load_yolo(tmp_path).images[0].labels == ("dog", "cat")
     with pytest.raises(DataError, match=r"data\.yaml: val: there is no folder .*nowhere"):
         load_yolo(tmp_path, "val")
     with pytest.raises(DataError, match="names no split 'test'; it has train, val"):

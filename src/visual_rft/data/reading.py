@@ -52,7 +52,7 @@ class Problems:
             DataError: unless such rows are skipped.
         """
         if not self.skip:
-            raise DataError(f"{message}; 'broken: skip' leaves such rows out and counts them")
+            raise DataError(f"{message}; 'broken: skip' (--skip-broken) leaves such rows out and counts them")
         self.counts[reason] += 1
         if self.counts[reason] <= 3:
             self.examples.append(message)

@@ -1,7 +1,8 @@
 """YOLO: one text file of boxes per image, class names in ``data.yaml`` (Ultralytics) or ``classes.txt`` (labelImg).
 
 Decision: the layout is the usual one: ``data.yaml`` names the folder (or a list) of images of each split, and the
-labels lie where the last ``images`` of the path reads ``labels``. An image without a label file shows no object. A
+labels lie where the last ``images`` of the path reads ``labels``. ``path`` in it counts only if it is a folder inside
+the one that was given. An image without a label file shows no object. A
 line with more than four numbers is a polygon, of which the box around it is taken.
 
 A line is ``class centre-x centre-y width height``, class counted from 0, the rest as shares 0..1 of the image's width
@@ -16,6 +17,7 @@ and height, continuous: no pixel is added.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,7 +101,10 @@ def _layout(folder: Path, split: str | None, problems: Problems) -> tuple[dict[i
         known = ", ".join(k for k in ("train", "val", "valid", "test") if content.get(k))
         raise DataError(f"{file}: names no split {wanted!r}; it has {known or 'none'}")
     entries = content[wanted] if isinstance(content[wanted], list) else [content[wanted]]
-    root = folder / content["path"] if content.get("path") and (folder / str(content["path"])).is_dir() else folder
+    # Ultralytics' own files name a place on their author's machine; then the folder that was given is meant.
+    below = Path(os.path.normpath(str(content.get("path") or ".")))
+    inner = not below.is_absolute() and ".." not in below.parts and (folder / below).is_dir()
+    root = folder / below if inner else folder
     return _names(content.get("names"), file), _split_images(folder, root, entries, file, wanted, problems)
 
 
