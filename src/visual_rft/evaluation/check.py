@@ -25,6 +25,7 @@ from visual_rft.policy.memory import size_of
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.tasks.answers import Parsed
+from visual_rft.tasks.base import frame_of
 from visual_rft.vision.boxes import as_box, iou
 from visual_rft.vision.coordinates import Frame
 from visual_rft.vision.drawing import TRUTH, contact_sheet, draw_marks
@@ -67,7 +68,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     for sample in chosen:
         try:
             inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
-            (frame,) = inputs.frames
+            frame = frame_of(sample.truth, inputs.frames[0])
             gold, found = _check_answers(task, sample, frame, totals, round_trips)
         except DataError as error:
             violations.append(f"{sample.id}: {error}")

@@ -1,0 +1,142 @@
+"""Our side of the step benchmark, through the public interface only.
+
+Decision: three things are timed apart. :meth:`Ours.step` is the whole training step as ``training/rft.py`` does it,
+so the prompts that were encoded for sampling serve the update too. :meth:`Ours.rollout` and :meth:`Ours.update` are
+each complete on their own: the update encodes the prompts again, so that it is compared with an update that runs them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import peak_memory
+from PIL import Image
+from workload import Workload, load, reward
+
+from visual_rft.config import EngineConfig, ObjectiveConfig, OptimizerConfig
+from visual_rft.policy.inputs import Inputs, Prompt
+from visual_rft.policy.policy import Policy
+from visual_rft.policy.prefix import Completions, Prefix
+from visual_rft.policy.reference import Reference
+from visual_rft.policy.sampling import Sampling
+from visual_rft.training.advantages import group_advantages
+from visual_rft.training.objective import GroupLoss
+from visual_rft.training.optimizer import make_optimizer
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image in memory."""
+
+    key: str
+    image: Image.Image
+
+    def load(self) -> Image.Image:
+        return self.image
+
+
+class Ours:
+    """One policy, its optimiser and, with ``beta`` above 0, its reference, on one workload."""
+
+    def __init__(self, work: Workload, folder: Path, engine: EngineConfig | None = None) -> None:
+        model, processor = load(folder)
+        self.work = work
+        self.policy = Policy(model.eval(), processor, Sampling(max_new_tokens=work.completion), engine=engine)
+        self.reference = Reference(self.policy) if work.beta > 0 else None
+        self.optimizer, _ = make_optimizer(model, OptimizerConfig(learning_rate=work.learning_rate), 1)
+        self.generator = torch.Generator().manual_seed(0)
+        self.prompts = [
+            Prompt(str(i), question.text, (Picture(str(i), question.image),))
+            for i, question in enumerate(work.questions(processor))
+        ]
+        self.stages: dict[str, float] = {}
+
+    @contextmanager
+    def _watch(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.stages[stage] = self.stages.get(stage, 0.0) + time.perf_counter() - start
+
+    def _roll(self) -> tuple[Inputs, Prefix, Completions, torch.Tensor]:
+        with self._watch("images"):
+            inputs = self.policy.prepare(self.prompts)
+        with self._watch("encode"):
+            prefix = self.policy.encode(inputs, for_sampling=True)
+        with self._watch("sample"):
+            completions = self.policy.sample(prefix, self.work.group, self.generator)
+        with self._watch("score"):
+            rewards = torch.tensor([[reward(text) for text in group] for group in completions.text])
+            advantages = group_advantages(rewards)
+        return inputs, prefix, completions, advantages
+
+    def _learn(self, inputs: Inputs, prefix: Prefix, completions: Completions, advantages: torch.Tensor) -> None:
+        with self._watch("reference"):
+            reference = self.reference.logprobs(prefix, completions) if self.reference else None
+        loss = GroupLoss(completions, advantages, reference, ObjectiveConfig(beta=self.work.beta))
+        with self._watch("backward"):
+            self.policy.backward(prefix, completions, loss.share, loss.needed)
+        with self._watch("optimizer"):
+            torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+    def _check(self, completions: Completions, advantages: torch.Tensor) -> None:
+        work = self.work
+        assert completions.ids.shape == (work.batch, work.group, work.completion), completions.ids.shape
+        assert bool(completions.mask.all()), "a completion ended early"
+        assert bool((advantages != 0).any(1).all()), "a group without advantages would be skipped"
+
+    def step(self) -> dict[str, float]:
+        """Seconds of one training step, whole and by stage."""
+        self.stages = {}
+        start = time.perf_counter()
+        inputs, prefix, completions, advantages = self._roll()
+        self._learn(inputs, prefix, completions, advantages)
+        whole = time.perf_counter() - start
+        self._check(completions, advantages)
+        return {"step": whole, **{f"stage/{name}": seconds for name, seconds in self.stages.items()}}
+
+    def rollout(self) -> tuple[Inputs, Prefix | None, Completions, torch.Tensor]:
+        """Images, prompts, completions and advantages; a graph is not kept for the update."""
+        inputs, prefix, completions, advantages = self._roll()
+        return inputs, None if prefix.has_graph else prefix, completions, advantages
+
+    def update(self, inputs: Inputs, prefix: Prefix | None, completions: Completions, advantages: torch.Tensor) -> None:
+        """The update alone: prompts encoded anew (by the engine itself where it keeps no graph), loss and all."""
+        self._learn(inputs, prefix or self.policy.encode(inputs), completions, advantages)
+
+    def times(self) -> dict[str, float]:
+        """Seconds of a whole step, and of a rollout and an update that share nothing."""
+        seconds = self.step()
+        start = time.perf_counter()
+        rolled = self.rollout()
+        middle = time.perf_counter()
+        self.update(*rolled)
+        return {**seconds, "rollout": middle - start, "update": time.perf_counter() - middle}
+
+    def memory(self) -> dict[str, float]:
+        """Bytes by which the process grows at most in a whole step, and in an update alone."""
+        step = peak_memory(self.step)
+        rolled = self.rollout()
+        return {"step": step, "update": peak_memory(lambda: self.update(*rolled))}
+
+    def facts(self) -> dict[str, Any]:
+        """What is worth knowing about this side in a result."""
+        return {"prompt_tokens": int(self.policy.prepare(self.prompts).tensors["input_ids"].shape[1])}
+
+
+def serve(
+    work: Workload, folder: Path, engine: EngineConfig | None, receive: Callable[[], str], send: Callable[[Any], None]
+) -> None:
+    """Answer each order (``warm-up``, ``times`` or ``memory``) with the figures of one step, until ``stop``."""
+    ours = Ours(work, folder, engine)
+    send(ours.facts())
+    answers = {"warm-up": ours.step, "times": ours.times, "memory": ours.memory}
+    while (order := receive()) != "stop":
+        send(answers[order]())
