@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test nightly check bench clean
+.PHONY: demo test nightly check bench bench-quick clean
 
 demo: $(VENV)/.installed
 	$(BIN)/visual-rft demo
@@ -22,8 +22,11 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/rewards.py
-	$(BIN)/python benchmarks/shared_prefix.py
+	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/evaluation.py
+
+bench-quick: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/steps.py --quick
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "visual-rft needs Python 3.11 or later, this is " + sys.version.split()[0])'

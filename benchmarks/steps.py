@@ -11,11 +11,11 @@ and is taken again if other processes worked meanwhile; what they took is record
 a step of 3 s took 50 s: threads that wait for each other spin. Memory is measured in processes of their own (see
 measure.py), after one step.
 
-What is compared (ratios above 1 speak for us, but for memory, which is ours over theirs):
+What is compared (ratios above 1 speak for us, but for memory, which is ours over theirs; parts are timed in the step):
 
     step      everything, pictures to optimiser; ours encodes a prompt once for sampling and update together
-    rollout   pictures to advantages, each side complete on its own
-    update    reference, loss, backward, optimiser; ours encodes the prompts *again*, so that both sides run them
+    rollout   pictures to advantages; ours includes encoding the prompts
+    update    reference, loss, backward, optimiser; ours includes encoding the prompts *again*, though the step need not
     memory    growth of the resident set in the update, above what is alive before it (weights, optimiser state, inputs)
 """
 
