@@ -23,6 +23,7 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/rewards.py
 	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/demo_step.py
 	$(BIN)/python benchmarks/evaluation.py
 
 bench-quick: $(VENV)/.installed-dev

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from measure import peak_memory
 from PIL import Image
-from workload import Workload, load, reward
+from workload import DEVICE, Workload, load, reward
 
 from visual_rft.config import EngineConfig, ObjectiveConfig, OptimizerConfig
 from visual_rft.policy.inputs import Inputs, Prompt
@@ -44,12 +44,13 @@ class Ours:
     """One policy, its optimiser and, with ``beta`` above 0, its reference, on one workload."""
 
     def __init__(self, work: Workload, folder: Path, engine: EngineConfig | None = None) -> None:
-        model, processor = load(folder)
+        model, processor = load(folder, work.dtype)
         self.work = work
         self.policy = Policy(model.eval(), processor, Sampling(max_new_tokens=work.completion), engine=engine)
+        self.policy.to(DEVICE)
         self.reference = Reference(self.policy) if work.beta > 0 else None
         self.optimizer, _ = make_optimizer(model, OptimizerConfig(learning_rate=work.learning_rate), 1)
-        self.generator = torch.Generator().manual_seed(0)
+        self.generator = torch.Generator(DEVICE).manual_seed(0)
         self.prompts = [
             Prompt(str(i), question.text, (Picture(str(i), question.image),))
             for i, question in enumerate(work.questions(processor))
@@ -60,6 +61,8 @@ class Ours:
     def _watch(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
         self.stages[stage] = self.stages.get(stage, 0.0) + time.perf_counter() - start
 
     def _roll(self) -> tuple[Inputs, Prefix, Completions, torch.Tensor]:
@@ -70,7 +73,8 @@ class Ours:
         with self._watch("sample"):
             completions = self.policy.sample(prefix, self.work.group, self.generator)
         with self._watch("score"):
-            rewards = torch.tensor([[reward(text) for text in group] for group in completions.text])
+            values = [[reward(text) for text in group] for group in completions.text]
+            rewards = torch.tensor(values, device=DEVICE)
             advantages = group_advantages(rewards)
         return inputs, prefix, completions, advantages
 

@@ -3,7 +3,7 @@
 Decision: the trainer's own loop runs, unpatched; a callback waits at the start of each step until it is asked for one,
 so systems can take turns. Timers sit around the trainer's methods in a subclass and change nothing inside them.
 
-What is fixed by the workload for every setting: the same model files in float32 with SDPA, the same pictures handed
+What is fixed by the workload for every setting: the same model files and type with SDPA, the same pictures handed
 over in memory (no disk, no decoder), completions of exactly R tokens, temperature 1 without cuts, one reward function,
 full fine-tuning, no vLLM; no logging, saving or evaluation. Apart from that:
 
@@ -65,7 +65,7 @@ def settings(work: Workload, rows: int, *, checkpointing: bool | None, folder: s
     return GRPOConfig(
         output_dir=folder,
         use_cpu=not torch.cuda.is_available(),
-        bf16=False,
+        bf16=work.dtype == "bfloat16",
         per_device_train_batch_size=rows,
         gradient_accumulation_steps=work.rows // rows,
         num_generations=work.group,
@@ -98,6 +98,8 @@ class TimedTrainer(GRPOTrainer):
     def watch(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def _tokenize_prompts(self, *args: Any, **kwargs: Any) -> Any:
@@ -190,7 +192,7 @@ def serve(
 ) -> None:
     """Answer each order (``warm-up``, ``times`` or ``memory``) with the figures of one step, until ``stop``."""
     transformers.utils.logging.set_verbosity_error()
-    model, processor = load(folder)
+    model, processor = load(folder, work.dtype)
     with tempfile.TemporaryDirectory() as output:
         config = settings(work, rows, checkpointing=checkpointing, folder=output)
         trainer = TimedTrainer(

@@ -2,6 +2,8 @@
 
     python benchmarks/steps.py --quick                      # one row in minutes; its last line is JSON
     python benchmarks/steps.py --length 600 --group 16      # some rows of the grid
+    python benchmarks/steps.py --size 2b --dtype bfloat16 --prompts 1 --length 1229 --completion 128 --group 8 \\
+        --out benchmarks/results/gpu.json                   # on a GPU: the shape of Qwen2-VL-2B, 1024 image tokens
     python benchmarks/steps.py                              # the whole grid P x R x G; rows already measured are kept
 
 Decision: each system is a process of its own that waits for orders, and they take turns (ours, default, tuned, ours,
@@ -255,9 +257,9 @@ def measure(work: Workload, folder: Path, threads: int, repetitions: int, rows: 
     if not quick:
         systems |= others
     torch.set_num_threads(threads)
-    rate = matmul_rate()
+    rate = matmul_rate(work.dtype)
     found = take_turns(systems, folder, threads, repetitions)
-    rate = max(rate, matmul_rate())
+    rate = max(rate, matmul_rate(work.dtype))
     middle = {
         name: {figure: statistics.median(values) for figure, values in side["times"].items()}
         for name, side in found.items()
@@ -333,7 +335,7 @@ def open_result(out: Path, threads: int) -> dict[str, Any]:
         result: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
         if all(result.get(key) == value for key, value in head.items() if key != "commit"):
             return result
-    what = "one GRPO step, tiny Qwen2-VL with the proportions of the 2B, float32, full fine-tuning"
+    what = "one GRPO step, Qwen2-VL with random weights, full fine-tuning; tiny: the proportions of the 2B"
     return {"what": what, **head, "shapes": {}, "rows": []}
 
 
@@ -372,6 +374,8 @@ def main() -> None:
     parser.add_argument("--completion", type=int, nargs="+", default=COMPLETIONS, help="R, tokens of a completion")
     parser.add_argument("--group", type=int, nargs="+", default=GROUPS, help="G, completions per prompt")
     parser.add_argument("--beta", type=float, default=0.0, help="weight of the KL term (TRL's default is 0)")
+    parser.add_argument("--size", choices=("tiny", "2b"), default="tiny", help="shape of the model")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="P 300, R 64, G 8 only; the last line is JSON")
@@ -384,11 +388,13 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        save(folder)
+        save(folder, arguments.size, arguments.dtype)
         for length, completion, group in grid:
             if (length, completion, group, arguments.prompts, arguments.beta) in done:
                 continue
-            work = Workload(length, completion, group, arguments.prompts, arguments.beta)
+            work = Workload(
+                length, completion, group, arguments.prompts, arguments.beta, size=arguments.size, dtype=arguments.dtype
+            )
             if arguments.quick:
                 rows = QUICK_ROWS
             else:

@@ -57,6 +57,29 @@ VISION: dict[str, Any] = {
     "temporal_patch_size": 2,
     "spatial_merge_size": 2,
 }
+TEXT_2B: dict[str, Any] = {
+    "vocab_size": 151_936,
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32_768,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0, "mrope_section": [16, 24, 24]},
+}
+VISION_2B: dict[str, Any] = {
+    "depth": 32,
+    "embed_dim": 1280,
+    "num_heads": 16,
+    "mlp_ratio": 4,
+    "hidden_size": 1536,
+    "patch_size": 14,
+    "temporal_patch_size": 2,
+    "spatial_merge_size": 2,
+}
+SIZES = {"tiny": (TEXT, VISION), "2b": (TEXT_2B, VISION_2B)}
+"""Shapes of the model: the tiny one for a CPU, and that of Qwen2-VL-2B for a GPU; random weights in both."""
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 IMAGE_TOKEN_SIDE = 28
 """Pixels that one image token covers: two patches of 14 a side."""
 
@@ -86,6 +109,8 @@ class Workload:
         group: G completions per prompt.
         beta: weight of the KL term; 0 needs no reference.
         learning_rate: so small that the weights hardly move.
+        size: of the model, see :data:`SIZES`.
+        dtype: of its weights.
     """
 
     length: int = 300
@@ -94,6 +119,8 @@ class Workload:
     batch: int = 4
     beta: float = 0.0
     learning_rate: float = 1e-7
+    size: str = "tiny"
+    dtype: str = "float32"
 
     @property
     def rows(self) -> int:
@@ -143,8 +170,9 @@ def reward(text: str) -> float:
     return text.count("a") / max(1, len(text))
 
 
-def build() -> tuple[Any, Any]:
-    """The model with random weights, float32, and its processor."""
+def build(size: str = "tiny", dtype: str = "float32") -> tuple[Any, Any]:
+    """The model of a size with random weights, and its processor."""
+    shape, vision = SIZES[size]
     known = phrases()
     tokenizer = build_tokenizer(known)
     tokenizer = build_tokenizer([*known, *words(VOCABULARY - len(tokenizer))])
@@ -152,12 +180,13 @@ def build() -> tuple[Any, Any]:
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
     assert len(tokenizer) == VOCABULARY
     torch.manual_seed(0)
-    text = {**TEXT, "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None, "eos_token_id": ids["<|image_pad|>"]}
+    text = {**shape, "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None, "eos_token_id": ids["<|image_pad|>"]}
     model = Qwen2VLForConditionalGeneration(
         Qwen2VLConfig(
             text_config=text,
-            vision_config=VISION,
+            vision_config=vision,
             tie_word_embeddings=True,
+            dtype=dtype,
             image_token_id=ids["<|image_pad|>"],
             video_token_id=ids["<|video_pad|>"],
             vision_start_token_id=ids["<|vision_start|>"],
@@ -166,8 +195,8 @@ def build() -> tuple[Any, Any]:
     )
     model.generation_config.eos_token_id = ids["<|image_pad|>"]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
-    size = {"shortest_edge": IMAGE_TOKEN_SIDE**2, "longest_edge": 4096 * IMAGE_TOKEN_SIDE**2}
-    options = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2, "size": size}
+    limits = {"shortest_edge": IMAGE_TOKEN_SIDE**2, "longest_edge": 4096 * IMAGE_TOKEN_SIDE**2}
+    options = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2, "size": limits}
     processor = Qwen2VLProcessor(
         image_processor=Qwen2VLImageProcessor(**options),
         tokenizer=tokenizer,
@@ -177,16 +206,18 @@ def build() -> tuple[Any, Any]:
     return model, processor
 
 
-def save(folder: Path) -> None:
+def save(folder: Path, size: str = "tiny", dtype: str = "float32") -> None:
     """Write model and processor to ``folder``."""
-    model, processor = build()
+    model, processor = build(size, dtype)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
 
-def load(folder: Path) -> tuple[Any, Any]:
-    """The model (float32, SDPA attention) and the processor that :func:`save` wrote."""
-    model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+def load(folder: Path, dtype: str = "float32") -> tuple[Any, Any]:
+    """The model (SDPA attention) and the processor that :func:`save` wrote."""
+    model = Qwen2VLForConditionalGeneration.from_pretrained(
+        folder, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+    )
     return model, Qwen2VLProcessor.from_pretrained(folder)
 
 
@@ -238,16 +269,17 @@ class Flops:
         return self.tokens(length, count - 1) + (count - 1) * self.head
 
 
-FLOPS = Flops(VISION, TEXT)
+FLOPS = {size: Flops(vision, text) for size, (text, vision) in SIZES.items()}
 
 
-def unique_flops(work: Workload, flops: Flops = FLOPS) -> dict[str, float]:
+def unique_flops(work: Workload) -> dict[str, float]:
     """Operations of a step in which each image and prompt is computed once and each completion token once per pass.
 
     A backward pass costs two forward passes. The sampled completions are run once for sampling and once, with gradient,
     for the update; a reference (``beta`` above 0) runs prompts and completions forward once more. In a whole step the
     prompts run forward once for rollout and update together.
     """
+    flops = FLOPS[work.size]
     prompts = work.batch * flops.prompt(work.length, work.image_tokens)
     completions = work.rows * flops.completion(work.length, work.completion)
     reference = prompts + completions if work.beta > 0 else 0.0
@@ -256,8 +288,9 @@ def unique_flops(work: Workload, flops: Flops = FLOPS) -> dict[str, float]:
     return {"rollout": rollout, "update": update, "step": rollout + update - prompts}
 
 
-def proportions(work: Workload, flops: Flops = FLOPS) -> dict[str, float]:
+def proportions(work: Workload) -> dict[str, float]:
     """What the cost of a forward pass consists of, in operations and shares."""
+    flops = FLOPS[work.size]
     image_token = flops.image(work.image_tokens) / work.image_tokens
     language = flops.tokens(0, work.length) / work.length
     attention = 4.0 * flops.text["hidden_size"] * flops.text["num_hidden_layers"] * (work.length + 1) / 2
