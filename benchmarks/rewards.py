@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from measure import cpu
+
 from visual_rft.tasks import Classification, Detection, Grounding, Task
 
 RECOMMENDED = {"iou_balanced": 1.0, "confidence_brier": 1.0, "format": 1.0}
@@ -49,16 +51,6 @@ def seconds(task: Task, texts: Sequence[str], truth: Mapping[str, Any]) -> float
     for text in texts:
         task.score(text, truth)
     return time.process_time() - start
-
-
-def cpu() -> str:
-    """Model name of the processor, as far as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def main() -> None:
