@@ -16,6 +16,7 @@ from typing import Any
 from visual_rft.data.arguments import add_verbs as add_data_verbs
 from visual_rft.errors import VisualRFTError
 from visual_rft.evaluation import command as evaluation
+from visual_rft.evidence.arguments import add_arguments as add_reproduce_arguments
 
 Verb = Callable[[argparse.Namespace, list[str]], int | None]
 
@@ -67,6 +68,12 @@ def _demo(arguments: argparse.Namespace, overrides: list[str]) -> None:
 
     folder = arguments.folder or ("runs/demo" if arguments.task == "detection" else f"runs/demo-{arguments.task}")
     run_demo(arguments.task, Path(folder), arguments.seed, overrides)
+
+
+def _reproduce(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    from visual_rft.evidence.command import run
+
+    run(arguments)
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
@@ -145,6 +152,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
     verb.add_argument("--task", default="detection", help="detection (default), classification or grounding")
     verb.add_argument("--folder", help="run folder; must not exist yet (default: runs/demo, or runs/demo-TASK)")
     verb.add_argument("--seed", type=int, default=0, help="seed of the training images, batch order and sampling")
+
+    line = "The paper's experiments in miniature: base, supervised and reinforcement fine-tuning on equal terms."
+    verb = add("reproduce", _reproduce, line, "visual-rft reproduce few-shot-detection --seeds 1 --shots 4")
+    add_reproduce_arguments(verb)
     return parser, table
 
 
@@ -170,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"visual-rft: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        how = "the same command continues" if arguments.verb == "evaluate" else "continue with --resume"
+        how = "the same command continues" if arguments.verb in {"evaluate", "reproduce"} else "continue with --resume"
         print(f"visual-rft: interrupted; {how}", file=sys.stderr)
         return 130
 

@@ -1,0 +1,201 @@
+"""The command ``visual-rft reproduce``.
+
+Decision: one JSON file per experiment holds everything that tables and pictures are made from; it is written again
+after every call from the cells asked for, which are run if they have not been.
+
+    visual-rft reproduce few-shot-detection --seeds 1 --shots 4
+    visual-rft reproduce all                                  # the same command continues after an interruption
+    visual-rft reproduce few-shot-detection --tune            # learning rates, on validation
+    visual-rft reproduce tables --out docs/evidence --page docs/evidence.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from visual_rft.errors import ConfigError, RunFolderError
+from visual_rft.evidence.arguments import NAMES
+from visual_rft.evidence.published import published
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command.
+
+    Raises:
+        VisualRFTError: if something cannot be used as given.
+    """
+    names = NAMES if arguments.what in ("all", "tables") else (arguments.what,)
+    if arguments.page and arguments.what != "tables":
+        raise ConfigError("--page needs 'reproduce tables'")
+    if arguments.scale == "real":
+        print("\n\n".join(published(name) for name in names))
+        return
+    if arguments.what == "tables":
+        write_tables(arguments.out, arguments.page)
+        return
+    plans = [(name, *_grids(name, arguments)) for name in names]  # a mistake is reported before anything is run
+    for name, cells, tuning in plans:
+        _reproduce(name, cells, tuning, arguments)
+
+
+def write_tables(folder: Path, page: Path | None = None) -> list[Path]:
+    """Write the tables and the picture of every result in ``folder`` beside it, and into a page.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        RunFolderError: if there is no result, or a file cannot be read or written.
+        ConfigError: if the page has no place for a table.
+    """
+    from visual_rft.evidence.plots import plot
+    from visual_rft.evidence.tables import fill_page, markdown
+
+    results = {name: read_result(folder / f"{name}.json") for name in NAMES if (folder / f"{name}.json").is_file()}
+    if not results:
+        raise RunFolderError(f"{folder}: holds no result; run 'visual-rft reproduce all --out {folder}' first")
+    written = []
+    tables = {name: markdown(result) for name, result in results.items()}
+    if page is None:
+        for name, text in tables.items():
+            written.append(folder / f"{name}.md")
+            _write(written[-1], text + "\n")
+    else:
+        written.append(page)
+        _write(page, fill_page(_read(page), tables, str(page)))
+    for name, result in results.items():
+        written.append(folder / f"{name}.svg")
+        plot(result, written[-1])
+    for file in written:
+        print(file)
+    return written
+
+
+def read_result(file: Path) -> dict[str, Any]:
+    """A result file.
+
+    Raises:
+        RunFolderError: if it is not one.
+    """
+    try:
+        result: dict[str, Any] = json.loads(_read(file))
+        missing = [key for key in ("experiment", "rows", "means", "differences", "commit") if key not in result]
+    except ValueError as error:
+        raise RunFolderError(f"{file}: not valid JSON ({error})") from None
+    if missing:
+        raise RunFolderError(f"{file}: no result of 'visual-rft reproduce' ({missing[0]!r} is missing)")
+    return result
+
+
+def _grids(name: str, arguments: argparse.Namespace) -> tuple[list[Any], list[Any]]:
+    from visual_rft.evidence.cells import grid, tuning_grid
+    from visual_rft.evidence.experiments import ARMS, EXPERIMENTS
+
+    experiment = EXPERIMENTS[name]
+    tuning = tuning_grid(name, experiment, arguments.quick) if experiment.tries else []
+    if arguments.tune and not tuning:
+        raise ConfigError(f"--tune: {name} takes the learning rates of few-shot-detection")
+    if arguments.seeds < 1:
+        raise ConfigError(f"--seeds {arguments.seeds}: at least 1")
+    shots: Sequence[int | None] = experiment.shots
+    if arguments.shots and experiment.shots != (None,):
+        try:
+            shots = [int(text) for text in arguments.shots.split(",")]
+        except ValueError:
+            raise ConfigError(f"--shots {arguments.shots!r}: numbers separated by commas, e.g. 1,4") from None
+        if min(k or 0 for k in shots) < 1 or max(k or 0 for k in shots) > 16:
+            raise ConfigError(f"--shots {arguments.shots!r}: from 1 to 16")
+        if arguments.what == "all":
+            shots = [k for k in shots if k in experiment.shots] or experiment.shots
+    methods = _listed("--methods", arguments.methods, ("base", "sft", "rft"))
+    domains = _listed("--domains", arguments.domains, tuple(experiment.domains), skip=arguments.what == "all")
+    cells = grid(
+        name,
+        experiment,
+        shots=shots,
+        seeds=range(arguments.seeds),
+        arms=[arm for arm, (method, _) in ARMS.items() if method in methods],
+        domains=domains,
+        quick=arguments.quick,
+    )
+    return cells, tuning
+
+
+def _listed(flag: str, text: str | None, known: Sequence[str], skip: bool = False) -> list[str]:
+    """The names in ``text``; all where there is none, and, with ``skip``, where none of them is known."""
+    if text is None:
+        return list(known)
+    names = text.split(",")
+    unknown = [name for name in names if name not in known]
+    if unknown and not skip:
+        raise ConfigError(f"{flag}: unknown {unknown[0]!r}; choose from {', '.join(known)}")
+    return [name for name in known if name in names] or list(known)
+
+
+def _reproduce(name: str, cells: list[Any], tuning: list[Any], arguments: argparse.Namespace) -> None:
+    from visual_rft.evidence.experiments import EXPERIMENTS
+    from visual_rft.evidence.results import means_of, rows_of
+    from visual_rft.evidence.runner import commit, finished, machine, run_cells
+    from visual_rft.evidence.tables import markdown
+
+    experiment = EXPERIMENTS[name]
+    folder = arguments.out / name
+    results = run_cells(tuning if arguments.tune else cells, experiment.metrics, folder)
+    # What has been run before on validation stays part of the result.
+    tried = [(cell, done) for cell in tuning if (done := finished(cell, folder)) is not None]
+    tuned = {cell.name: done for cell, done in tried}
+    asked = [] if arguments.tune else cells
+    if arguments.tune:
+        asked = [cell for cell in cells if (done := finished(cell, folder)) and results.setdefault(cell.name, done)]
+    means, differences = means_of(asked, results, experiment.metrics)
+    used = [*(results[cell.name] for cell in asked), *tuned.values()]
+    result = {
+        "experiment": name,
+        "title": experiment.title,
+        "metrics": list(experiment.metrics),
+        "learning_rates": dict(experiment.learning_rates),
+        "rows": rows_of(asked, results, experiment.metrics)
+        + rows_of([cell for cell, _ in tried], tuned, experiment.metrics),
+        "means": means,
+        "differences": differences,
+        "machine": used[0]["machine"] if used else machine(),
+        "commit": ", ".join(sorted({row["commit"] for row in used})) or commit(),
+        "command": shlex.join(["visual-rft", *sys.argv[1:]]),
+    }
+    file = arguments.out / f"{name}.json"
+    _write(file, dump_result(result))
+    print(markdown(result))
+    print(f"\n{file}")
+
+
+def dump_result(result: dict[str, Any]) -> str:
+    """JSON with one row per line, so that a change of one number is a change of one line."""
+    lines = []
+    for key, value in result.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            rows = ",\n".join("    " + json.dumps(row) for row in value)
+            lines.append(f"  {json.dumps(key)}: [\n{rows}\n  ]")
+        else:
+            lines.append(f"  {json.dumps(key)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"{file}: cannot be read ({error.strerror})") from None
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from None

@@ -1,0 +1,252 @@
+"""What each experiment of the evidence is: data, metric, budget and tuned learning rates, as plain values.
+
+Decision: an experiment is a description without code of its own, so that what was run can be read on one page. Four
+arms are compared on the same shots:
+
+* ``base``: the embedded model as it is;
+* ``rft``: reinforcement, ``run.steps`` steps with ``objective.updates_per_rollout`` optimiser steps each;
+* ``sft``: gold answers, as many optimiser steps with as many prompts each;
+* ``sft-time``: gold answers, as many steps as fit into the CPU seconds that the steps of ``rft`` took.
+
+All train every weight. k shots are k labelled images per class, the set of fewer shots being part of the larger one.
+Training, validation and test use other scans (handwriting) or other seeds (procedural images); learning rates are
+chosen among three per arm on validation, with training images of a seed that no other run uses.
+
+>>> experiment = EXPERIMENTS["few-shot-detection"]
+>>> experiment.metrics[0], experiment.shots
+('AP', (1, 2, 4, 8, 16))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ARMS = {"base": ("base", None), "rft": ("rft", "steps"), "sft": ("sft", "steps"), "sft-time": ("sft", "time")}
+"""Method and budget of each arm."""
+TRAIN_SEED = 2000
+"""Training images of seed s are drawn from 2000 + s: the base model was taught on scenes of seeds below 50."""
+TUNING_SEED = 100
+"""Seed of the runs that choose a learning rate."""
+TUNING_SHOTS = 4
+"""Shots of these runs, where the experiment has shots."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One kind of pictures.
+
+    Attributes:
+        train: a source (as in ``data.train`` of a config) without seed and shots.
+        validation: where learning rates and ablations are compared.
+        test: where the result is measured.
+    """
+
+    train: Mapping[str, Any]
+    validation: Mapping[str, Any]
+    test: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment.
+
+    Attributes:
+        title: heading of its tables.
+        metrics: names of the measured numbers, all in [0, 1], the main one first.
+        domains: by name.
+        shots: labelled images per class; ``(None,)`` where ``Domain.train`` says how many images there are in all.
+        config: sections of a config; its learning rate is set by the arm.
+        tries: three learning rates per arm.
+        learning_rates: the one of each arm that was best on validation (``docs/evidence/*.json`` holds all tries).
+        variants: ablations: changes of a config by dotted path, and the arms they are run for. Measured on validation.
+    """
+
+    title: str
+    metrics: tuple[str, ...]
+    domains: Mapping[str, Domain]
+    shots: tuple[int | None, ...]
+    config: Mapping[str, Any]
+    tries: Mapping[str, tuple[float, float, float]]
+    learning_rates: Mapping[str, float]
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A change of one factor.
+
+    Attributes:
+        factor: what is changed.
+        changes: values by dotted path, e.g. ``{"objective.beta": 0.04}``.
+        arms: which arms are run.
+    """
+
+    factor: str
+    changes: Mapping[str, Any]
+    arms: tuple[str, ...] = ("rft",)
+
+
+def _source(source: str, count: int, seed: int, **more: Any) -> dict[str, Any]:
+    return {"source": source, "count": count, "seed": seed, **more}
+
+
+def _digits(**more: Any) -> Domain:
+    one = {"max_objects": 1, **more}
+    return Domain(
+        train={"source": "digits", "split": "shots", "count": 600, **one},
+        validation=_source("digits", 200, 501, split="validation", **one),
+        test=_source("digits", 200, 1, split="test", **one),
+    )
+
+
+def _shapes(**more: Any) -> Domain:
+    one = {"max_objects": 1, **more}
+    return Domain(
+        train={"source": "shapes", "count": 1500, **one},
+        validation=_source("shapes", 200, 501, **one),
+        test=_source("shapes", 200, 1001, **one),
+    )
+
+
+_STEPS = {"prompts_per_batch": 4, "rollouts_every": 0, "threads": 1}
+_OPTIMIZER = {"schedule": "linear", "warmup_steps": 5, "betas": [0.9, 0.99]}
+_OBJECTIVE = {"beta": 0.0, "updates_per_rollout": 2}
+_DETECTION: dict[str, Any] = {
+    "task": {"name": "detection", "weights": {"iou": 2.0, "confidence": 0.5, "format": 0.5}},
+    "rollout": {"group_size": 8, "max_new_tokens": 96},
+    "objective": _OBJECTIVE,
+    "optimizer": _OPTIMIZER,
+    "run": {"steps": 100, **_STEPS},
+}
+_CLASSIFICATION: dict[str, Any] = {
+    "task": {"name": "classification"},
+    "rollout": {"group_size": 8, "max_new_tokens": 32},
+    "objective": _OBJECTIVE,
+    "optimizer": _OPTIMIZER,
+    "run": {"steps": 100, **_STEPS, "prompts_per_batch": 8},
+}
+_GROUNDING: dict[str, Any] = {
+    "task": {"name": "grounding", "weights": {"iou": 1.0, "giou": 1.0, "format": 0.5}},
+    "rollout": {"group_size": 8, "max_new_tokens": 48},
+    "objective": _OBJECTIVE,
+    "optimizer": _OPTIMIZER,
+    "run": {"steps": 150, **_STEPS, "prompts_per_batch": 8},
+}
+_TRIES = {"rft": (1.5e-4, 3e-4, 6e-4), "sft": (5e-5, 1e-4, 2e-4), "sft-time": (5e-5, 1e-4, 2e-4)}
+_CHOSEN = {"rft": 3e-4, "sft": 1e-4, "sft-time": 1e-4}
+
+_NOVEL_DIGITS = ("digit 7", "digit 8", "digit 9")
+_BASE_DIGITS = tuple(f"digit {i}" for i in range(7))
+_COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
+_BASE_SHAPES = tuple(f"{colour} {form}" for colour in _COLOURS for form in ("circle", "square", "triangle"))
+_NOVEL_SHAPES = tuple(f"{colour} {form}" for colour in _COLOURS for form in ("star", "cross"))
+
+
+def _open(domain: Domain, base: tuple[str, ...], novel: tuple[str, ...], count: int) -> Domain:
+    """Training on base classes, measured on novel ones in ``count`` images before those are picked out.
+
+    Validation is on base classes: the novel ones are not looked at before the test.
+    """
+    return Domain(
+        train={**domain.train, "classes": base},
+        validation={**domain.validation, "classes": base},
+        test={**domain.test, "classes": novel, "count": count},
+    )
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "few-shot-detection": Experiment(
+        title="Few-shot detection",
+        metrics=("AP", "AP50", "mean_iou"),
+        domains={"handwriting": _digits(), "shapes": _shapes()},
+        shots=(1, 2, 4, 8, 16),
+        config=_DETECTION,
+        tries=_TRIES,
+        learning_rates=_CHOSEN,
+    ),
+    "few-shot-classification": Experiment(
+        title="Few-shot classification",
+        metrics=("top1_strict",),
+        domains={
+            "flowers": Domain(
+                train={"source": "flowers", "count": 24 * 40},
+                validation=_source("flowers", 192, 501),
+                test=_source("flowers", 192, 1001),
+            ),
+            "handwriting": _digits(),
+        },
+        shots=(1, 2, 4, 8, 16),
+        config=_CLASSIFICATION,
+        tries=_TRIES,
+        learning_rates=_CHOSEN,
+    ),
+    "open-vocabulary": Experiment(
+        title="Open vocabulary: trained on base classes, measured on novel ones",
+        metrics=("AP", "AP50", "mean_iou"),
+        domains={
+            "handwriting": _open(_digits(), _BASE_DIGITS, _NOVEL_DIGITS, 600),
+            "shapes": _open(_shapes(), _BASE_SHAPES, _NOVEL_SHAPES, 450),
+        },
+        shots=(16,),
+        config=_DETECTION,
+        tries=_TRIES,
+        learning_rates=_CHOSEN,
+    ),
+    "reasoning-grounding": Experiment(
+        title="Reasoning grounding",
+        metrics=("mean_iou", "acc50"),
+        domains={
+            "shapes": Domain(
+                train={"source": "shapes", "count": 256, "max_objects": 2},
+                validation=_source("shapes", 200, 501, max_objects=2),
+                test=_source("shapes", 200, 1001, max_objects=2),
+            )
+        },
+        shots=(None,),
+        config=_GROUNDING,
+        tries=_TRIES,
+        learning_rates=_CHOSEN,
+    ),
+    "ablations": Experiment(
+        title="Ablations of 4-shot detection of handwriting",
+        metrics=("AP", "AP50", "mean_iou"),
+        domains={"handwriting": _digits()},
+        shots=(4,),
+        config=_DETECTION,
+        tries=_TRIES,
+        learning_rates=_CHOSEN,
+        variants={
+            "as in few-shot detection": Variant("-", {}, ("base", "rft")),
+            "iou 1, confidence 1, format 1 (the method's)": Variant(
+                "reward", {"task.weights": {"iou": 1.0, "confidence": 1.0, "format": 1.0}}
+            ),
+            "iou_balanced": Variant(
+                "reward", {"task.weights": {"iou_balanced": 2.0, "confidence": 0.5, "format": 0.5}}
+            ),
+            "iou_soft": Variant("reward", {"task.weights": {"iou_soft": 2.0, "confidence": 0.5, "format": 0.5}}),
+            "threshold 0.5 to 0.75": Variant("reward", {"task.options.iou_threshold_end": 0.75}),
+            "tau 0.25": Variant("tau", {"task.options.iou_threshold": 0.25}),
+            "tau 0.75": Variant("tau", {"task.options.iou_threshold": 0.75}),
+            "no confidence reward": Variant("confidence", {"task.weights": {"iou": 2.0, "format": 0.5}}),
+            "confidence_brier": Variant(
+                "confidence", {"task.weights": {"iou": 2.0, "confidence_brier": 0.5, "format": 0.5}}
+            ),
+            "beta 0.04": Variant("beta", {"objective.beta": 0.04}),
+            "beta 0.2": Variant("beta", {"objective.beta": 0.2}),
+            "G 4": Variant("G", {"rollout.group_size": 4}),
+            "G 16": Variant("G", {"rollout.group_size": 16}),
+            "no thinking": Variant("thinking", {"task.think": False}, ("base", "rft")),
+            "token_mean": Variant("loss", {"objective.aggregation": "token_mean"}),
+            "clip_high 0.4": Variant("loss", {"objective.clip_high": 0.4}),
+            "1 update per rollout": Variant("loss", {"objective.updates_per_rollout": 1}),
+            "4 updates per rollout": Variant("loss", {"objective.updates_per_rollout": 4}),
+            "LoRA rank 16": Variant("weights", {"model.lora": {"rank": 16, "alpha": 32.0}}),
+            "LoRA rank 16, 5 x learning rate": Variant(
+                "weights", {"model.lora": {"rank": 16, "alpha": 32.0}, "optimizer.learning_rate": 1.5e-3}
+            ),
+            "vision tower frozen": Variant("weights", {"model.freeze_vision": True}),
+        },
+    ),
+}

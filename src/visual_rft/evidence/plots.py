@@ -1,0 +1,98 @@
+"""The picture of a result file: numbers with their 95 % intervals.
+
+Decision: matplotlib, the one dependency of ``pip install 'visual-rft[plots]'``, writing SVG whose text stays text and
+whose ids do not change from call to call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from visual_rft.errors import ConfigError
+from visual_rft.evidence.tables import COLUMNS, NAMES, arm_of, label
+
+COLOURS = {"base": "#777777", "sft": "#e69f00", "sft-time": "#d55e00", "rft": "#0072b2"}
+"""Colours that stay apart for colour-blind readers (Okabe and Ito 2008)."""
+
+
+def plot(result: Mapping[str, Any], file: Path) -> None:
+    """Draw a result.
+
+    Raises:
+        ConfigError: if matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise ConfigError("pictures need matplotlib: pip install 'visual-rft[plots]'") from None
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    main = result["metrics"][0]
+    means = [row for row in result["means"] if row["metric"] == main]
+    domains = list(dict.fromkeys(row["domain"] for row in means))
+    ablation = any(row["variant"] for row in means)
+    style: dict[str, Any] = {
+        "svg.hashsalt": "visual-rft",
+        "svg.fonttype": "none",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    with matplotlib.rc_context(style):
+        height = 1.0 + 0.22 * len(means) if ablation else 3.0
+        figure, axes = pyplot.subplots(1, len(domains), figsize=(3.6 * max(len(domains), 1 + ablation), height),
+                                       squeeze=False, layout="constrained")  # fmt: skip
+        for axis, domain in zip(axes[0], domains, strict=True):
+            rows = [row for row in means if row["domain"] == domain]
+            if ablation:
+                _variants(axis, rows, label(main))
+            else:
+                _arms(axis, rows)
+                axis.set_title(domain)
+                axis.set_ylim(bottom=0)
+        if not ablation:
+            axes[0][0].set_ylabel(label(main))
+            axes[0][-1].legend(frameon=False, fontsize=8)
+        figure.savefig(file, metadata={"Date": None})
+        pyplot.close(figure)
+
+
+def _arms(axis: Any, rows: list[Any]) -> None:
+    """A curve over shots, or a point per arm where there is only one number of shots."""
+    shots = sorted({row["shots"] for row in rows if row["shots"] is not None})
+    for number, arm in enumerate(COLUMNS):
+        own = sorted((row for row in rows if arm_of(row) == arm), key=lambda row: row["shots"] or 0)
+        if not own:
+            continue
+        value = [row["value"] for row in own]
+        error = [[v - row["low"] for v, row in zip(value, own, strict=True)],
+                 [row["high"] - v for v, row in zip(value, own, strict=True)]]  # fmt: skip
+        if arm == "base" and len(shots) > 1:
+            axis.axhspan(own[0]["low"], own[0]["high"], color=COLOURS[arm], alpha=0.2, linewidth=0)
+            axis.axhline(value[0], color=COLOURS[arm], linewidth=1, label=NAMES[arm])
+            continue
+        # Moved aside a little, so that intervals at the same number of shots do not hide each other.
+        places = [shots.index(row["shots"]) + 0.06 * (number - 2) for row in own] if len(shots) > 1 else [number]
+        line = "-" if len(shots) > 1 else "none"
+        axis.errorbar(places, value, yerr=error, color=COLOURS[arm], marker="o", markersize=4, linestyle=line,
+                      linewidth=1.2, capsize=2, label=NAMES[arm])  # fmt: skip
+    if len(shots) > 1:
+        axis.set_xticks(range(len(shots)), [str(k) for k in shots])
+        axis.set_xlabel("shots per class")
+    else:
+        axis.set_xticks([])
+
+
+def _variants(axis: Any, rows: list[Any], name: str) -> None:
+    """One line per variant, the unchanged setting as a vertical line."""
+    rows = [row for row in rows if arm_of(row) == "rft"]
+    for place, row in enumerate(rows):
+        error = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
+        axis.errorbar([row["value"]], [place], xerr=error, color=COLOURS["rft"], marker="o", markersize=4, capsize=2)
+    axis.axvline(rows[0]["value"], color=COLOURS["base"], linewidth=1)
+    axis.set_yticks(range(len(rows)), [row["variant"] for row in rows])
+    axis.invert_yaxis()
+    axis.set_xlabel(name)

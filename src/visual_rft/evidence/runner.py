@@ -1,0 +1,201 @@
+"""Run cells, one after another, each written when it is finished.
+
+Decision: a cell's file appears whole (written under another name and renamed) and holds the digest of what was run, so
+the same command continues after an interruption and runs no cell twice. The training itself is that of
+``visual-rft train`` and ``visual-rft sft``; its run folder is deleted once the cell is evaluated.
+
+    runs/evidence/few-shot-detection/
+      cells/handwriting-k4-seed0-rft.json      numbers, draws of the bootstrap, steps and CPU seconds
+      cells/handwriting-k4-seed0-rft.log       what the training printed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from visual_rft.config import Config
+from visual_rft.data.sources import load_samples
+from visual_rft.errors import RunFolderError
+from visual_rft.evaluation.answering import BATCH, answer, best_device, group_by_image
+from visual_rft.evaluation.measures import measure, measure_detection
+from visual_rft.evaluation.predict import scored
+from visual_rft.evaluation.resampling import bootstrap
+from visual_rft.evidence.cells import Cell
+from visual_rft.policy.loading import load_policy
+from visual_rft.tasks import Detection, task_of
+from visual_rft.tasks.detection_metrics import asked_data_set
+from visual_rft.training.rft import train
+from visual_rft.training.session import prepare_process
+from visual_rft.training.sft import train_supervised
+
+
+def run_cells(cells: Sequence[Cell], metrics: Sequence[str], folder: Path) -> dict[str, dict[str, Any]]:
+    """Run the cells that have not been run.
+
+    Args:
+        cells: in an order in which matched cells come first.
+        metrics: names of the numbers to keep.
+        folder: where ``cells/`` is.
+
+    Returns:
+        The contents of the cells' files by name.
+
+    Raises:
+        VisualRFTError: if a cell cannot be run or written.
+    """
+    results: dict[str, dict[str, Any]] = {}
+    every = 0.5 if sys.stderr.isatty() else 30.0
+    with tqdm(total=len(cells), unit="run", mininterval=every, file=sys.stderr, dynamic_ncols=True) as bar:
+        for cell in cells:
+            bar.set_description(f"{cell.experiment}: {cell.name}")
+            result = finished(cell, folder)
+            if result is None:
+                result = _run(cell, metrics, folder, results)
+                _write(file_of(cell, folder), result)
+            results[cell.name] = result
+            bar.update()
+    return results
+
+
+def finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
+    """The result of a cell that has been run as it is described now, else None."""
+    file = file_of(cell, folder)
+    try:
+        result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{file}: cannot be read ({error}); delete it to run it again") from None
+    return result if result.get("digest") == cell.digest else None
+
+
+def file_of(cell: Cell, folder: Path) -> Path:
+    """Where the result of a cell is."""
+    return folder / "cells" / f"{cell.name}.json"
+
+
+def matched_steps(rft: Mapping[str, Any], sft: Mapping[str, Any]) -> int:
+    """Optimiser steps of supervised training that take the CPU seconds of a reinforcement run, at least 1.
+
+    >>> matched_steps({"cpu_seconds": 90.0}, {"cpu_seconds": 12.0, "optimizer_steps": 200})
+    1500
+    """
+    per_step = float(sft["cpu_seconds"]) / int(sft["optimizer_steps"])
+    return max(1, round(float(rft["cpu_seconds"]) / per_step))
+
+
+def _run(cell: Cell, metrics: Sequence[str], folder: Path, results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    config, trained = cell.config, None
+    if cell.matched:
+        steps = matched_steps(*(results[other.name] for other in cell.matched))
+        config = config.model_copy(update={"run": config.run.model_copy(update={"steps": steps})})
+    run = folder / "cells" / f"{cell.name}.run"
+    shutil.rmtree(run, ignore_errors=True)
+    if cell.arm == "base":
+        prepare_process(config)
+    else:
+        trained = _train(cell.arm, config, run)
+    weights = None if trained is None else Path(trained["checkpoint"]) / "model"
+    numbers, draws, images = evaluate(config, weights, metrics)
+    shutil.rmtree(run, ignore_errors=True)
+    updates = config.objective.updates_per_rollout if cell.arm == "rft" else 1
+    return {
+        "digest": cell.digest,
+        **cell.labels(),
+        "numbers": numbers,
+        "images": images,
+        "optimizer_steps": 0 if trained is None else config.run.steps * updates,
+        "cpu_seconds": 0.0 if trained is None else round(trained["seconds"]["steps_cpu"], 2),
+        "machine": machine(),
+        "commit": commit(),
+        "draws": {name: [round(float(v), 5) for v in values] for name, values in draws.items()},
+    }
+
+
+def _train(arm: str, config: Config, run: Path) -> dict[str, Any]:
+    """Train in ``run``; the run's own last evaluation is of one image, because the cell is evaluated with intervals."""
+    one = config.data.evaluation[0].model_copy(update={"count": 1, "classes": None})
+    data = config.data.model_copy(update={"evaluation": (one,)})
+    loop = config.run.model_copy(update={"folder": str(run)})
+    whole = config.model_copy(update={"data": data, "run": loop})
+    run.parent.mkdir(parents=True, exist_ok=True)
+    log = run.with_suffix(".log")
+    with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        return train(whole) if arm == "rft" else train_supervised(whole)
+
+
+def evaluate(config: Config, weights: Path | None, metrics: Sequence[str]) -> tuple[dict[str, float], Any, int]:
+    """Numbers of a model on ``config.data.evaluation``, the same on every draw of images, and how many images.
+
+    The draws of equally many images are the same whichever the model.
+    """
+    task = task_of(config.task)
+    questions = group_by_image(load_samples(config.data.evaluation, task))
+    policy = load_policy(config.model, config.rollout, weights, engine=config.engine).to(best_device())
+    rows = answer(policy, task, questions, BATCH)
+    predictions = [scored(task, row.answers) for row in rows]
+    if isinstance(task, Detection):
+        truth, found = asked_data_set([p for row in predictions for p in row])
+        measured = measure_detection(task, truth, found, predictions)
+    else:
+        measured = measure(task, predictions)
+    drawn = bootstrap(measured.statistic, measured.images)
+    numbers = {name: float(measured.numbers[name]) for name in metrics}
+    return numbers, {name: drawn[name] for name in metrics}, measured.images
+
+
+def machine() -> dict[str, Any]:
+    """What the runs ran on."""
+    names = []
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": 1,
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+    }
+
+
+def commit() -> str:
+    """The commit of the code, ``+`` added where it is changed; the version of the package outside a checkout."""
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty=+",
+        "--abbrev=10",
+        "--exclude=*",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 (no text from outside)
+    except (OSError, subprocess.CalledProcessError):
+        return version("visual-rft")
+    return done.stdout.strip()
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    unfinished = file.with_suffix(".unfinished")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(content), encoding="utf-8")
+        unfinished.replace(file)
+    except OSError as error:
+        raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from None

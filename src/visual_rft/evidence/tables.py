@@ -1,0 +1,144 @@
+"""Markdown tables of a result file.
+
+Decision: tables are made from the committed JSON and from nothing else; a page names the place of each by a pair of
+comments, and a test holds that the page shows what the JSON says.
+
+    <!-- evidence: few-shot-detection -->
+    ... replaced ...
+    <!-- /evidence -->
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from visual_rft.errors import ConfigError
+
+COLUMNS = ("base", "sft", "sft-time", "rft")
+NAMES = {"base": "base", "sft": "SFT, equal steps", "sft-time": "SFT, equal time", "rft": "RFT"}
+LABELS = {"top1_strict": "accuracy", "mean_iou": "mean IoU", "acc50": "Acc@0.5"}
+"""How a metric is called in a table where its own name is not what the field calls it."""
+
+
+def arm_of(row: Mapping[str, Any]) -> str:
+    """The arm of a row."""
+    return "sft-time" if row["method"] == "sft" and row["budget"] == "time" else str(row["method"])
+
+
+def label(metric: str) -> str:
+    """How a metric is called."""
+    return LABELS.get(metric, metric)
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """All tables of a result."""
+    parts = []
+    ablation = any(row["variant"] for row in result["means"])
+    for domain in dict.fromkeys(row["domain"] for row in result["means"]):
+        means = [row for row in result["means"] if row["domain"] == domain]
+        differences = [row for row in result["differences"] if row["domain"] == domain]
+        if ablation:
+            parts.append(_ablations(result, domain, means, differences))
+        else:
+            parts += [_curve(result, domain, means, differences, metric) for metric in result["metrics"]]
+            parts.append(_budget(domain, means, result["metrics"][0]))
+    tuning = _tuning(result)
+    return "\n\n".join([*parts, tuning] if tuning else parts)
+
+
+def fill_page(page: str, tables: Mapping[str, str], where: str) -> str:
+    """The page with the tables between its comments.
+
+    Raises:
+        ConfigError: if it has no place for a table.
+    """
+    for name, text in tables.items():
+        place = re.compile(rf"(<!-- evidence: {re.escape(name)} -->\n).*?(<!-- /evidence -->)", re.DOTALL)
+        if not place.search(page):
+            raise ConfigError(f"{where}: has no '<!-- evidence: {name} -->' ... '<!-- /evidence -->' to fill")
+        filled = f"\n{text}\n\n"
+        page = place.sub(lambda found, filled=filled: found[1] + filled + found[2], page)  # type: ignore[misc]
+    return page
+
+
+def _curve(
+    result: Mapping[str, Any], domain: str, means: Sequence[Any], differences: Sequence[Any], metric: str
+) -> str:
+    """One line per number of shots: the arms, and what RFT has more."""
+    here = {(arm_of(row), row["shots"]): row for row in means if row["metric"] == metric}
+    arms = [arm for arm in COLUMNS if any(found == arm for found, _ in here)]
+    shots = list(dict.fromkeys(k for arm, k in here if arm != "base")) or [None]
+    more = {(row["minus"], row["shots"]): row for row in differences if row["metric"] == metric}
+    minus = [arm for arm in arms if any(found == arm for found, _ in more)]
+    seeds = max(row["seeds"] for row in here.values())
+    heading = [f"{label(metric)}, {domain}, {seeds} {'seed' if seeds == 1 else 'seeds'}"]
+    heading += [NAMES[arm] for arm in arms] + [f"RFT - {NAMES[arm]}" for arm in minus]
+    lines = [_line(heading), "|---" * len(heading) + "|"]
+    for k in shots:
+        cells = ["all" if k is None else f"{k}-shot"]
+        cells += [_value(here.get((arm, None if arm == "base" else k))) for arm in arms]
+        cells += [_value(more.get((arm, k)), signed=True) for arm in minus]
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _budget(domain: str, means: Sequence[Any], metric: str) -> str:
+    """CPU seconds of the steps, mean over shots and seeds."""
+    cost = {
+        arm: [row["cpu_seconds"] for row in means if row["metric"] == metric and arm_of(row) == arm] for arm in COLUMNS
+    }
+    said = [f"{NAMES[arm]} {sum(s) / len(s):.0f} s" for arm, s in cost.items() if s and arm != "base"]
+    return f"CPU time of the steps of a run, {domain}, mean: {', '.join(said)}." if said else ""
+
+
+def _ablations(result: Mapping[str, Any], domain: str, means: Sequence[Any], differences: Sequence[Any]) -> str:
+    main = result["metrics"][0]
+    base = [row for row in means if arm_of(row) == "base"]
+    rft = [row for row in means if arm_of(row) == "rft"]
+    first = rft[0]["variant"]
+    more = {row["variant"]: row for row in differences if row["metric"] == main and row["minus"] == "rft"}
+    heading = [f"{domain}, validation, {rft[0]['seeds']} seed{'s' * (rft[0]['seeds'] > 1)}"]
+    heading += [label(m) for m in result["metrics"]] + [f"change of {label(main)}", "CPU s"]
+    lines = [_line(heading), "|---" * len(heading) + "|"]
+    for rows, name in ((base, "base: "), (rft, "")):
+        for variant in dict.fromkeys(row["variant"] for row in rows):
+            own = {row["metric"]: row for row in rows if row["variant"] == variant}
+            said = variant if variant != first else f"**{variant}**"
+            cells = [name + said, _value(own[main]), *(f"{own[m]['value']:.3f}" for m in result["metrics"][1:])]
+            change = more.get(variant) if rows is rft else None
+            lines.append(_line([*cells, _value(change, signed=True), f"{own[main]['cpu_seconds']:.0f}"]))
+    return "\n".join(lines)
+
+
+def _tuning(result: Mapping[str, Any]) -> str:
+    """Learning rates on validation, the best of each arm in bold."""
+    main = result["metrics"][0]
+    rows = [
+        row for row in result["rows"] if row["split"] == "validation" and not row["variant"] and row["metric"] == main
+    ]
+    if not rows:
+        return ""
+    lines = [_line([f"learning rates on validation, {label(main)}", "1", "2", "3"]), "|---|---|---|---|"]
+    for domain in dict.fromkeys(row["domain"] for row in rows):
+        for arm in COLUMNS:
+            own = [row for row in rows if row["domain"] == domain and arm_of(row) == arm]
+            best = max((row["value"] for row in own), default=None)
+            said = [f"{row['learning_rate']:.2g}: {row['value']:.3f}" for row in own]
+            said = [f"**{text}**" if row["value"] == best else text for row, text in zip(own, said, strict=True)]
+            if said:
+                lines.append(_line([f"{domain}, {NAMES[arm]}", *said, *[""] * (3 - len(said))]))
+    return "\n".join(lines)
+
+
+def _value(row: Mapping[str, Any] | None, signed: bool = False) -> str:
+    if row is None:
+        return ""
+    form = "+.3f" if signed else ".3f"
+    ends = "" if row["low"] is None else f" [{row['low']:{form}}, {row['high']:{form}}]"
+    return f"{row['value']:{form}}{ends}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
