@@ -134,26 +134,20 @@ def grid(
 
 
 def tuning_grid(name: str, experiment: Experiment, quick: bool = False) -> list[Cell]:
-    """Three learning rates per arm and domain, on validation.
+    """Three learning rates per arm in the first domain, on validation; nothing where there is nothing to choose.
 
     The steps of ``sft-time`` are matched to one and the same run of ``rft``: its rate hardly changes what a step costs.
     """
-    cells = []
-    k = (
-        None
-        if experiment.shots == (None,)
-        else TUNING_SHOTS
-        if TUNING_SHOTS in experiment.shots
-        else experiment.shots[0]
-    )
-    for domain in experiment.domains:
-        place = _Place(name, experiment, domain, k, TUNING_SEED, "validation", "", Variant("-", {}), quick)
-        rft = [place.cell("rft", rate) for rate in experiment.tries["rft"]]
-        sft = [place.cell("sft", rate) for rate in experiment.tries["sft"]]
-        pair = (rft[1], sft[1])
-        timed = [place.cell("sft-time", rate, pair) for rate in experiment.tries["sft-time"]]
-        cells += [*rft, *sft, *timed]
-    return cells
+    if not experiment.tries:
+        return []
+    shots = experiment.shots
+    k = TUNING_SHOTS if TUNING_SHOTS in shots else shots[0]
+    domain = next(iter(experiment.domains))
+    place = _Place(name, experiment, domain, k, TUNING_SEED, "validation", "", Variant("-", {}), quick)
+    rft = [place.cell("rft", rate) for rate in experiment.tries["rft"]]
+    sft = [place.cell("sft", rate) for rate in experiment.tries["sft"]]
+    timed = [place.cell("sft-time", rate, (rft[1], sft[1])) for rate in experiment.tries["sft-time"]]
+    return [*rft, *sft, *timed]
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,8 @@ def _grids(name: str, arguments: argparse.Namespace) -> tuple[list[Any], list[An
     from visual_rft.evidence.experiments import ARMS, EXPERIMENTS
 
     experiment = EXPERIMENTS[name]
-    tuning = tuning_grid(name, experiment, arguments.quick) if experiment.tries else []
-    if arguments.tune and not tuning:
+    tuning = tuning_grid(name, experiment, arguments.quick)
+    if arguments.tune and not tuning and arguments.what != "all":
         raise ConfigError(f"--tune: {name} takes the learning rates of few-shot-detection")
     if arguments.seeds < 1:
         raise ConfigError(f"--seeds {arguments.seeds}: at least 1")

@@ -58,8 +58,9 @@ class Experiment:
         domains: by name.
         shots: labelled images per class; ``(None,)`` where ``Domain.train`` says how many images there are in all.
         config: sections of a config; its learning rate is set by the arm.
-        tries: three learning rates per arm.
         learning_rates: the one of each arm that was best on validation (``docs/evidence/*.json`` holds all tries).
+        tries: three learning rates per arm, compared in the first domain; none where the choice of few-shot detection
+            is used.
         variants: ablations: changes of a config by dotted path, and the arms they are run for. Measured on validation.
     """
 
@@ -68,8 +69,8 @@ class Experiment:
     domains: Mapping[str, Domain]
     shots: tuple[int | None, ...]
     config: Mapping[str, Any]
-    tries: Mapping[str, tuple[float, float, float]]
     learning_rates: Mapping[str, float]
+    tries: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
 
 
@@ -191,7 +192,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         },
         shots=(16,),
         config=_DETECTION,
-        tries=_TRIES,
         learning_rates=_CHOSEN,
     ),
     "reasoning-grounding": Experiment(
@@ -215,7 +215,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         domains={"handwriting": _digits()},
         shots=(4,),
         config=_DETECTION,
-        tries=_TRIES,
         learning_rates=_CHOSEN,
         variants={
             "as in few-shot detection": Variant("-", {}, ("base", "rft")),

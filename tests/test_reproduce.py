@@ -1,0 +1,314 @@
+"""The evidence in miniature: every arm end to end, continued after an interruption, budgets, splits and intervals."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from visual_rft import cli
+from visual_rft.config import SourceConfig
+from visual_rft.data.digits import scans
+from visual_rft.data.sources import load_dataset, load_samples
+from visual_rft.errors import ConfigError, RunFolderError
+from visual_rft.evidence import runner
+from visual_rft.evidence.cells import grid, tuning_grid
+from visual_rft.evidence.command import dump_result, read_result
+from visual_rft.evidence.experiments import ARMS, EXPERIMENTS, TRAIN_SEED, TUNING_SEED
+from visual_rft.evidence.results import means_of, over_seeds, pick_seeds, rows_of
+from visual_rft.tasks import task_of
+
+SHORT = ["reproduce", "few-shot-detection", "--quick", "--seeds", "1", "--shots", "1", "--domains", "handwriting"]
+
+
+def test_every_arm_and_no_run_twice_after_an_interruption(tmp_path, monkeypatch, capsys):
+    done: Counter[str] = Counter()
+    real, stop = runner._run, {"handwriting-k1-seed0-sft"}
+
+    def counted(cell, *rest):
+        if cell.name in stop:
+            stop.clear()
+            raise KeyboardInterrupt
+        result = real(cell, *rest)
+        done[cell.name] += 1
+        return result
+
+    monkeypatch.setattr(runner, "_run", counted)
+    command = [*SHORT, "--out", str(tmp_path)]
+    assert cli.main(command) == 130
+    assert "the same command continues" in capsys.readouterr().err
+    assert list(done) == ["handwriting-base", "handwriting-k1-seed0-rft"]
+    assert not (tmp_path / "few-shot-detection.json").exists()
+    assert cli.main(command) == 0
+    assert cli.main(command) == 0
+    names = ["handwriting-base", *(f"handwriting-k1-seed0-{arm}" for arm in ("rft", "sft", "sft-time"))]
+    assert done == Counter(dict.fromkeys(names, 1))
+    assert "RFT - SFT, equal time" in capsys.readouterr().out
+
+    result = read_result(tmp_path / "few-shot-detection.json")
+    check_schema(result)
+    assert {(row["method"], row["budget"]) for row in result["rows"]} == set(ARMS.values())
+    by_arm = {(row["method"], row["budget"]): row for row in result["rows"] if row["metric"] == "AP"}
+    assert by_arm["rft", "steps"]["optimizer_steps"] == by_arm["sft", "steps"]["optimizer_steps"] == 4
+    assert by_arm["sft", "time"]["optimizer_steps"] > 4
+    assert all(row["images"] == 8 for row in result["rows"])
+    cells = tmp_path / "few-shot-detection" / "cells"
+    assert not list(cells.glob("*.run"))
+    assert "step 2/2" in (cells / "handwriting-k1-seed0-rft.log").read_text()
+
+    broken = cells / "handwriting-base.json"
+    broken.write_text("{")
+    assert cli.main(command) == 2
+    assert "handwriting-base.json: cannot be read" in capsys.readouterr().err
+
+
+def check_schema(result):
+    assert {"experiment", "rows", "means", "differences", "machine", "commit", "command"} <= result.keys()
+    assert {"processor", "cores", "threads", "torch"} <= result["machine"].keys()
+    assert result["rows"]
+    for row in result["rows"]:
+        assert row["method"] in ("base", "sft", "rft")
+        assert row["metric"] in result["metrics"]
+        assert {"shots", "seed", "domain", "budget", "split", "images", "optimizer_steps", "cpu_seconds"} <= row.keys()
+        assert 0 <= row["value"] <= 1
+        assert row["low"] is None or 0 <= row["low"] <= row["high"] <= 1
+    for row in (*result["means"], *result["differences"]):
+        assert {"method", "shots", "domain", "metric", "seeds", "value", "low", "high"} <= row.keys()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_budgets_are_matched(name):
+    cells = grid(name, EXPERIMENTS[name], seeds=(0, 1))
+    assert len({cell.name for cell in cells}) == len(cells)
+    assert len({cell.digest for cell in cells}) == len(cells)
+    by_name = {cell.name: cell for cell in cells}
+    timed = [cell for cell in cells if cell.arm == "sft-time"]
+    assert bool(timed) != bool(EXPERIMENTS[name].variants)
+    for cell in timed:
+        rft, sft = cell.matched
+        assert by_name[rft.name] == rft
+        assert by_name[sft.name] == sft
+        assert cells.index(rft) < cells.index(cell)
+        assert cells.index(sft) < cells.index(cell)
+        assert (rft.arm, sft.arm) == ("rft", "sft")
+        updates = rft.config.run.steps * rft.config.objective.updates_per_rollout
+        assert sft.config.run.steps == updates
+        for other in (sft, cell):
+            assert other.config.data == rft.config.data
+            assert other.config.model == rft.config.model
+            assert other.config.task == rft.config.task
+            assert other.config.run.prompts_per_batch == rft.config.run.prompts_per_batch
+            assert other.config.run.seed == rft.config.run.seed
+    tries = EXPERIMENTS[name].tries
+    assert {len(rates) for rates in tries.values()} <= {3}
+    assert all(EXPERIMENTS[name].learning_rates[arm] in rates for arm, rates in tries.items())
+
+
+def test_steps_of_equal_time():
+    # 60 s of reinforcement; supervised steps of 10 s / 100 = 0.1 s each
+    rft, sft = {"cpu_seconds": 60.0, "optimizer_steps": 100}, {"cpu_seconds": 10.0, "optimizer_steps": 100}
+    assert runner.matched_steps(rft, sft) == 600
+    assert runner.matched_steps({"cpu_seconds": 0.01}, sft) == 1
+
+
+def test_a_changed_description_is_another_cell():
+    experiment = EXPERIMENTS["few-shot-detection"]
+    one, same, other = (
+        grid("few-shot-detection", experiment, shots=(4,), seeds=(seed,), domains=("handwriting",))
+        for seed in (0, 0, 1)
+    )
+    assert [cell.digest for cell in one] == [cell.digest for cell in same]
+    assert one[0].digest == other[0].digest  # the base has no seed
+    assert not {cell.digest for cell in one[1:]} & {cell.digest for cell in other[1:]}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_training_validation_and_test_share_no_image(name):
+    experiment = EXPERIMENTS[name]
+    cells = [*grid(name, experiment, shots=experiment.shots[-1:]), *tuning_grid(name, experiment)]
+    for cell in cells:
+        (train,), (held_out,) = cell.config.data.train, cell.config.data.evaluation
+        assert train.seed >= TRAIN_SEED
+        assert held_out.seed < TRAIN_SEED
+        assert held_out.seed >= 50 or held_out.split in ("validation", "test")  # smaller seeds taught the base
+        if train.source == "digits":
+            assert (train.split, held_out.split) == ("shots", cell.split)
+    seeds = {cell.config.data.train[0].seed for cell in cells if cell.arm != "base"}
+    assert seeds == {TRAIN_SEED} | ({TRAIN_SEED + TUNING_SEED} if experiment.tries else set())
+    by_split = {cell.split: cell.config.data.evaluation[0] for cell in cells}
+    if len(by_split) == 2:
+        assert by_split["test"] != by_split["validation"]
+
+
+def test_the_scans_of_shots_and_validation_are_parts_of_train_and_share_none():
+    shots, validation, train, test = (
+        {scan.tobytes() for scan in scans(s)[0]} for s in ("shots", "validation", "train", "test")
+    )
+    assert (len(shots), len(validation)) == (197, 100)
+    assert not shots & validation
+    assert shots | validation == train
+    assert not train & test
+
+
+def test_open_vocabulary_trains_on_no_novel_class():
+    for domain in ("handwriting", "shapes"):
+        (cell,) = grid("open-vocabulary", EXPERIMENTS["open-vocabulary"], arms=("rft",), domains=(domain,))
+        task = task_of(cell.config.task)
+        trained = {s.question["category"] for s in load_samples(cell.config.data.train, task)}
+        asked = {s.question["category"] for s in load_samples(cell.config.data.evaluation, task)}
+        assert trained
+        assert asked
+        assert not trained & asked
+
+
+def test_shots_are_images_per_class_and_nested():
+    def ids(shots):
+        source = SourceConfig(source="digits", split="shots", count=600, max_objects=1, seed=2000, shots=shots)
+        images = load_dataset(source, "present").images
+        assert set(Counter(label for image in images for label in image.labels).values()) == {shots}
+        assert len(images) == 10 * shots
+        return {image.id for image in images}
+
+    assert ids(1) < ids(4) < ids(16)
+
+
+def test_a_source_with_classes_keeps_their_images_only():
+    source = SourceConfig(source="shapes", count=50, max_objects=3, classes=("red circle", "blue star"))
+    images = load_dataset(source, "present").images
+    assert 0 < len(images) < 50
+    assert all(set(image.labels) <= {"red circle", "blue star"} and image.labels for image in images)
+    with pytest.raises(ConfigError, match="did you mean 'red circle'"):
+        load_dataset(SourceConfig(source="shapes", classes=("red circl",)), "present")
+
+
+def test_ready_made_questions_have_no_shots(tmp_path):
+    file = tmp_path / "a.jsonl"
+    truth = {"boxes": [], "image_size": [9, 9]}
+    row = {"image": "a.png", "question": {"category": "x"}, "truth": truth}
+    file.write_text(json.dumps(row) + "\n")
+    from PIL import Image
+
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match="ready-made questions"):
+        load_dataset(SourceConfig(source="jsonl", path=str(file), shots=1), "present")
+
+
+def test_mean_over_drawn_seeds_by_hand():
+    draws = np.array([[1.0, 2.0, 3.0], [5.0, 6.0, 7.0]])
+    picks = np.array([[0, 0], [0, 1], [1, 1]])
+    # 1; (2 + 6) / 2; 7
+    assert over_seeds(draws, picks).tolist() == [1.0, 4.0, 7.0]
+    assert pick_seeds(3, 1000).shape == (1000, 3)
+    assert (pick_seeds(3, 1000) == pick_seeds(3, 1000)).all()
+    assert set(pick_seeds(3, 1000).flatten()) == {0, 1, 2}
+
+
+def test_intervals_of_means_and_differences_by_hand():
+    """Every draw of images gives the same number, so the interval of a mean is that of drawing seeds.
+
+    Seeds 0.2 and 0.4 against 0.1 and 0.3: drawn twice with replacement, the mean is 0.2, 0.3 or 0.4 with chances 1/4,
+    1/2, 1/4, so the middle 95 % reach from 0.2 to 0.4; the difference is 0.1 whichever seeds are drawn.
+    """
+    cells = grid("few-shot-detection", EXPERIMENTS["few-shot-detection"], shots=(4,), seeds=(0, 1),
+                 arms=("rft", "sft"), domains=("handwriting",))  # fmt: skip
+    values = {"rft": (0.2, 0.4), "sft": (0.1, 0.3)}
+    results = {}
+    for cell in cells:
+        value = values[cell.arm][cell.seed]
+        cost = {"images": 9, "optimizer_steps": 1, "cpu_seconds": 2.0}
+        results[cell.name] = {"numbers": {"AP": value}, "draws": {"AP": [value] * 400}, **cost}
+    rows = rows_of(cells, results, ["AP"])
+    assert [(row["value"], row["low"], row["high"]) for row in rows if row["method"] == "rft"] == [
+        (0.2, 0.2, 0.2), (0.4, 0.4, 0.4),
+    ]  # fmt: skip
+    means, (difference,) = means_of(cells, results, ["AP"])
+    by_method = {row["method"]: (row["value"], row["low"], row["high"]) for row in means}
+    assert by_method == {"rft": (0.3, 0.2, 0.4), "sft": (0.2, 0.1, 0.3)}
+    assert (difference["minus"], difference["value"]) == ("sft", 0.1)
+    assert (difference["low"], difference["high"]) == (0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["few-shot-detection", "--shots", "four"], "numbers separated by commas"),
+        (["few-shot-detection", "--shots", "17"], "from 1 to 16"),
+        (["few-shot-detection", "--seeds", "0"], "at least 1"),
+        (["few-shot-detection", "--methods", "dpo"], "unknown 'dpo'; choose from base, sft, rft"),
+        (["few-shot-detection", "--domains", "digits"], "choose from handwriting, shapes"),
+        (["few-shot-detection", "--page", "a.md"], "--page needs 'reproduce tables'"),
+        (["ablations", "--tune"], "takes the learning rates of few-shot-detection"),
+        (["tables"], "holds no result"),
+    ],
+)
+def test_mistakes_are_one_line_and_run_nothing(arguments, message, tmp_path, capsys):
+    assert cli.main(["reproduce", *arguments, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_scale_real_prints_configs_and_published_numbers(capsys):
+    assert cli.main(["reproduce", "few-shot-detection", "--scale", "real"]) == 0
+    out = capsys.readouterr().out
+    assert "qwen2-vl-2b/few-shot-coco" in out
+    assert "33.6   41.5   40.6   47.4       46.8" in out
+    assert cli.main(["reproduce", "all", "--scale", "real"]) == 0
+    assert capsys.readouterr().out.count("with a real model") == len(EXPERIMENTS)
+
+
+def test_a_result_is_read_back(tmp_path):
+    content = {"experiment": "x", "rows": [{"a": 1}, {"a": 2}], "means": [], "differences": [], "commit": "c"}
+    file = tmp_path / "x.json"
+    file.write_text(dump_result(content))
+    assert read_result(file) == content
+    assert len(file.read_text().splitlines()) == 10
+    file.write_text("{}")
+    with pytest.raises(RunFolderError, match="'experiment' is missing"):
+        read_result(file)
+
+
+DOCS = Path(__file__).parent.parent / "docs"
+COMMITTED = sorted((DOCS / "evidence").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", COMMITTED, ids=lambda file: file.stem)
+def test_committed_results_have_the_promised_form(file):
+    result = read_result(file)
+    assert result["experiment"] == file.stem
+    check_schema(result)
+
+
+@pytest.mark.parametrize("file", COMMITTED, ids=lambda file: file.stem)
+def test_stored_learning_rates_are_the_best_of_the_tries(file):
+    """Summed over the domains, on validation."""
+    result, experiment = read_result(file), EXPERIMENTS[file.stem]
+    for arm, (method, budget) in ARMS.items():
+        tried: Counter[float] = Counter()
+        for row in result["rows"]:
+            if (row["method"], row["budget"], row["split"]) != (method, budget, "validation") or row["variant"]:
+                continue
+            if row["metric"] == experiment.metrics[0]:
+                tried[row["learning_rate"]] += row["value"]
+        if tried:
+            assert set(tried) == set(experiment.tries[arm])
+            assert experiment.learning_rates[arm] == max(tried, key=tried.__getitem__)
+
+
+def test_the_page_shows_what_the_results_say(tmp_path, capsys):
+    page = tmp_path / "evidence.md"
+    page.write_text((DOCS / "evidence.md").read_text())
+    folder = tmp_path / "evidence"
+    folder.mkdir()
+    for file in COMMITTED:
+        (folder / file.name).write_text(file.read_text())
+    assert cli.main(["reproduce", "tables", "--out", str(folder), "--page", str(page)]) == 0
+    assert page.read_text() == (DOCS / "evidence.md").read_text()
+    assert {file.stem for file in folder.glob("*.svg")} == {file.stem for file in COMMITTED}
+    page.write_text("nothing")
+    assert cli.main(["reproduce", "tables", "--out", str(folder), "--page", str(page)]) == 2
+    assert "to fill" in capsys.readouterr().err
