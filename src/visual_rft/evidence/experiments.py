@@ -8,7 +8,8 @@ arms are compared on the same shots:
 * ``sft``: gold answers, as many optimiser steps with as many prompts each;
 * ``sft-time``: gold answers, as many steps as fit into the CPU seconds that the steps of ``rft`` took.
 
-All train every weight. k shots are k labelled images per class, the set of fewer shots being part of the larger one.
+All train every weight of the language model under a frozen vision tower. k shots are k labelled images per class, the
+set of fewer shots being part of the larger one.
 Training, validation and test use other scans (handwriting) or other seeds (procedural images); learning rates are
 chosen among three per arm on validation, with training images of a seed that no other run uses.
 
@@ -114,29 +115,34 @@ def _shapes(**more: Any) -> Domain:
 _STEPS = {"prompts_per_batch": 4, "rollouts_every": 0, "threads": 1}
 _OPTIMIZER = {"schedule": "linear", "warmup_steps": 5, "betas": [0.9, 0.99]}
 _OBJECTIVE = {"beta": 0.0, "updates_per_rollout": 2}
+_MODEL = {"path": "tiny", "freeze_vision": True}
+"""With ten scenes a trained vision tower learns them by heart: on validation RFT then fell from AP 0.28 to 0.20."""
 _DETECTION: dict[str, Any] = {
+    "model": _MODEL,
     "task": {"name": "detection", "weights": {"iou": 2.0, "confidence": 0.5, "format": 0.5}},
     "rollout": {"group_size": 8, "max_new_tokens": 96},
     "objective": _OBJECTIVE,
     "optimizer": _OPTIMIZER,
-    "run": {"steps": 100, **_STEPS},
+    "run": {"steps": 60, **_STEPS},
 }
 _CLASSIFICATION: dict[str, Any] = {
+    "model": _MODEL,
     "task": {"name": "classification"},
     "rollout": {"group_size": 8, "max_new_tokens": 32},
     "objective": _OBJECTIVE,
     "optimizer": _OPTIMIZER,
-    "run": {"steps": 100, **_STEPS, "prompts_per_batch": 8},
+    "run": {"steps": 80, **_STEPS},
 }
 _GROUNDING: dict[str, Any] = {
+    "model": _MODEL,
     "task": {"name": "grounding", "weights": {"iou": 1.0, "giou": 1.0, "format": 0.5}},
     "rollout": {"group_size": 8, "max_new_tokens": 48},
     "objective": _OBJECTIVE,
     "optimizer": _OPTIMIZER,
-    "run": {"steps": 150, **_STEPS, "prompts_per_batch": 8},
+    "run": {"steps": 100, **_STEPS},
 }
-_TRIES = {"rft": (1.5e-4, 3e-4, 6e-4), "sft": (5e-5, 1e-4, 2e-4), "sft-time": (5e-5, 1e-4, 2e-4)}
-_CHOSEN = {"rft": 3e-4, "sft": 1e-4, "sft-time": 1e-4}
+_TRIES = {"rft": (3e-4, 6e-4, 1.2e-3), "sft": (1e-4, 3e-4, 1e-3), "sft-time": (1e-4, 3e-4, 1e-3)}
+_CHOSEN = {"rft": 6e-4, "sft": 3e-4, "sft-time": 3e-4}
 
 _NOVEL_DIGITS = ("digit 7", "digit 8", "digit 9")
 _BASE_DIGITS = tuple(f"digit {i}" for i in range(7))
@@ -243,9 +249,9 @@ EXPERIMENTS: dict[str, Experiment] = {
             "4 updates per rollout": Variant("loss", {"objective.updates_per_rollout": 4}),
             "LoRA rank 16": Variant("weights", {"model.lora": {"rank": 16, "alpha": 32.0}}),
             "LoRA rank 16, 5 x learning rate": Variant(
-                "weights", {"model.lora": {"rank": 16, "alpha": 32.0}, "optimizer.learning_rate": 1.5e-3}
+                "weights", {"model.lora": {"rank": 16, "alpha": 32.0}, "optimizer.learning_rate": 3e-3}
             ),
-            "vision tower frozen": Variant("weights", {"model.freeze_vision": True}),
+            "vision tower trained": Variant("weights", {"model.freeze_vision": False}, ("rft", "sft")),
         },
     ),
 }
