@@ -141,8 +141,8 @@ _GROUNDING: dict[str, Any] = {
     "optimizer": _OPTIMIZER,
     "run": {"steps": 100, **_STEPS},
 }
-_TRIES = {"rft": (1.5e-4, 3e-4, 6e-4), "sft": (1e-4, 3e-4, 1e-3), "sft-time": (1e-4, 3e-4, 1e-3)}
-_CHOSEN = {"rft": 3e-4, "sft": 3e-4, "sft-time": 3e-4}
+_TRIES = {"rft": (7.5e-5, 1.5e-4, 3e-4), "sft": (1e-4, 3e-4, 1e-3), "sft-time": (1e-4, 3e-4, 1e-3)}
+_CHOSEN = {"rft": 1.5e-4, "sft": 3e-4, "sft-time": 3e-4}
 
 _NOVEL_DIGITS = ("digit 7", "digit 8", "digit 9")
 _BASE_DIGITS = tuple(f"digit {i}" for i in range(7))
@@ -249,7 +249,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "4 updates per rollout": Variant("loss", {"objective.updates_per_rollout": 4}),
             "LoRA rank 16": Variant("weights", {"model.lora": {"rank": 16, "alpha": 32.0}}),
             "LoRA rank 16, 5 x learning rate": Variant(
-                "weights", {"model.lora": {"rank": 16, "alpha": 32.0}, "optimizer.learning_rate": 1.5e-3}
+                "weights", {"model.lora": {"rank": 16, "alpha": 32.0}, "optimizer.learning_rate": 7.5e-4}
             ),
             "vision tower trained": Variant("weights", {"model.freeze_vision": False}, ("rft", "sft")),
         },
