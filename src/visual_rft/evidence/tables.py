@@ -120,7 +120,10 @@ def _tuning(result: Mapping[str, Any]) -> str:
     ]
     if not rows:
         return ""
-    lines = [_line([f"learning rates on validation, {label(main)}", "1", "2", "3"]), "|---|---|---|---|"]
+    most = max(
+        len([r for r in rows if (r["domain"], arm_of(r)) == key]) for key in {(r["domain"], arm_of(r)) for r in rows}
+    )
+    lines = [_line([f"learning rates on validation, {label(main)}", *[""] * most]), "|---" * (most + 1) + "|"]
     for domain in dict.fromkeys(row["domain"] for row in rows):
         for arm in COLUMNS:
             own = [row for row in rows if row["domain"] == domain and arm_of(row) == arm]
@@ -128,7 +131,7 @@ def _tuning(result: Mapping[str, Any]) -> str:
             said = [f"{row['learning_rate']:.2g}: {row['value']:.3f}" for row in own]
             said = [f"**{text}**" if row["value"] == best else text for row, text in zip(own, said, strict=True)]
             if said:
-                lines.append(_line([f"{domain}, {NAMES[arm]}", *said, *[""] * (3 - len(said))]))
+                lines.append(_line([f"{domain}, {NAMES[arm]}", *said, *[""] * (most - len(said))]))
     return "\n".join(lines)
 
 
