@@ -146,7 +146,7 @@ _TRIES = {
     "sft": (5e-5, 1e-4, 3e-4, 1e-3),
     "sft-time": (5e-5, 1e-4, 3e-4, 1e-3),
 }
-_CHOSEN = {"rft": 7.5e-5, "sft": 1e-4, "sft-time": 1e-4}
+_CHOSEN = {"rft": 7.5e-5, "sft": 1e-4, "sft-time": 5e-5}
 
 _NOVEL_DIGITS = ("digit 7", "digit 8", "digit 9")
 _BASE_DIGITS = tuple(f"digit {i}" for i in range(7))
