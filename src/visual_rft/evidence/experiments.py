@@ -227,7 +227,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         config=_DETECTION,
         learning_rates=_CHOSEN,
         variants={
-            "as in few-shot detection": Variant("-", {}, ("base", "rft")),
+            "as in few-shot detection": Variant("-", {}, ("base", "rft", "sft")),
             "iou 1, confidence 1, format 1 (the method's)": Variant(
                 "reward", {"task.weights": {"iou": 1.0, "confidence": 1.0, "format": 1.0}}
             ),

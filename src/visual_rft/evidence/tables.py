@@ -95,20 +95,20 @@ def _budget(domain: str, means: Sequence[Any], metric: str) -> str:
 
 def _ablations(result: Mapping[str, Any], domain: str, means: Sequence[Any], differences: Sequence[Any]) -> str:
     main = result["metrics"][0]
-    base = [row for row in means if arm_of(row) == "base"]
-    rft = [row for row in means if arm_of(row) == "rft"]
-    first = rft[0]["variant"]
+    first = means[0]["variant"]
     more = {row["variant"]: row for row in differences if row["metric"] == main and row["minus"] == "rft"}
-    heading = [f"{domain}, validation, {rft[0]['seeds']} seed{'s' * (rft[0]['seeds'] > 1)}"]
-    heading += [label(m) for m in result["metrics"]] + [f"change of {label(main)}", "CPU s"]
+    own = {(arm_of(row), row["variant"], row["metric"]): row for row in means}
+    seeds = means[0]["seeds"]
+    heading = [f"{domain}, validation, {seeds} {'seed' if seeds == 1 else 'seeds'}", *map(label, result["metrics"])]
+    heading += [f"change of {label(main)}", "CPU s"]
     lines = [_line(heading), "|---" * len(heading) + "|"]
-    for rows, name in ((base, "base: "), (rft, "")):
-        for variant in dict.fromkeys(row["variant"] for row in rows):
-            own = {row["metric"]: row for row in rows if row["variant"] == variant}
-            said = variant if variant != first else f"**{variant}**"
-            cells = [name + said, _value(own[main]), *(f"{own[m]['value']:.3f}" for m in result["metrics"][1:])]
-            change = more.get(variant) if rows is rft else None
-            lines.append(_line([*cells, _value(change, signed=True), f"{own[main]['cpu_seconds']:.0f}"]))
+    for arm, name in (("base", "base: "), ("rft", ""), ("sft", "SFT: ")):
+        for variant in [v for a, v, metric in own if (a, metric) == (arm, main)]:
+            said = f"**{variant}**" if variant == first else variant
+            row = own[arm, variant, main]
+            cells = [name + said, _value(row), *(f"{own[arm, variant, m]['value']:.3f}" for m in result["metrics"][1:])]
+            change = more.get(variant) if arm == "rft" else None
+            lines.append(_line([*cells, _value(change, signed=True), f"{row['cpu_seconds']:.0f}"]))
     return "\n".join(lines)
 
 
