@@ -41,7 +41,9 @@ def test_every_arm_and_no_run_twice_after_an_interruption(tmp_path, monkeypatch,
     assert cli.main(command) == 130
     assert "the same command continues" in capsys.readouterr().err
     assert list(done) == ["handwriting-base", "handwriting-k1-seed0-rft"]
-    assert not (tmp_path / "few-shot-detection.json").exists()
+    early = read_result(tmp_path / "few-shot-detection.json")
+    check_schema(early)
+    assert {row["method"] for row in early["rows"]} == {"base", "rft"}
     assert cli.main(command) == 0
     assert cli.main(command) == 0
     names = ["handwriting-base", *(f"handwriting-k1-seed0-{arm}" for arm in ("rft", "sft", "sft-time"))]

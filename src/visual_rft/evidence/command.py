@@ -139,39 +139,45 @@ def _listed(flag: str, text: str | None, known: Sequence[str], skip: bool = Fals
 
 
 def _reproduce(name: str, cells: list[Any], tuning: list[Any], arguments: argparse.Namespace) -> None:
+    """Run the cells and write the result of all that are finished, after an interruption as well."""
     from visual_rft.evidence.experiments import EXPERIMENTS
-    from visual_rft.evidence.results import means_of, rows_of
-    from visual_rft.evidence.runner import commit, finished, machine, run_cells
+    from visual_rft.evidence.runner import run_cells
+
+    experiment, folder = EXPERIMENTS[name], arguments.out / name
+    try:
+        run_cells(tuning if arguments.tune else cells, experiment.metrics, folder)
+    finally:
+        result = _result(name, cells, tuning, folder)
+        if result["rows"]:
+            _write(arguments.out / f"{name}.json", dump_result(result))
     from visual_rft.evidence.tables import markdown
 
+    print(markdown(result))
+    print(f"\n{arguments.out / name}.json")
+
+
+def _result(name: str, cells: list[Any], tuning: list[Any], folder: Path) -> dict[str, Any]:
+    """What is known of the cells asked for, and of the learning rates that were tried."""
+    from visual_rft.evidence.experiments import EXPERIMENTS
+    from visual_rft.evidence.results import means_of, rows_of
+    from visual_rft.evidence.runner import finished
+
     experiment = EXPERIMENTS[name]
-    folder = arguments.out / name
-    results = run_cells(tuning if arguments.tune else cells, experiment.metrics, folder)
-    # What has been run before on validation stays part of the result.
-    tried = [(cell, done) for cell in tuning if (done := finished(cell, folder)) is not None]
-    tuned = {cell.name: done for cell, done in tried}
-    asked = [] if arguments.tune else cells
-    if arguments.tune:
-        asked = [cell for cell in cells if (done := finished(cell, folder)) and results.setdefault(cell.name, done)]
+    results = {cell.name: done for cell in (*cells, *tuning) if (done := finished(cell, folder)) is not None}
+    asked, tried = ([cell for cell in some if cell.name in results] for some in (cells, tuning))
     means, differences = means_of(asked, results, experiment.metrics)
-    used = [*(results[cell.name] for cell in asked), *tuned.values()]
-    result = {
+    return {
         "experiment": name,
         "title": experiment.title,
         "metrics": list(experiment.metrics),
         "learning_rates": dict(experiment.learning_rates),
-        "rows": rows_of(asked, results, experiment.metrics)
-        + rows_of([cell for cell, _ in tried], tuned, experiment.metrics),
+        "rows": rows_of([*asked, *tried], results, experiment.metrics),
         "means": means,
         "differences": differences,
-        "machine": used[0]["machine"] if used else machine(),
-        "commit": ", ".join(sorted({row["commit"] for row in used})) or commit(),
+        "machine": next((done["machine"] for done in results.values()), {}),
+        "commit": ", ".join(sorted({done["commit"] for done in results.values()})),
         "command": shlex.join(["visual-rft", *sys.argv[1:]]),
     }
-    file = arguments.out / f"{name}.json"
-    _write(file, dump_result(result))
-    print(markdown(result))
-    print(f"\n{file}")
 
 
 def dump_result(result: dict[str, Any]) -> str:

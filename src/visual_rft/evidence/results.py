@@ -100,7 +100,7 @@ def means_of(
                 if there is None:
                     continue
                 there = there * len(members) if other == "base" else there
-                if len(there) != len(members):
+                if other != "base" and [cell.seed for cell in there] != [cell.seed for cell in members]:
                     continue
                 less, less_draws = _mean(there, results, metric)
                 low, high = _ends(draws - less_draws)

@@ -41,16 +41,13 @@ from visual_rft.training.session import prepare_process
 from visual_rft.training.sft import train_supervised
 
 
-def run_cells(cells: Sequence[Cell], metrics: Sequence[str], folder: Path) -> dict[str, dict[str, Any]]:
+def run_cells(cells: Sequence[Cell], metrics: Sequence[str], folder: Path) -> None:
     """Run the cells that have not been run.
 
     Args:
         cells: in an order in which matched cells come first.
         metrics: names of the numbers to keep.
         folder: where ``cells/`` is.
-
-    Returns:
-        The contents of the cells' files by name.
 
     Raises:
         VisualRFTError: if a cell cannot be run or written.
@@ -66,7 +63,6 @@ def run_cells(cells: Sequence[Cell], metrics: Sequence[str], folder: Path) -> di
                 _write(file_of(cell, folder), result)
             results[cell.name] = result
             bar.update()
-    return results
 
 
 def finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
