@@ -105,7 +105,7 @@ def test_budgets_are_matched(name):
             assert other.config.run.prompts_per_batch == rft.config.run.prompts_per_batch
             assert other.config.run.seed == rft.config.run.seed
     tries = EXPERIMENTS[name].tries
-    assert {len(rates) for rates in tries.values()} <= {4}
+    assert len({len(rates) for rates in tries.values()}) <= 1
     assert all(EXPERIMENTS[name].learning_rates[arm] in rates for arm, rates in tries.items())
 
 

@@ -134,7 +134,7 @@ def grid(
 
 
 def tuning_grid(name: str, experiment: Experiment, quick: bool = False) -> list[Cell]:
-    """Four learning rates per arm in the first domain, on validation; nothing where there is nothing to choose.
+    """Every learning rate per arm in the first domain, on validation; nothing where there is nothing to choose.
 
     The steps of ``sft-time`` are matched to one and the same run of ``rft``: its rate hardly changes what a step costs.
     """
@@ -146,7 +146,7 @@ def tuning_grid(name: str, experiment: Experiment, quick: bool = False) -> list[
     place = _Place(name, experiment, domain, k, TUNING_SEED, "validation", "", Variant("-", {}), quick)
     rft = [place.cell("rft", rate) for rate in experiment.tries["rft"]]
     sft = [place.cell("sft", rate) for rate in experiment.tries["sft"]]
-    timed = [place.cell("sft-time", rate, (rft[2], sft[2])) for rate in experiment.tries["sft-time"]]
+    timed = [place.cell("sft-time", rate, (rft[-2], sft[-2])) for rate in experiment.tries["sft-time"]]
     return [*rft, *sft, *timed]
 
 

@@ -60,7 +60,7 @@ class Experiment:
         shots: labelled images per class; ``(None,)`` where ``Domain.train`` says how many images there are in all.
         config: sections of a config; its learning rate is set by the arm.
         learning_rates: the one of each arm that was best on validation (``docs/evidence/*.json`` holds all tries).
-        tries: four learning rates per arm, compared in the first domain; none where the choice of few-shot detection
+        tries: equally many learning rates per arm, compared in the first domain; none where the choice of few-shot detection
             is used.
         variants: ablations: changes of a config by dotted path, and the arms they are run for. Measured on validation.
     """
@@ -139,7 +139,7 @@ _GROUNDING: dict[str, Any] = {
     "rollout": {"group_size": 8, "max_new_tokens": 48},
     "objective": _OBJECTIVE,
     "optimizer": _OPTIMIZER,
-    "run": {"steps": 100, **_STEPS},
+    "run": {"steps": 60, **_STEPS},
 }
 _TRIES = {
     "rft": (4e-5, 7.5e-5, 1.5e-4, 3e-4),
@@ -216,7 +216,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         },
         shots=(None,),
         config=_GROUNDING,
-        tries=_TRIES,
+        tries=dict.fromkeys(_TRIES, (1e-4, 3e-4)),
         learning_rates=_CHOSEN,
     ),
     "ablations": Experiment(
