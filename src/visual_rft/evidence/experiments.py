@@ -9,9 +9,9 @@ arms are compared on the same shots:
 * ``sft-time``: gold answers, as many steps as fit into the CPU seconds that the steps of ``rft`` took.
 
 All train every weight of the language model under a frozen vision tower. k shots are k labelled images per class, the
-set of fewer shots being part of the larger one.
-Training, validation and test use other scans (handwriting) or other seeds (procedural images); learning rates are
-chosen among three per arm on validation, with training images of a seed that no other run uses.
+set of fewer shots being part of the larger one. Training, validation and test use other scans (handwriting) or other
+seeds (procedural images); learning rates are chosen among equally many per arm on validation, with training images of a
+seed that no other run uses.
 
 >>> experiment = EXPERIMENTS["few-shot-detection"]
 >>> experiment.metrics[0], experiment.shots
@@ -59,9 +59,9 @@ class Experiment:
         domains: by name.
         shots: labelled images per class; ``(None,)`` where ``Domain.train`` says how many images there are in all.
         config: sections of a config; its learning rate is set by the arm.
-        learning_rates: the one of each arm that was best on validation (``docs/evidence/*.json`` holds all tries).
-        tries: equally many learning rates per arm, compared in the first domain; none where the choice of few-shot detection
-            is used.
+        learning_rates: the one of each arm that was best on validation; ``docs/evidence/*.json`` holds all tries.
+        tries: equally many learning rates per arm, compared in the first domain; none where the choice of few-shot
+            detection is used.
         variants: ablations: changes of a config by dotted path, and the arms they are run for. Measured on validation.
     """
 
@@ -231,31 +231,30 @@ EXPERIMENTS: dict[str, Experiment] = {
             "iou 1, confidence 1, format 1 (the method's)": Variant(
                 "reward", {"task.weights": {"iou": 1.0, "confidence": 1.0, "format": 1.0}}
             ),
-            "iou_balanced": Variant(
-                "reward", {"task.weights": {"iou_balanced": 2.0, "confidence": 0.5, "format": 0.5}}
-            ),
-            "iou_soft": Variant("reward", {"task.weights": {"iou_soft": 2.0, "confidence": 0.5, "format": 0.5}}),
-            "threshold 0.5 to 0.75": Variant("reward", {"task.options.iou_threshold_end": 0.75}),
-            "tau 0.25": Variant("tau", {"task.options.iou_threshold": 0.25}),
-            "tau 0.75": Variant("tau", {"task.options.iou_threshold": 0.75}),
             "no confidence reward": Variant("confidence", {"task.weights": {"iou": 2.0, "format": 0.5}}),
-            "confidence_brier": Variant(
-                "confidence", {"task.weights": {"iou": 2.0, "confidence_brier": 0.5, "format": 0.5}}
-            ),
-            "beta 0.04": Variant("beta", {"objective.beta": 0.04}),
-            "beta 0.2": Variant("beta", {"objective.beta": 0.2}),
-            "G 4": Variant("G", {"rollout.group_size": 4}),
-            "G 16": Variant("G", {"rollout.group_size": 16}),
+            "tau 0.75": Variant("tau", {"task.options.iou_threshold": 0.75}),
+            "tau 0.5 to 0.75": Variant("tau", {"task.options.iou_threshold_end": 0.75}),
             "no thinking": Variant("thinking", {"task.think": False}, ("base", "rft")),
-            "token_mean": Variant("loss", {"objective.aggregation": "token_mean"}),
-            "clip_high 0.4": Variant("loss", {"objective.clip_high": 0.4}),
-            "1 update per rollout": Variant("loss", {"objective.updates_per_rollout": 1}),
-            "4 updates per rollout": Variant("loss", {"objective.updates_per_rollout": 4}),
+            "beta 0.04": Variant("beta", {"objective.beta": 0.04}),
+            "G 4": Variant("G", {"rollout.group_size": 4}),
+            "vision tower trained": Variant("weights", {"model.freeze_vision": False}, ("rft", "sft")),
             "LoRA rank 16": Variant("weights", {"model.lora": {"rank": 16, "alpha": 32.0}}),
             "LoRA rank 16, 5 x learning rate": Variant(
                 "weights", {"model.lora": {"rank": 16, "alpha": 32.0}, "optimizer.learning_rate": 3.75e-4}
             ),
-            "vision tower trained": Variant("weights", {"model.freeze_vision": False}, ("rft", "sft")),
+            "confidence_brier": Variant(
+                "confidence", {"task.weights": {"iou": 2.0, "confidence_brier": 0.5, "format": 0.5}}
+            ),
+            "iou_soft": Variant("reward", {"task.weights": {"iou_soft": 2.0, "confidence": 0.5, "format": 0.5}}),
+            "iou_balanced": Variant(
+                "reward", {"task.weights": {"iou_balanced": 2.0, "confidence": 0.5, "format": 0.5}}
+            ),
+            "1 update per rollout": Variant("loss", {"objective.updates_per_rollout": 1}),
+            "token_mean": Variant("loss", {"objective.aggregation": "token_mean"}),
+            "clip_high 0.4": Variant("loss", {"objective.clip_high": 0.4}),
+            "tau 0.25": Variant("tau", {"task.options.iou_threshold": 0.25}),
+            "G 16": Variant("G", {"rollout.group_size": 16}),
+            "150 steps": Variant("budget", {"run.steps": 150}, ("rft", "sft")),
         },
     ),
 }
