@@ -217,7 +217,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         shots=(None,),
         config=_GROUNDING,
         tries=dict.fromkeys(_TRIES, (4e-5, 1e-4, 3e-4)),
-        learning_rates=dict.fromkeys(_TRIES, 1e-4),
+        learning_rates={"rft": 1e-4, "sft": 1e-4, "sft-time": 4e-5},
     ),
     "ablations": Experiment(
         title="Ablations of 4-shot detection of handwriting",
