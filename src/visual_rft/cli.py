@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from visual_rft.config_command import add_configs_arguments, add_init_arguments, init, list_configs
 from visual_rft.data.arguments import add_verbs as add_data_verbs
 from visual_rft.errors import VisualRFTError
 from visual_rft.evaluation import command as evaluation
 
+CONFIG = "a YAML file, or the name of a config of the package (visual-rft configs)"
 Verb = Callable[[argparse.Namespace, list[str]], int | None]
 
 
@@ -62,6 +64,14 @@ def _data(arguments: argparse.Namespace, overrides: list[str]) -> None:
     run(arguments)
 
 
+def _configs(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    list_configs(arguments)
+
+
+def _init(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    init(arguments)
+
+
 def _demo(arguments: argparse.Namespace, overrides: list[str]) -> None:
     from visual_rft.demo import run_demo
 
@@ -96,8 +106,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
         ("sft", _sft, "Train on gold answers: the supervised baseline."),
     ):
         verb = add(name, run, line, f"visual-rft {name} examples/coco.yaml --model.path tiny --data.train.0.count 16")
-        verb.usage = f"visual-rft {name} CONFIG.yaml [--section.field value ...]"
-        verb.add_argument("config", type=Path, metavar="CONFIG.yaml")
+        verb.usage = f"visual-rft {name} CONFIG [--section.field value ...]"
+        verb.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
         verb.add_argument("--fields", action=_DescribeFields, nargs=0, help="list every field of a config and exit")
         verb.add_argument("--resume", action="store_true", help="continue from the run folder's last checkpoint")
 
@@ -108,8 +118,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
 
     line = "Check a run before training: data, coordinates, rewards, token counts, memory."
     verb = add("check", _check, line, "visual-rft check examples/coco.yaml --samples 50")
-    verb.usage = "visual-rft check CONFIG.yaml [--samples N] [--sheet FILE] [--section.field value ...]"
-    verb.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    verb.usage = "visual-rft check CONFIG [--samples N] [--sheet FILE] [--section.field value ...]"
+    verb.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
     verb.add_argument("--samples", type=int, default=100, metavar="N", help="check this many training questions")
     verb.add_argument("--sheet", type=Path, default=Path("check.png"), help="picture of the first 12 with their truth")
 
@@ -140,6 +150,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
     verb = add("data", _data, "Build, convert and look at data sets.", "visual-rft data few-shot --help")
     add_data_verbs(verb)
 
+    line = "List the configs that come with the package: the paper's experiments on each model."
+    add_configs_arguments(add("configs", _configs, line, "visual-rft configs 2b few-shot"))
+    line = "Write a config of the package as a commented file to edit."
+    add_init_arguments(add("init", _init, line, "visual-rft init qwen2-vl-2b/few-shot-coco --out mine.yaml"))
+
     line = "Few-shot reinforcement with the embedded model, before and after."
     verb = add("demo", _demo, line, "visual-rft demo --task grounding --seed 1")
     verb.add_argument("--task", default="detection", help="detection (default), classification or grounding")
@@ -150,7 +165,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
 
 class _DescribeFields(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from visual_rft.config import describe
+        from visual_rft.describe import describe
 
         print(describe())
         parser.exit()

@@ -14,17 +14,17 @@ visual_rft.errors.ConfigError: run.yaml: rollout.grop_size: unknown key; did you
 
 from __future__ import annotations
 
-import copy
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from visual_rft.configs.compose import compose
 from visual_rft.errors import ConfigError
+from visual_rft.overrides import apply_flags
 
 
 class Section(BaseModel):
@@ -140,12 +140,18 @@ class SourceConfig(Section):
     """What classification asks the kind of, e.g. ``flower``; null takes ``object``, or what the source holds."""
     broken: Literal["refuse", "skip"] = "refuse"
     """A row, box or image that cannot be used is an error, or is left out and counted."""
+    classes: tuple[str, ...] | None = None
+    """Ask about these classes only: names, or a published split such as coco-8 (docs/configs.md); null takes all."""
+    novel: tuple[str, ...] | None = None
+    """Leave every image out that shows one of these classes, names or a published split: training must not see them."""
+    shots: int | None = Field(None, ge=1)
+    """So many images per class, chosen by ``seed``; the set of more shots contains it. Null takes all."""
     count: int | None = Field(None, ge=1)
     """The first so many images; null takes all of a format, and makes 64 of a procedural source."""
     max_objects: int | None = Field(None, ge=1)
     """Most objects in a procedural image; null leaves the source's own limit."""
     seed: int = 0
-    """Seed of procedural images and of the choice of questions."""
+    """Seed of procedural images, and of the choice of shots and questions."""
     questions: Literal["present", "one", "name", "refer"] | None = None
     """``present``: find each class that is in an image; ``one``: find one class per image; ``name``: name the object;
     ``refer``: find what an expression means. Null takes what the task wants."""
@@ -154,9 +160,18 @@ class SourceConfig(Section):
     imprecision: float = Field(0.0, ge=0)
     """Enlarge the true boxes at random by up to this share and randomise confidence; supervised training only."""
 
+    @field_validator("classes", "novel", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _files_need_a_path(self) -> SourceConfig:
         if self.source in PROCEDURAL:
+            chosen = next((n for n in ("classes", "novel", "shots") if getattr(self, n) is not None), None)
+            if chosen is not None:
+                made = f"a {self.source} source makes 'count' images"
+                raise ValueError(f"{chosen!r} chooses among labelled files; {made}")
             return self
         if self.path is None:
             raise ValueError(f"a {self.source} source needs 'path', {_PATHS[self.source]}")
@@ -332,115 +347,47 @@ def parse_config(values: Any, where: str) -> Config:
         raise ConfigError(f"{where}: {explain(error)}") from None
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a config file and apply command-line flags.
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file, or put together one that comes with the package, and apply command-line flags.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of a config of the package (``qwen2-vl-2b/few-shot-coco``); a file goes first.
         overrides: ``["--section.field", "value", ...]``, values in YAML; entries of lists by number
             (``--data.train.0.count 32``).
 
     Raises:
-        ConfigError: if the file is missing, is not YAML, or the result is not a valid config.
+        ConfigError: if there is no such file or name, it is not YAML, or the result is not a valid config.
     """
+    values = _read(Path(path))
+    config = parse_config(values, str(path))  # a mistake in the file is reported as such, not as one of the flags
+    if not overrides:
+        return config
+    return parse_config(apply_flags(values or {}, overrides, Config().model_dump(mode="json")), "command line")
+
+
+def _read(path: Path) -> Any:
+    """What a config file says, or the config of the package by this name."""
+    if not path.exists() and (composed := compose(str(path))) is not None:
+        return composed.values
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        values = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    parse_config(values, str(path))  # a mistake in the file is reported as such, not as one of the flags
-    if not overrides:
-        return parse_config(values, str(path))
-    return parse_config(_override(values or {}, overrides), "command line")
-
-
-def _override(values: Any, flags: Sequence[str]) -> Any:
-    """``values`` with flags applied, missing sections filled in."""
-    values = copy.deepcopy(values)
-    defaults = Config().model_dump(mode="json")
-    words = [word for flag in flags for word in (flag.split("=", 1) if flag.startswith("--") else [flag])]
-    if len(words) % 2:
-        raise ConfigError(f"command line: {words[-1]!r} has no value; write --section.field value")
-    for name, text in zip(words[::2], words[1::2], strict=True):
-        name = "--task.name" if name == "--task" else name
-        if not name.startswith("--") or "." not in name:
-            raise ConfigError(f"command line: {name!r} is not a flag; write --section.field value")
-        *parents, last = name.removeprefix("--").split(".")
-        place, default = values, defaults
-        for part in parents:
-            default = _child(default, part)
-            if _child(place, part) is None and not isinstance(place, list):
-                place[part] = copy.deepcopy(default) if default is not None else {}
-            place = _child(place, part)
-            if place == {} and parents == ["task", "weights"]:
-                raise ConfigError(
-                    f"command line: {name}: the file leaves the weights to the task; name them all at once, e.g. "
-                    "--task.weights '{iou: 1, format: 1}'"
-                )
-            if not isinstance(place, (dict, list)):
-                raise ConfigError(f"command line: {name}: there is no {part!r} to set a field of")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        # YAML reads 1e-4 as text, because it wants a dot before the exponent.
-        if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
-            value = float(value)
-        if isinstance(place, list):
-            raise ConfigError(f"command line: {name}: name a field of the entry, e.g. {name}.count")
-        place[last] = value
-    return values
-
-
-def _child(place: Any, part: str) -> Any:
-    if isinstance(place, list):
-        return place[int(part)] if part.isdigit() and int(part) < len(place) else None
-    return place.get(part) if isinstance(place, dict) else None
-
-
-_SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-
-
-def describe() -> str:
-    """Every field with its default and meaning, for ``--fields``."""
-    lines = []
-    for name, info in Config.model_fields.items():
-        section = _section_of(info.annotation)
-        assert section is not None
-        lines += [f"{name}: {_first_line(section)}", *_describe_fields(section, f"--{name}")]
-    return "\n".join(lines)
-
-
-def _describe_fields(section: type[Section], prefix: str) -> list[str]:
-    lines = []
-    for name, info in section.model_fields.items():
-        inner = _section_of(info.annotation)
-        default = info.get_default(call_default_factory=True)
-        if inner is not None and default is not None:
-            lines.append(f"  {prefix}.{name}.0 (a list; entries are numbered)\n      {info.description}")
-            lines += _describe_fields(inner, f"{prefix}.{name}.0")
-        else:
-            lines.append(f"  {prefix}.{name} (default: {default})\n      {' '.join((info.description or '').split())}")
-            lines += _describe_fields(inner, f"{prefix}.{name}") if inner is not None else []
-    return lines
-
-
-def _first_line(section: type[Section]) -> str:
-    return (section.__doc__ or "").splitlines()[0]
-
-
-def _section_of(annotation: Any) -> type[Section] | None:
-    """The section behind an annotation such as ``LoraConfig | None`` or ``tuple[SourceConfig, ...]``."""
-    options = [annotation, *getattr(annotation, "__args__", ())]
-    return next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
 
 
 def dump_config(config: Config) -> str:
     """The config as YAML that :func:`load_config` reads back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    """The section behind an annotation such as ``LoraConfig | None`` or ``tuple[SourceConfig, ...]``."""
+    options = [annotation, *getattr(annotation, "__args__", ())]
+    return next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
 
 
 def explain(error: ValidationError) -> str:
@@ -462,7 +409,7 @@ def _fields_at(location: list[str]) -> list[str]:
     section: type[Section] = Config
     for part in location:
         if not part.isdigit():
-            inner = _section_of(section.model_fields[part].annotation)
+            inner = section_of(section.model_fields[part].annotation)
             assert inner is not None
             section = inner
     return list(section.model_fields)

@@ -19,7 +19,8 @@ from visual_rft.data.annotated import (
     OneQuestionPerImage,
     questions_of_present_classes,
 )
-from visual_rft.data.coco import load_coco
+from visual_rft.data.builders import chosen
+from visual_rft.data.coco import as_stated, load_coco
 from visual_rft.data.digits import Digits
 from visual_rft.data.flowers import Flowers
 from visual_rft.data.imagefolder import load_imagefolder
@@ -44,7 +45,10 @@ DEFAULT_COUNT = 64
 
 Reader = Callable[[SourceConfig, str, Problems], Dataset]
 READERS: Mapping[str, Reader] = {
-    "coco": lambda s, _, p: load_coco(path_of(s), Path(s.annotations) if s.annotations else None, p),
+    # Headers of all images would be opened for the handful that is chosen.
+    "coco": lambda s, _, p: load_coco(
+        path_of(s), Path(s.annotations) if s.annotations else None, p, headers=s.shots is None
+    ),
     "yolo": lambda s, _, p: load_yolo(path_of(s), s.split, p),
     "voc": lambda s, _, p: load_voc(path_of(s), s.split, p),
     "imagefolder": lambda s, _, p: load_imagefolder(path_of(s), s.split, p),
@@ -81,7 +85,12 @@ def load_dataset(source: SourceConfig, questions: str, problems: Problems | None
     """
     if source.source in PROCEDURAL:
         return _procedural(source, questions)
-    dataset = READERS[source.source](source, questions, problems or Problems(skip=source.broken == "skip"))
+    problems = problems or Problems(skip=source.broken == "skip")
+    dataset = READERS[source.source](source, questions, problems)
+    if (source.classes, source.novel, source.shots) != (None, None, None):
+        dataset = chosen(dataset, source.classes, source.novel, source.shots, source.seed)
+        if source.source == "coco" and source.shots is not None:
+            dataset = replace(dataset, images=[i for i in dataset.images if as_stated(i, problems)])
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
     return replace(dataset, images=images, samples=samples)

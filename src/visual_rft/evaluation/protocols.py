@@ -100,6 +100,7 @@ def detection_set(
         given = sources[0].annotations
         file = Path(given) if given is not None else annotations_file(path_of(sources[0]))
         data = replace(_of_file(file, read_ground_truth(file, rules, note), loaded[0].images), rules=rules)
+        data = _only(data, loaded[0].classes)  # those that the source was told to ask about
     elif rules == "lvis":
         raise ConfigError("--rules lvis needs one COCO folder with LVIS annotations in data.evaluation")
     else:
