@@ -24,16 +24,28 @@ Verb = Callable[[argparse.Namespace, list[str]], int | None]
 
 def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
     from visual_rft.config import load_config
+
+    config = load_config(arguments.config, overrides)
+    if arguments.dry_run:
+        from visual_rft.evaluation.dry_run import dry_run
+
+        return dry_run(config)
     from visual_rft.training.rft import train
 
-    train(load_config(arguments.config, overrides), resume=arguments.resume)
+    train(config, resume=arguments.resume)
 
 
 def _sft(arguments: argparse.Namespace, overrides: list[str]) -> None:
     from visual_rft.config import load_config
+
+    config = load_config(arguments.config, overrides)
+    if arguments.dry_run:
+        from visual_rft.evaluation.dry_run import dry_run
+
+        return dry_run(config, supervised=True)
     from visual_rft.training.sft import train_supervised
 
-    train_supervised(load_config(arguments.config, overrides), resume=arguments.resume)
+    train_supervised(config, resume=arguments.resume)
 
 
 def _predict(arguments: argparse.Namespace, overrides: list[str]) -> None:
@@ -110,6 +122,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
         verb.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG)
         verb.add_argument("--fields", action=_DescribeFields, nargs=0, help="list every field of a config and exit")
         verb.add_argument("--resume", action="store_true", help="continue from the run folder's last checkpoint")
+        text = "print the resolved config, parameters, tokens, steps and memory; train and write nothing"
+        verb.add_argument("--dry-run", action="store_true", help=text)
 
     line = "Evaluate models on held-out questions, or score predictions that are in a file; prints JSON."
     verb = add("evaluate", evaluation.run, line, "visual-rft evaluate examples/coco.yaml --protocol all")

@@ -30,7 +30,7 @@ from visual_rft.evaluation.answering import BATCH, ImageQuestions, Journal, answ
 from visual_rft.evaluation.class_list import class_list_numbers
 from visual_rft.evaluation.coco_files import write_json
 from visual_rft.evaluation.measures import measure, measure_detection, measure_grounding
-from visual_rft.evaluation.predict import scored
+from visual_rft.evaluation.predict import scored, warn_of_space
 from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_set
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
 from visual_rft.evaluation.segmenter import Segmenter, mask_areas
@@ -156,6 +156,7 @@ def _evaluate(config: Config, plan: Plan) -> Evaluated:
                   "to ask again", file=sys.stderr)  # fmt: skip
     with _progress_bar(len(questions), config.model.path) as bar:
         images = answer(policy, task, questions, plan.batch, journal, bar.update)
+    warn_of_space(task, [one for row in images for one in row.answers])
     predictions = [scored(task, row.answers) for row in images]
     flat = [p for row in predictions for p in row]
     if data is not None:

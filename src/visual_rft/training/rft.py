@@ -61,6 +61,7 @@ def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
                 ]
                 rewards = torch.tensor([[score.total for score in group] for group in scores], device=device)
                 advantages = group_advantages(rewards)
+                session.watch_space(samples, prefix.frames, completions.text)
             with watch("reference"):
                 reference_logprobs = reference.logprobs(prefix, completions) if reference else None
             loss = GroupLoss(completions, advantages, reference_logprobs, objective, 1 / loop.accumulation)

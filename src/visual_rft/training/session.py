@@ -24,17 +24,22 @@ from accelerate import Accelerator
 from visual_rft.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError
+from visual_rft.evaluation.look import look_at_data, warn
 from visual_rft.evaluation.predict import evaluation_line, predict
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.inputs import Inputs, Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.tasks import Sample, Task, task_of
+from visual_rft.tasks import Detection, Grounding, Sample, Task, task_of
+from visual_rft.tasks.spaces import Answered, wrong_space_hint
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.checkpoint import load_trainer, save_checkpoint
 from visual_rft.training.optimizer import make_optimizer
 from visual_rft.training.tracking import RunFolder
+from visual_rft.vision.coordinates import Frame
 
+WATCHED = 256
+"""Completions that are looked at for boxes in the wrong units."""
 Batch = tuple[Sequence[Sample], Inputs]
 """The samples of a batch, and their prompts after the processor."""
 
@@ -56,6 +61,7 @@ class Session:
         first_step: steps already done when the session started.
         checkpoint: the newest checkpoint.
         evaluation: the newest evaluation.
+        answered: the first completions, for :meth:`watch_space`.
     """
 
     config: Config
@@ -71,6 +77,7 @@ class Session:
     checkpoint: Path | None
     evaluation: dict[str, Any] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+    answered: list[Answered] = field(default_factory=list)
 
     @classmethod
     def start(cls, config: Config, *, resume: bool) -> Session:
@@ -91,6 +98,7 @@ class Session:
         held_out = load_samples(config.data.evaluation, task)
         weights = checkpoint / "model" if checkpoint else None
         policy = load_policy(config.model, config.rollout, weights, engine=config.engine)
+        warn(look_at_data(policy, task, samples))
         updates = config.run.steps * config.objective.updates_per_rollout
         optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
@@ -124,6 +132,27 @@ class Session:
         batches = ((self.chosen(number), inputs) for number, inputs in zip(numbers, prepared, strict=True))
         for step in range(self.first_step, loop.steps):
             yield step, islice(batches, loop.accumulation)
+
+    def watch_space(
+        self, samples: Sequence[Sample], frames: Sequence[Frame | None], texts: Sequence[Sequence[str]]
+    ) -> None:
+        """Look at the first answers: boxes that miss in the units they are read in, but meet in others, are a warning.
+
+        Args:
+            samples: of a batch.
+            frames: units of each prompt.
+            texts: the completions of each prompt.
+        """
+        if len(self.answered) >= WATCHED:
+            return
+        self.answered += [
+            Answered(text, sample.truth, frame)
+            for sample, frame, group in zip(samples, frames, texts, strict=True)
+            for text in group
+        ]
+        if len(self.answered) >= WATCHED and isinstance(self.task, (Detection, Grounding)):
+            hint = wrong_space_hint(self.task, self.answered)
+            warn([hint] if hint else [])
 
     def optimize(self) -> float:
         """One optimiser step on the accumulated gradients, clipped; returns their norm before clipping."""
