@@ -103,7 +103,7 @@ class Footprint:
         run, rollout = config.run, config.rollout
         prompts, group, longest = run.prompts_per_batch, 1 if supervised else rollout.group_size, rollout.max_new_tokens
         computed = 2 if config.model.autocast == "bfloat16" else getattr(torch, config.model.dtype).itemsize
-        one = size_of(policy.config, inputs, computed)
+        one = size_of(policy.config, inputs, computed, vision_learns=not policy.tower.frozen)
         size = Size(one.prompts * prompts, one.prompts_checkpointed * prompts, one.token, one.token_checkpointed)
         tokens = float(prompts * group * longest)
         text = policy.config.get_text_config()

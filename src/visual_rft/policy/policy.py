@@ -303,7 +303,7 @@ class Policy:
             given = self.engine_config.memory_gib
             self._limit = given * 2**30 if given is not None else free_memory(self.model)
         element = (self.autocast or next(self.core.parameters()).dtype).itemsize
-        size = size_of(self.config, inputs, element)
+        size = size_of(self.config, inputs, element, vision_learns=not self.tower.frozen)
         count, longest = len(inputs.prompts), self.sampling.max_new_tokens
         if not self.shared:  # every completion carries its prompt, and nothing is kept before
             share, least = size.prompts / count / longest, size.prompts_checkpointed / count / longest
