@@ -135,13 +135,18 @@ class SourceConfig(Section):
     annotations: str | None = None
     """JSON file of a ``coco`` source (COCO or LVIS); null takes annotations.json in ``path``."""
     split: str | None = None
-    """Which part of the source, e.g. ``train`` or ``val``; of ``digits`` the scans ``base``, ``train`` or ``test``."""
+    """Which part of the source, e.g. ``train`` or ``val``; of ``digits`` the scans ``base``, ``train`` (or its parts
+    ``shots`` and ``validation``) or ``test``."""
     subject: str | None = None
     """What classification asks the kind of, e.g. ``flower``; null takes ``object``, or what the source holds."""
     broken: Literal["refuse", "skip"] = "refuse"
     """A row, box or image that cannot be used is an error, or is left out and counted."""
     count: int | None = Field(None, ge=1)
     """The first so many images; null takes all of a format, and makes 64 of a procedural source."""
+    classes: tuple[str, ...] | None = None
+    """Of these images only those that hold an object of these classes, with the labels of these; null keeps all."""
+    shots: int | None = Field(None, ge=1)
+    """Of these images k per class, as ``visual-rft data few-shot`` chooses them; null keeps all."""
     max_objects: int | None = Field(None, ge=1)
     """Most objects in a procedural image; null leaves the source's own limit."""
     seed: int = 0
