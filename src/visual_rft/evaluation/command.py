@@ -133,14 +133,15 @@ def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str
 
 def _config_of_run(models: Sequence[str]) -> Path:
     """The config of the run that one of the models was trained in."""
-    for model in models:
-        for folder in (Path(model), *Path(model).parents):
-            if (folder / "config.yaml").is_file():
-                return folder / "config.yaml"
-    raise ConfigError(
-        "evaluate needs a CONFIG.yaml that says on which data, or a --model out of a run folder, or 'detection' with "
-        "--annotations and --predictions"
-    )
+    from visual_rft.policy.loading import run_config_file
+
+    file = next((file for file in map(run_config_file, models) if file), None)
+    if file is None:
+        raise ConfigError(
+            "evaluate needs a CONFIG.yaml that says on which data, or a --model out of a run folder, or 'detection' "
+            "with --annotations and --predictions"
+        )
+    return file
 
 
 def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
