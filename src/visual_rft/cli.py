@@ -20,6 +20,7 @@ from visual_rft.data import arguments as data
 from visual_rft.errors import VisualRFTError
 from visual_rft.evaluation import check_command as check
 from visual_rft.evaluation import command as evaluate
+from visual_rft.evaluation import play_command as play
 from visual_rft.evaluation import predict_command as predict
 from visual_rft.tasks import command as score
 from visual_rft.training import command as train
@@ -72,13 +73,18 @@ VERBS: dict[str, Verb] = {
         check, "Check a run before training: data, coordinates, rewards, token counts, memory.",
         "visual-rft check examples/coco.yaml --samples 50", fields=True,
     ),
+    "play": Verb(
+        play, "Answer a question of a run yourself: see its rewards, the parsed answer and the boxes.",
+        "visual-rft play examples/coco.yaml --sample 3 --gold", fields=True,
+    ),
     "evaluate": Verb(
         evaluate, "Evaluate models on held-out questions, or score predictions that are in a file; prints JSON.",
         "visual-rft evaluate examples/coco.yaml --protocol all", fields=True,
         interrupted="; the same command continues",
     ),
     "predict": Verb(
-        predict, "Ask about one image and draw the answer.", 'visual-rft predict coins/0001.png --ask "coin"',
+        predict, "Ask about images, draw the answers and write them in COCO format.",
+        "visual-rft predict coins/0001.png --ask coin",
     ),
     "score": Verb(
         score, "Score one completion; prints every reward part, the total, the parsed answer and why it failed.",

@@ -16,14 +16,14 @@ from PIL import Image
 from visual_rft.config import Config, load_config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError
+from visual_rft.evaluation.pictures import truth_and_answer
 from visual_rft.evaluation.predict import evaluation_line, predict
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import Prediction, Task, task_of
-from visual_rft.tasks.answers import Parsed
 from visual_rft.training.rft import train
 from visual_rft.training.session import prepare_process
 from visual_rft.training.tracking import RunFolder
-from visual_rft.vision.drawing import PREDICTED, TRUTH, contact_sheet, draw_marks
+from visual_rft.vision.drawing import contact_sheet
 
 DEMOS = Path(__file__).parent / "demos"
 PICTURES = 6
@@ -115,19 +115,9 @@ def _table(summary: dict[str, Any], config: Config, task: Task) -> str:
 
 def side_by_side(task: Task, before: Sequence[Prediction], after: Sequence[Prediction]) -> Image.Image:
     """One row per question: truth in green and the answer in red, the base's left, the tuned model's right."""
-    pictures = []
-    for pair in zip(before, after, strict=True):
-        for prediction in pair:
-            sample, answer = prediction.sample, prediction.score.answer
-            gold = task.parse(task.gold(sample.truth), sample.truth, None)
-            truth = task.marks(sample.question, gold.value) if isinstance(gold, Parsed) else []
-            said = [(None, "no answer")] if answer is None else task.marks(sample.question, answer)
-            captions = [text for box, text in truth if box is None and (None, text) not in said]
-            picture = sample.images[0].load()
-            picture = picture.resize((4 * picture.width, 4 * picture.height), Image.Resampling.NEAREST)
-            for marks, colour in (([(box, "") for box, _ in truth if box], TRUTH), (said, PREDICTED),
-                                  ([(None, "")] + [(None, f"truth: {text}") for text in captions], TRUTH)):  # fmt: skip
-                enlarged = [(box and [4 * v for v in box], text) for box, text in marks]
-                picture = draw_marks(picture, enlarged, colour, least_side=1)
-            pictures.append(picture)
+    pictures = [
+        truth_and_answer(task, prediction.sample, prediction.score.answer)
+        for pair in zip(before, after, strict=True)
+        for prediction in pair
+    ]
     return contact_sheet(pictures, columns=2)
