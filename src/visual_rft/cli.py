@@ -22,6 +22,7 @@ from visual_rft.evaluation import check_command as check
 from visual_rft.evaluation import command as evaluate
 from visual_rft.evaluation import play_command as play
 from visual_rft.evaluation import predict_command as predict
+from visual_rft.export import command as export
 from visual_rft.tasks import command as score
 from visual_rft.training import command as train
 
@@ -85,6 +86,10 @@ VERBS: dict[str, Verb] = {
     "predict": Verb(
         predict, "Ask about images, draw the answers and write them in COCO format.",
         "visual-rft predict coins/0001.png --ask coin",
+    ),
+    "export": Verb(
+        export, "Write a trained model with its processor and model card, and how to serve it.",
+        "visual-rft export runs/demo --out my-model",
     ),
     "score": Verb(
         score, "Score one completion; prints every reward part, the total, the parsed answer and why it failed.",
