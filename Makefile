@@ -28,6 +28,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/rewards.py
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/demo_step.py
+	$(BIN)/python benchmarks/memory.py --tiny
 	$(BIN)/python benchmarks/evaluation.py
 
 bench-quick: $(VENV)/.installed-dev

@@ -48,7 +48,8 @@ VISION_3B: dict[str, Any] = {
 }  # fmt: skip
 TEXT_TINY = {
     **TEXT_2B, "vocab_size": 8192, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 6,
-    "num_attention_heads": 8, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 12, 12]},
+    "num_attention_heads": 8,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 12, 12]},
 }  # fmt: skip
 VISION_TINY = {**VISION_2B, "depth": 4, "embed_dim": 320, "num_heads": 4, "hidden_size": 512}
 VISION_TINY_25 = {
@@ -185,7 +186,8 @@ def row_of(case: Case) -> dict[str, Any]:
             measured = "the process died, most likely for lack of memory"
         process.join()
     what = {
-        "shape": case.shape, "tuning": f"LoRA, rank {case.lora}" if case.lora else "full", "dtype": case.dtype, **counts,
+        "shape": case.shape, "tuning": f"LoRA, rank {case.lora}" if case.lora else "full", "dtype": case.dtype,
+        **counts,
         "prompts": case.work.batch, "prompt_tokens": case.work.length, "group": case.work.group,
         "completion_tokens": case.work.completion, "activation_limit_gib": case.activations,
         "estimated_gib": round(footprint.total / 2**30, 3),

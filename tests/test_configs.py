@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from visual_rft.cli import main
-from visual_rft.config import load_config, parse_config
+from visual_rft.config import load_config
 from visual_rft.configs.compose import ROOT, compose, names
 from visual_rft.errors import ConfigError
 
@@ -105,8 +105,6 @@ def test_shots_are_one_flag():
     assert (named.data.train[0].shots, named.run.folder) == (2, "here")
     with pytest.raises(ConfigError, match="--shots: 'many' is not a number of images per class"):
         load_config("qwen2-vl-2b/few-shot-coco", ["--shots", "many"])
-    with pytest.raises(ConfigError, match="'shots' chooses among labelled files; a shapes source makes 'count'"):
-        parse_config({"data": {"train": [{"source": "shapes", "shots": 1}]}}, "a.yaml")
 
 
 def test_configs_lists_all(capsys):

@@ -135,19 +135,21 @@ class SourceConfig(Section):
     annotations: str | None = None
     """JSON file of a ``coco`` source (COCO or LVIS); null takes annotations.json in ``path``."""
     split: str | None = None
-    """Which part of the source, e.g. ``train`` or ``val``; of ``digits`` the scans ``base``, ``train`` or ``test``."""
+    """Which part of the source, e.g. ``train`` or ``val``; of ``digits`` the scans ``base``, ``train`` (or its parts
+    ``shots`` and ``validation``) or ``test``."""
     subject: str | None = None
     """What classification asks the kind of, e.g. ``flower``; null takes ``object``, or what the source holds."""
     broken: Literal["refuse", "skip"] = "refuse"
     """A row, box or image that cannot be used is an error, or is left out and counted."""
-    classes: tuple[str, ...] | None = None
-    """Ask about these classes only: names, or a published split such as coco-8 (docs/configs.md); null takes all."""
-    novel: tuple[str, ...] | None = None
-    """Leave every image out that shows one of these classes, names or a published split: training must not see them."""
-    shots: int | None = Field(None, ge=1)
-    """So many images per class, chosen by ``seed``; the set of more shots contains it. Null takes all."""
     count: int | None = Field(None, ge=1)
     """The first so many images; null takes all of a format, and makes 64 of a procedural source."""
+    classes: tuple[str, ...] | None = None
+    """Of these images only those that hold an object of these classes, with the labels of these: names, or a published
+    split such as coco-8 (docs/configs.md); null keeps all."""
+    novel: tuple[str, ...] | None = None
+    """Of these images none that shows one of these classes, names or a published split: training must not see them."""
+    shots: int | None = Field(None, ge=1)
+    """Of these images k per class, as ``visual-rft data few-shot`` chooses them; null keeps all."""
     max_objects: int | None = Field(None, ge=1)
     """Most objects in a procedural image; null leaves the source's own limit."""
     seed: int = 0
@@ -168,10 +170,6 @@ class SourceConfig(Section):
     @model_validator(mode="after")
     def _files_need_a_path(self) -> SourceConfig:
         if self.source in PROCEDURAL:
-            chosen = next((n for n in ("classes", "novel", "shots") if getattr(self, n) is not None), None)
-            if chosen is not None:
-                made = f"a {self.source} source makes 'count' images"
-                raise ValueError(f"{chosen!r} chooses among labelled files; {made}")
             return self
         if self.path is None:
             raise ValueError(f"a {self.source} source needs 'path', {_PATHS[self.source]}")

@@ -11,26 +11,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from visual_rft.config import Config, load_config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError
+from visual_rft.evaluation.pictures import truth_and_answer
 from visual_rft.evaluation.predict import evaluation_line, predict
+from visual_rft.plots import learning_curve
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import Prediction, Task, task_of
-from visual_rft.tasks.answers import Parsed
 from visual_rft.training.rft import train
 from visual_rft.training.session import prepare_process
 from visual_rft.training.tracking import RunFolder
-from visual_rft.vision.drawing import PREDICTED, TRUTH, contact_sheet, draw_marks
+from visual_rft.vision.drawing import contact_sheet
 
 DEMOS = Path(__file__).parent / "demos"
 PICTURES = 6
+"""Questions of the picture."""
+CELL = 256
+"""Pixels a side of each of its parts."""
 
 
 def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Evaluate the base, train it, evaluate again; writes ``summary.json`` and ``before_after.png``.
+    """Evaluate the base, train it, evaluate again; writes ``summary.json``, ``before_after.png`` and
+    ``plots/learning_curve.png``.
 
     Args:
         name: which demonstration: ``detection``, ``classification`` or ``grounding``.
@@ -75,7 +80,7 @@ def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) 
 
     tuned = load_policy(config.model, config.rollout, Path(trained["checkpoint"]) / "model")
     after = predict(tuned, task, held_out[:PICTURES])
-    side_by_side(task, before[:PICTURES], after).save(run.path / "before_after.png")
+    before_and_after(task, before[:PICTURES], after).save(run.path / "before_after.png")
     seconds["total"] = time.monotonic() - started
     summary = {
         "base": base,
@@ -91,6 +96,7 @@ def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) 
         "seed": seed,
     }
     run.write_json("summary.json", summary)
+    learning_curve(run.path)
     print(_table(summary, config, task))
     return summary
 
@@ -105,7 +111,8 @@ def _table(summary: dict[str, Any], config: Config, task: Task) -> str:
         "",
         f"{base['n_images']} images, {base['n_questions']} questions; "
         f"{summary['seconds']['total']:.0f} s in all, {summary['seconds']['train']:.0f} s of it training",
-        f"pictures  {config.run.folder}/before_after.png   (green: truth, red: answer; left base, right after RFT)",
+        f"pictures  {config.run.folder}/before_after.png   (green: truth, red: answer; base above, after RFT below)",
+        f"curves    {config.run.folder}/plots/learning_curve.png",
         f"rollouts  {config.run.folder}/rollouts/          every sampled answer with its rewards",
         f"metrics   {config.run.folder}/metrics.jsonl      numbers {config.run.folder}/summary.json",
         f"model     {summary['model']['checkpoint']}/model",
@@ -113,21 +120,18 @@ def _table(summary: dict[str, Any], config: Config, task: Task) -> str:
     return "\n".join(lines)
 
 
-def side_by_side(task: Task, before: Sequence[Prediction], after: Sequence[Prediction]) -> Image.Image:
-    """One row per question: truth in green and the answer in red, the base's left, the tuned model's right."""
-    pictures = []
-    for pair in zip(before, after, strict=True):
-        for prediction in pair:
-            sample, answer = prediction.sample, prediction.score.answer
-            gold = task.parse(task.gold(sample.truth), sample.truth, None)
-            truth = task.marks(sample.question, gold.value) if isinstance(gold, Parsed) else []
-            said = [(None, "no answer")] if answer is None else task.marks(sample.question, answer)
-            captions = [text for box, text in truth if box is None and (None, text) not in said]
-            picture = sample.images[0].load()
-            picture = picture.resize((4 * picture.width, 4 * picture.height), Image.Resampling.NEAREST)
-            for marks, colour in (([(box, "") for box, _ in truth if box], TRUTH), (said, PREDICTED),
-                                  ([(None, "")] + [(None, f"truth: {text}") for text in captions], TRUTH)):  # fmt: skip
-                enlarged = [(box and [4 * v for v in box], text) for box, text in marks]
-                picture = draw_marks(picture, enlarged, colour, least_side=1)
-            pictures.append(picture)
-    return contact_sheet(pictures, columns=2)
+def before_and_after(task: Task, before: Sequence[Prediction], after: Sequence[Prediction]) -> Image.Image:
+    """One column per question: truth in green and the answer in red, the base's above, the tuned model's below."""
+    rows = [
+        [truth_and_answer(task, prediction.sample, prediction.score.answer) for prediction in predictions]
+        for predictions in (before, after)
+    ]
+    sheets = [contact_sheet(pictures, columns=len(pictures), cell=CELL) for pictures in rows]
+    title = CELL // 10
+    both = Image.new("RGB", (sheets[0].width, 2 * (sheets[0].height + title)), (255, 255, 255))
+    draw = ImageDraw.Draw(both)
+    for number, (sheet, text) in enumerate(zip(sheets, ("base", "after RFT"), strict=True)):
+        top = number * (sheet.height + title)
+        draw.text((6, top + 3), text, fill=(0, 0, 0), font=ImageFont.load_default(size=title - 8))
+        both.paste(sheet, (0, top + title))
+    return both

@@ -163,7 +163,8 @@ def chosen(
 
     Args:
         dataset: what to choose from.
-        classes: the classes that are asked about, names or one published split; None takes all.
+        classes: of the images only those that hold an object of these classes, with the labels of these; names, or one
+            published split; None keeps all.
         novel: classes that no image may show, names or one published split; None allows all.
         shots: images per class; None takes all.
         seed: of the choice of images.
@@ -172,12 +173,15 @@ def chosen(
         ConfigError: if a class is not in the data.
         DataError: if there are not enough images, or not as many base classes as the published split has.
     """
-    part = dataset
+    asked = None if dataset.samples is None else {sample.images[0].key for sample in dataset.samples}
+    images = dataset.images if asked is None else [image for image in dataset.images if image.image.key in asked]
+    part = replace(dataset, images=images)
     if novel is not None:
-        part = without_novel(dataset, class_names(classes or ()), class_names(novel))
+        part = without_novel(part, class_names(classes or ()), class_names(novel))
         check_base_count(novel[0], len(part.classes))
     elif classes is not None:
-        part = restrict(dataset, class_names(classes))
+        part = restrict(part, class_names(classes))
+        part = replace(part, images=[image for image in part.images if image.labels])
     if shots is not None:
         part = few_shot(part, part.classes, shots, seed)
     if dataset.samples is None:

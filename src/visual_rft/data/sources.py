@@ -84,16 +84,22 @@ def load_dataset(source: SourceConfig, questions: str, problems: Problems | None
         DataError: if a file, image or box of the source is not usable.
     """
     if source.source in PROCEDURAL:
-        return _procedural(source, questions)
+        return _chosen(_procedural(source, questions), source)
     problems = problems or Problems(skip=source.broken == "skip")
     dataset = READERS[source.source](source, questions, problems)
-    if (source.classes, source.novel, source.shots) != (None, None, None):
-        dataset = chosen(dataset, source.classes, source.novel, source.shots, source.seed)
-        if source.source == "coco" and source.shots is not None:
-            dataset = replace(dataset, images=[i for i in dataset.images if as_stated(i, problems)])
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
-    return replace(dataset, images=images, samples=samples)
+    part = _chosen(replace(dataset, images=images, samples=samples), source)
+    if source.source == "coco" and source.shots is not None:  # its headers were not opened when it was read
+        part = replace(part, images=[image for image in part.images if as_stated(image, problems)])
+    return part
+
+
+def _chosen(dataset: Dataset, source: SourceConfig) -> Dataset:
+    """What ``classes``, ``novel`` and ``shots`` of a source choose."""
+    if (source.classes, source.novel, source.shots) == (None, None, None):
+        return dataset
+    return chosen(dataset, source.classes, source.novel, source.shots, source.seed)
 
 
 def _procedural(source: SourceConfig, questions: str) -> Dataset:

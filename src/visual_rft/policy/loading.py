@@ -33,6 +33,10 @@ transformers.utils.logging.disable_progress_bar()  # a run prints one line per s
 
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "base"
 """The folder of the embedded default model."""
+RUN_CONFIG = "config.yaml"
+"""A run's config in its folder."""
+EXPORTED_CONFIG = "visual_rft.yaml"
+"""The same in an exported model, where ``config.json`` is the model's."""
 
 
 class UnseenMarginWarning(UserWarning):
@@ -45,18 +49,40 @@ def sampling_of(rollout: RolloutConfig) -> Sampling:
 
 
 def model_folder(path: str) -> str:
-    """The folder or hub id behind a model's name (``tiny`` is the embedded default).
+    """The folder or hub id behind a model's name.
+
+    Args:
+        path: ``tiny`` (the embedded default), a folder or a hub id. A run folder stands for its newest checkpoint, and
+            a checkpoint for its model.
 
     Raises:
-        ModelError: if the name looks like a folder and there is none.
+        ModelError: if the name looks like a folder and there is no model.
     """
     if path == "tiny":
         return str(EMBEDDED)
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") != 1
     folder = Path(path).expanduser()
-    if looks_local and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+    checkpoints = sorted((folder / "checkpoints").glob("step-*[0-9]"))
+    for place in (folder, folder / "model", *(checkpoint / "model" for checkpoint in checkpoints[-1:])):
+        if any((place / name).is_file() for name in ("config.json", "adapter_config.json")):
+            return str(place)
+    if (folder / RUN_CONFIG).is_file():
+        raise ModelError(f"model.path: the run {path!r} has no checkpoint yet")
+    if folder.is_dir() or path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise ModelError(f"model.path: {path!r} is not a model folder (use 'tiny', a folder or a hub id)")
-    return str(folder) if folder.exists() else path
+    return path
+
+
+def run_config_file(path: str) -> Path | None:
+    """The config of the run that a model came out of, or None.
+
+    Args:
+        path: a run folder, one of its checkpoints or their models, or an exported model.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return None
+    places = [folder / EXPORTED_CONFIG, *(p / RUN_CONFIG for p in [folder, *folder.absolute().parents[:3]])]
+    return next((place for place in places if place.is_file()), None)
 
 
 def load_policy(
