@@ -6,6 +6,8 @@ real questions go through the real processor, and nothing is written.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from visual_rft.config import Config, dump_config
 from visual_rft.data.sources import load_samples
 from visual_rft.evaluation.look import TokenCounts, gib, likely_longest, look_at_data, size_of_image, spread, warn
@@ -49,6 +51,8 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
     print("\n".join([*tokens.lines(), *step_lines(config, len(samples), supervised)]))
     assert tokens.longest is not None
     print("\n".join(memory_lines(config, policy, tokens.longest, supervised)))
+    if Path(config.run.folder).exists():
+        warnings.append(f"run.folder: {config.run.folder} exists already; name another with --run.folder")
     warn(warnings)
     print("nothing was trained or written")
 
