@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from paper_data import NOVEL, SETS, make_paper_data
+from PIL import Image
 from test_configs import PAIRS
 
 from visual_rft.cli import main
@@ -19,6 +21,8 @@ from visual_rft.policy.footprint import Footprint, count_parameters
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import task_of
+from visual_rft.training.optimizer import make_optimizer
+from visual_rft.vision.images import RenderedImage
 
 FAMILY = {"qwen2": "qwen2_vl", "qwen2.5": "qwen2_5_vl", "qwen3": "qwen3_vl"}
 QUESTIONS = {
@@ -167,3 +171,37 @@ def test_parameters_by_part(model_folders):
         "weights": sum(p.numel() * p.element_size() for p in loaded.values()),
         "gradients": adapter, "optimiser": 2 * adapter,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def test_what_a_step_holds_is_what_a_step_leaves(kind, model_folders):
+    """Gradients and AdamW's averages after a real step; the matrices that autocast keeps in bfloat16 for its graph."""
+    config = Config.model_validate({
+        "model": {"path": str(model_folders[kind]), "autocast": "bfloat16"},
+        "engine": {"checkpoint_prompts": 0, "reuse_rollout_graph": True},
+    })  # fmt: skip
+    policy = load_policy(config.model, config.rollout, engine=config.engine)
+    optimizer, _ = make_optimizer(policy.model, config.optimizer, 1)
+    picture = RenderedImage("a", lambda: Image.new("RGB", (90, 60)))
+    inputs = policy.prepare([Prompt("a", "Find every cat.", (picture,))])
+    shapes = {tuple(p.shape) for p in policy.model.parameters() if p.ndim >= 2}
+    shapes |= {shape[::-1] for shape in shapes}
+    cast: dict[int, int] = {}
+
+    def pack(tensor):
+        if tensor.dtype is torch.bfloat16 and tuple(tensor.shape) in shapes:
+            cast[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        prefix = policy.encode(inputs)
+        completions = policy.completions_of(["a cat"])
+        policy.backward(prefix, completions, lambda logprobs, _: -logprobs.sum())
+    held = Footprint.of(config, policy, inputs).held
+    gradients = [p.grad for p in policy.model.parameters() if p.grad is not None]
+    optimizer.step()
+    state = [x for one in optimizer.state.values() for x in (one["exp_avg"], one["exp_avg_sq"])]
+    # A merger or a layer that one image does not reach gets no gradient: the estimate may be above, never below.
+    assert 0.95 < sum(x.nbytes for x in gradients) / held["gradients"] <= 1
+    assert 0.95 < sum(x.nbytes for x in state) / held["optimiser"] <= 1
+    assert 0.9 < sum(cast.values()) / held["weights as bfloat16"] < 1.1

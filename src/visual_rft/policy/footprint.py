@@ -150,8 +150,12 @@ def _held(config: Config, policy: Policy, supervised: bool) -> dict[str, float]:
     if not supervised and config.objective.beta > 0 and config.model.lora is None:
         held["reference"] = weights
     if config.model.autocast == "bfloat16" and config.model.dtype == "float32":
-        # The backward pass needs the matrices in the type that the forward pass cast them to.
-        held["weights as bfloat16"] = 2.0 * sum(p.numel() for p in parameters if p.ndim >= 2)
+        # The graph of the prompts and that of the completions each hold the matrices that they were computed with.
+        named = [(name, p.numel()) for name, p in policy.model.named_parameters() if p.ndim >= 2]
+        vision = sum(count for name, count in named if policy.family.is_vision(name))
+        language = sum(count for _, count in named) - vision
+        graphs = 2 if policy.shared else 1
+        held["weights as bfloat16"] = 2.0 * (graphs * language + (0 if policy.tower.frozen else vision))
     return held
 
 
