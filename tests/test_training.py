@@ -62,7 +62,7 @@ def test_every_family_takes_reinforcement_steps(kind, model_folders, tmp_path):
     rows = [json.loads(x) for x in (tmp_path / "run" / "rollouts" / "step-000000.jsonl").read_text().splitlines()]
     assert len(rows) == 2
     assert len(rows[0]["completions"]) == 3
-    assert (tmp_path / "run" / "rollouts" / rows[0]["images"][0]).is_file()
+    assert (tmp_path / "run" / rows[0]["images"][0]).is_file()
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

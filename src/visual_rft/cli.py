@@ -16,6 +16,7 @@ from typing import Any
 from visual_rft.data.arguments import add_verbs as add_data_verbs
 from visual_rft.errors import VisualRFTError
 from visual_rft.evaluation import command as evaluation
+from visual_rft.report import command as report
 
 Verb = Callable[[argparse.Namespace, list[str]], int | None]
 
@@ -136,6 +137,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
     verb.add_argument("--task", default="detection", help="detection (default), classification or grounding")
     verb.add_argument("--model", default="tiny", help="tiny, a folder (a checkpoint's model) or a hub id")
     verb.add_argument("--out", type=Path, help="where the drawn picture goes (default: IMAGE with .answer.png)")
+
+    line = "Make one HTML file of a run (or several, compared): curves, and every rollout with its boxes drawn."
+    report.add_report_arguments(add("report", report.run_report, line, "visual-rft report runs/demo --out demo.html"))
+    line = "Look at a run while it goes on, in a browser on this machine."
+    report.add_view_arguments(add("view", report.run_view, line, "visual-rft view runs/demo --port 8765"))
 
     verb = add("data", _data, "Build, convert and look at data sets.", "visual-rft data few-shot --help")
     add_data_verbs(verb)
