@@ -21,8 +21,8 @@ LABELS = {
     "parse_failure_share": "answers not readable",
     "truncated_share": "completions cut off",
     "length": "length (tokens)",
-    "kl": "KL to the reference (nats per token)",
-    "entropy_estimate": "entropy, estimated (nats per token)",
+    "kl": "KL to the reference (nats/token)",
+    "entropy_estimate": "entropy, estimated (nats/token)",
     "grad_norm": "gradient norm",
     "loss": "loss",
     "clipped_share": "tokens clipped",
@@ -53,9 +53,17 @@ class Curve:
 
 
 def curves_of(run: Run) -> list[Curve]:
-    """Every curve of a run: evaluation, reward and its parts, health, speed."""
+    """Every curve of a run: evaluation, reward and its parts, health, speed.
+
+    Without a reference (``objective.beta`` 0) there is no KL, and its zeros are no curve.
+    """
     curves = _curves(run.evaluations, "evaluation") + _curves(run.metrics, "training")
-    return [curve for curve in curves if any(value is not None for value in curve.values)]
+    no_reference = (run.config.get("objective") or {}).get("beta") == 0
+    return [
+        curve
+        for curve in curves
+        if any(value is not None for value in curve.values) and not (no_reference and curve.name == "kl")
+    ]
 
 
 def _curves(rows: Sequence[Row], of: str) -> list[Curve]:
