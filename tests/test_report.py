@@ -294,7 +294,7 @@ def test_names_tell_runs_apart():
 
 def test_before_and_after_is_a_picture(folder):
     sheet = before_after(read_run(folder))
-    assert sheet.size == (800, 400)
+    assert sheet.size == (1200, 300)
     (folder / "evaluation" / "step-000003.json").unlink()
     assert before_after(read_run(folder)) is None
 

@@ -118,17 +118,10 @@ function path(points, x, y) {
   return text;
 }
 
-/** An exponential mean over about a twentieth of the points, corrected for its start. */
+/** The mean of a twentieth of the points around each. */
 function smoothed(points) {
-  const keep = 1 - 1 / Math.max(1, points.length / 20);
-  let sum = 0;
-  let weight = 0;
-  return points.map(([step, value]) => {
-    if (value === null) return [step, null];
-    sum = keep * sum + (1 - keep) * value;
-    weight = keep * weight + (1 - keep);
-    return [step, sum / weight];
-  });
+  const reach = Math.floor(points.length / 40);
+  return points.map(([step], i) => [step, mean(points.slice(Math.max(0, i - reach), i + reach + 1).map(([, value]) => value).filter((value) => value !== null))]);
 }
 
 function limits(values) {

@@ -24,9 +24,9 @@ from visual_rft.report.pictures import data_uri
 from visual_rft.report.reading import Row, Run
 from visual_rft.report.series import curves_of
 
-TEXT_BUDGET = 10_000_000
+TEXT_BUDGET = 12_000_000
 """Characters of rollouts in a page, all runs together."""
-PICTURE_BUDGET = 16_000_000
+PICTURE_BUDGET = 14_000_000
 """Characters of pictures in a page."""
 LONGEST = 4_000
 """Characters of a completion that are shown."""
@@ -86,8 +86,13 @@ def payload(
     """
     groups_of = groups_of or Run.rollouts
     shown = [_run(run, number, pictures) for number, run in enumerate(runs)]
+    waiting = sum(bool(run.rollout_steps) for run in runs)
     for number, (run, one) in enumerate(zip(runs, shown, strict=True)):
-        chosen = _steps(run, number, pictures, groups_of, budget // len(runs), PICTURE_BUDGET * (number + 1) // len(runs))
+        share = max(1, waiting)
+        limit = pictures.used + max(0, PICTURE_BUDGET - pictures.used) // share
+        chosen = _steps(run, number, pictures, groups_of, budget // share, limit)
+        budget -= sum(_size(group) for groups in chosen.values() for group in groups)
+        waiting -= bool(run.rollout_steps)
         one["rollouts"] = {str(step): chosen[step] for step in sorted(chosen)}
         one["left_out"] = _left_out(run, chosen)
         one["problems"] = list(run.problems)

@@ -16,8 +16,10 @@ from visual_rft.vision.drawing import PREDICTED, TRUTH, Mark, contact_sheet, dra
 
 COLOURS = ("#3b82f6", "#f97316", "#a855f7", "#ec4899", "#06b6d4", "#eab308", "#ef4444", "#a16207")
 """Of the completions of a group, in their order; also in page.css. None of them is the truth's green."""
-SHOWN_SIDE = 512
+SHOWN_SIDE = 384
 """An annotated picture is enlarged to at least this many pixels a side (whole-number enlargement)."""
+CELL = 300
+"""Pixels a side of a picture in the sheet of before and after; enlarged no more than that, so that lines stay visible."""
 
 
 def data_uri(file: Path, side: int) -> str:
@@ -54,7 +56,7 @@ def annotated(picture: Image.Image, truth: Mapping[str, Any], answers: Sequence[
 
 
 def before_after(run: Run) -> Image.Image | None:
-    """The fixed evaluation questions, one a row: truth in green and the answer in red, first evaluation left, last right.
+    """The fixed evaluation questions, two a row: truth in green and the answer in red, first evaluation left, last right.
 
     Returns:
         None where there are not two evaluations with the same questions and pictures.
@@ -71,7 +73,7 @@ def before_after(run: Run) -> Image.Image | None:
             picture = image.convert("RGB")
         size = row.get("image_size") or picture.size
         cells += [_example(picture, size, one) for one in (row, after[row["id"]])]
-    return contact_sheet(cells, columns=2) if cells else None
+    return contact_sheet(cells, columns=4, cell=CELL) if cells else None
 
 
 def _example(picture: Image.Image, size: Sequence[int], row: Row) -> Image.Image:
@@ -80,12 +82,14 @@ def _example(picture: Image.Image, size: Sequence[int], row: Row) -> Image.Image
         answer = Marks([], [], "no answer")
     if truth.text is not None:
         truth = Marks([], [], f"truth: {truth.text}")
-    return _drawn(_drawn(picture, truth, TRUTH, size), answer, PREDICTED, size)
+    return _drawn(_drawn(picture, truth, TRUTH, size, CELL * 3 // 4), answer, PREDICTED, size, CELL * 3 // 4)
 
 
-def _drawn(picture: Image.Image, marks: Marks, colour: tuple[int, ...], size: Sequence[int]) -> Image.Image:
+def _drawn(
+    picture: Image.Image, marks: Marks, colour: tuple[int, ...], size: Sequence[int], least: int = SHOWN_SIDE
+) -> Image.Image:
     """``picture``, an enlarged or shrunk copy of one of ``size`` pixels, with marks; enlarged first if it is small."""
-    factor = -(-SHOWN_SIDE // min(picture.size))
+    factor = -(-least // min(picture.size))
     if factor > 1:
         picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     across, down = picture.width / size[0], picture.height / size[1]

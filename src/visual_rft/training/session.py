@@ -121,7 +121,7 @@ class Session:
             folder.create(config)
         session = cls(
             config, task, samples, held_out, folder, policy, accelerator, optimizer, schedule, first_step, checkpoint,
-            RunConsole(config.run.steps, first_step), HealthWatch(config), Trackers(accelerator, config, task),
+            RunConsole(config.run.steps, first_step), HealthWatch(config), Trackers(accelerator, config),
         )  # fmt: skip
         verify(policy, session.prepare(first_step * config.run.accumulation))
         return session

@@ -21,7 +21,7 @@ from PIL import Image
 from visual_rft.config import Config
 from visual_rft.errors import ConfigError
 from visual_rft.report.pictures import annotated
-from visual_rft.tasks import Sample, Score, Task
+from visual_rft.tasks import Sample, Score
 
 PICTURES = 4
 """Questions of a batch that are sent as pictures."""
@@ -35,12 +35,10 @@ class Trackers:
     Args:
         accelerator: made by :meth:`accelerator`.
         config: the whole run.
-        task: names what is drawn.
     """
 
-    def __init__(self, accelerator: Accelerator, config: Config, task: Task) -> None:
+    def __init__(self, accelerator: Accelerator, config: Config) -> None:
         self.accelerator = accelerator
-        self.task = task
         if accelerator.log_with:
             run = Path(config.run.folder)
             names = {"wandb": {"name": run.name, "dir": str(run)}, "trackio": {"name": run.name}}
