@@ -2,8 +2,8 @@
 
     python scripts/screenshots.py runs/demo
 
-Writes report-light.png, report-dark.png and report-narrow.png into docs/images, each below 250 KB. Needs Chromium and the
-package playwright.
+Writes report-light.png, report-dark.png and report-narrow.png into docs/images, each below 250 KB. Needs Chromium and
+the package playwright.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     """Make the pictures of one run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--step", type=int, default=40, help="of the rollouts that are shown (default 40, or the nearest)")
+    parser.add_argument("--step", type=int, default=40, help="of the rollouts that are shown (default 40)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     arguments = parser.parse_args()
     if browser.missing():

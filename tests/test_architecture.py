@@ -47,7 +47,10 @@ def test_every_module_says_what_it_is():
             assert ast.get_docstring(ast.parse(file.read_text())), file
 
 
-@pytest.mark.parametrize("module", ["visual_rft", "visual_rft.vision.drawing", "visual_rft.tasks", "visual_rft.report.view", "visual_rft.cli"])
+@pytest.mark.parametrize(
+    "module",
+    ["visual_rft", "visual_rft.vision.drawing", "visual_rft.tasks", "visual_rft.report.view", "visual_rft.cli"],
+)
 def test_light_rooms_never_import_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

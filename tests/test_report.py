@@ -31,13 +31,14 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> {{DATA
 
 def answer(text="<think>left</think><answer>x</answer>", **fields) -> dict:
     return {"text": text, "rewards": {"iou": 0.5, "format": 1.0}, "total": 1.5, "advantage": 0.0, "truncated": False,
-            "tokens": 7, "answer": {"boxes": [[2.0, 3.0, 20.0, 30.0]], "confidence": [0.75]}, "failure": None, "notes": [],
-            **fields}  # fmt: skip
+            "tokens": 7, "answer": {"boxes": [[2.0, 3.0, 20.0, 30.0]], "confidence": [0.75]}, "failure": None,
+            "notes": [], **fields}  # fmt: skip
 
 
 def group(step: int, name: str = "a", answers: list[dict] | None = None, image: str = "images/a.png") -> dict:
-    return {"step": step, "id": f"{name}-{step}", "images": [image], "image_size": [40, 60], "prompt": "Find every cat.",
-            "question": {"category": "cat"}, "truth": {"boxes": [[1, 2, 21, 31]], "image_size": [40, 60]},
+    return {"step": step, "id": f"{name}-{step}", "images": [image], "image_size": [40, 60],
+            "prompt": "Find every cat.", "question": {"category": "cat"},
+            "truth": {"boxes": [[1, 2, 21, 31]], "image_size": [40, 60]},
             "completions": answers or [answer(), answer(total=0.5, advantage=-1.0)]}  # fmt: skip
 
 
@@ -46,7 +47,8 @@ def make_run(folder: Path, steps: int = 3, groups: int = 2, config: str = "run: 
     for name in ("rollouts", "images", "evaluation"):
         (folder / name).mkdir(parents=True)
     (folder / "config.yaml").write_text(config)
-    (folder / "environment.json").write_text(json.dumps({"device": "cpu", "git": {"commit": "0" * 40, "changed": True}}))
+    environment = {"device": "cpu", "git": {"commit": "0" * 40, "changed": True}}
+    (folder / "environment.json").write_text(json.dumps(environment))
     Image.new("RGB", (40, 60), (10, 20, 30)).save(folder / "images" / "a.png")
     with (folder / "metrics.jsonl").open("w") as file:
         for step in range(steps):
@@ -197,7 +199,8 @@ def test_model_text_cannot_leave_its_place(folder):
 def test_scripts_never_write_markup():
     folder = Path(__file__).parent.parent / "src" / "visual_rft" / "report"
     for script in folder.glob("*.js"):
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", script.read_text())
+        markup = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function"
+        assert not re.search(markup, script.read_text()), script
 
 
 def test_lone_surrogates_and_odd_numbers_do_not_break_the_json():
@@ -283,7 +286,8 @@ def test_runs_are_compared_by_what_differs(tmp_path):
     one = make_run(tmp_path / "one", config="run: {steps: 3, folder: a}\noptimizer: {learning_rate: 1.0}\n")
     two = make_run(tmp_path / "two", config="run: {steps: 3, folder: b}\noptimizer: {learning_rate: 2.0}\n")
     runs = [read_run(one), read_run(two)]
-    assert payload(runs, embedded(runs))["differences"] == [{"field": "optimizer.learning_rate", "values": ["1.0", "2.0"]}]
+    (difference,) = payload(runs, embedded(runs))["differences"]
+    assert difference == {"field": "optimizer.learning_rate", "values": ["1.0", "2.0"]}
 
 
 def test_names_tell_runs_apart():
@@ -300,7 +304,8 @@ def test_before_and_after_is_a_picture(folder):
 
 
 def test_annotated_draws_each_answer_in_its_colour():
-    picture = annotated(Image.new("RGB", (512, 512)), {"boxes": [[300, 300, 400, 400]]}, [[50, 50, 100, 100], None, "cat"])
+    black, truth = Image.new("RGB", (512, 512)), {"boxes": [[300, 300, 400, 400]]}
+    picture = annotated(black, truth, [[50, 50, 100, 100], None, "cat"])
     assert picture.getpixel((75, 50)) == (0x3B, 0x82, 0xF6)
     assert picture.getpixel((350, 300)) == (40, 200, 90)
     assert picture.getpixel((75, 75)) == (0, 0, 0)

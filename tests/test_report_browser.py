@@ -1,4 +1,4 @@
-"""The report of a real run in a real browser: what is clicked changes what is shown, and boxes lie where the JSON says."""
+"""The report of a real run in a real browser: clicks change what is shown, and boxes lie where the JSON says."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_every_answer_is_there_with_its_numbers(opened, run_folder):
         assert len(replies) == GROUP
         for reply, completion in zip(replies, row["completions"], strict=True):
             assert float(reply.locator(".meter").inner_text()) == pytest.approx(completion["total"], abs=0.006)
-            advantage = reply.locator(".advantage").inner_text().replace("−", "-")
+            advantage = reply.locator(".advantage").inner_text().replace("\N{MINUS SIGN}", "-")
             assert float(advantage) == pytest.approx(completion["advantage"], abs=0.006)
             parts = re.findall(r"(\w+) ([\d.]+)", reply.locator(".parts").inner_text())
             assert [name for name, _ in parts] == list(completion["rewards"])
@@ -125,7 +125,7 @@ def test_the_slider_the_buttons_and_the_arrows_change_the_step(opened, run_folde
     assert page.locator("#next").is_disabled()
     slider.focus()
     page.keyboard.press("ArrowLeft")
-    assert page.locator("#step-label").inner_text() == "1 of 2", "one key is one step where the slider has the focus too"
+    assert page.locator("#step-label").inner_text() == "1 of 2", "one step, with the focus on the slider too"
     chart = page.locator("[data-chart='reward'] svg")
     size = chart.bounding_box()
     chart.click(position={"x": 0.15 * size["width"], "y": size["height"] / 2})
@@ -199,7 +199,8 @@ def edges(box: list[float]) -> list[tuple[float, float]]:
     return [
         point
         for t in (0.2, 0.35, 0.65, 0.8)
-        for point in ((x1 + t * (x2 - x1), y1), (x1 + t * (x2 - x1), y2), (x1, y1 + t * (y2 - y1)), (x2, y1 + t * (y2 - y1)))
+        for x, y in [(x1 + t * (x2 - x1), y1 + t * (y2 - y1))]
+        for point in ((x, y1), (x, y2), (x1, y), (x2, y))
     ]
 
 
@@ -253,7 +254,8 @@ def test_everything_works_from_the_keyboard(opened):
     page.keyboard.press("Enter")
     assert page.locator("[data-reply='0']").first.get_attribute("open") is not None
     unnamed = page.eval_on_selector_all(
-        "button, input, select", "all => all.filter(e => !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).length"
+        "button, input, select",
+        "all => all.filter(e => !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).length",
     )
     assert unnamed == 0
 

@@ -94,7 +94,8 @@ def test_the_commit_is_that_of_the_package_and_of_nothing_else(tmp_path):
 
     def git(*words: str) -> str:
         identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-        return subprocess.run(["git", "-C", str(tmp_path), *identity, *words], check=True, capture_output=True, text=True).stdout
+        command = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     git("init", "-q")
     assert git_commit(package) is None, "there is no commit yet"
@@ -230,8 +231,9 @@ def test_a_large_picture_is_stored_as_a_smaller_jpeg(tmp_path):
 
 # The console
 
-STEP = {"step": 4, "reward": 1.25, "reward_std": 0.5, "zero_std_share": 0.25, "reward/iou": 0.5, "reward/mine": None,
-        "kl": 0.01, "length": 27.4, "truncated_share": 0.0, "tokens_per_second": 1200.0, "seconds/step": 1.5}  # fmt: skip
+STEP = {"step": 4, "reward": 1.25, "reward_std": 0.5, "zero_std_share": 0.25, "reward/iou": 0.5,
+        "reward/mine": None, "kl": 0.01, "length": 27.4, "truncated_share": 0.0,
+        "tokens_per_second": 1200.0, "seconds/step": 1.5}  # fmt: skip
 
 
 def test_a_pipe_gets_plain_lines():
@@ -241,8 +243,8 @@ def test_a_pipe_gets_plain_lines():
     console.step(STEP)
     console.close()
     assert output.file.getvalue() == (
-        "a [bold]text[/bold]\nstep 5/10 | iou 0.50 mine - | total 1.25 ± 0.50 equal 25% | kl 0.0100 | length 27 cut 0% | "
-        "1200 tok/s | step 1.50 s\n"
+        "a [bold]text[/bold]\nstep 5/10 | iou 0.50 mine - | total 1.25 ± 0.50 equal 25% | kl 0.0100 | "
+        "length 27 cut 0% | 1200 tok/s | step 1.50 s\n"
     )
 
 
@@ -307,7 +309,7 @@ class FakeTracker(GeneralTracker):
 
 def test_a_tracker_gets_config_metrics_and_pictures(model_folders, tmp_path, monkeypatch):
     fake = FakeTracker()
-    monkeypatch.setattr(trackers.Trackers, "accelerator", staticmethod(lambda *_: Accelerator(cpu=True, log_with=[fake])))
+    monkeypatch.setattr(session, "make_accelerator", lambda *_: Accelerator(cpu=True, log_with=[fake]))
     run = {"folder": str(tmp_path / "run"), "steps": 3, "prompts_per_batch": 2, "images_every": 2}
     train(config(tmp_path / "run", model_folders["qwen2_vl"], run=run))
     assert fake.config["rollout.group_size"] == 3
@@ -319,7 +321,8 @@ def test_a_tracker_gets_config_metrics_and_pictures(model_folders, tmp_path, mon
     assert [step for step, _ in fake.pictures] == [0, 2]
     (pictures,) = fake.pictures[0][1].values()
     assert [picture.shape for picture in pictures] == [(512, 512, 3)] * 2
-    assert any((np.asarray(picture) == (40, 200, 90)).all(-1).any() for picture in pictures), "the truth is drawn in green"
+    green = [(np.asarray(picture) == (40, 200, 90)).all(-1).any() for picture in pictures]
+    assert all(green), "the truth is drawn"
     assert fake.finished
 
 
@@ -351,6 +354,9 @@ def test_classification_and_questions_without_a_picture_are_sent_too():
     accelerator = Accelerator(cpu=True, log_with=[fake])
     sent = trackers.Trackers(accelerator, Config())
     image = RenderedImage("a", lambda: Image.new("RGB", (90, 60)))
-    samples = [Sample("a", (image,), "classification", {}, {"label": "cat"}), Sample("b", (), "x", {}, {"label": "dog"})]
+    samples = [
+        Sample("a", (image,), "classification", {}, {"label": "cat"}),
+        Sample("b", (), "x", {}, {"label": "dog"}),
+    ]
     sent.pictures(7, samples, [[Score({}, 1.0, "cat"), Score({}, 0.0, None, "no answer")], [Score({}, 1.0, "dog")]])
     assert [(step, len(next(iter(values.values())))) for step, values in fake.pictures] == [(7, 1)]

@@ -24,7 +24,7 @@ from visual_rft.training.sft import train_supervised
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots and report have tests of their own (test_tracking.py); here they would cost a second for each of many runs."""
+    """Plots and report are tested in test_tracking.py; here they would cost a second for each of many runs."""
     monkeypatch.setattr(session, "write_artefacts", lambda folder: [])
 
 

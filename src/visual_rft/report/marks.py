@@ -1,8 +1,8 @@
 """What a truth or an answer looks like on its picture: boxes with labels, or words.
 
-Decision: read from the values themselves, not by the task that made them, so that a report never runs code that a config
-names. ``boxes`` (with ``confidence``), ``box``, four numbers and ``label`` are drawn; whatever else a task of your own
-uses is shown as JSON.
+Decision: read from the values themselves, not by the task that made them, so that a report never runs code that a
+config names. ``boxes`` (with ``confidence``), ``box``, four numbers and ``label`` are drawn; whatever else a task of
+your own uses is shown as JSON.
 
 >>> of_answer({"boxes": [[1, 2, 3, 4]], "confidence": [0.9]})
 Marks(boxes=[[1.0, 2.0, 3.0, 4.0]], labels=['0.90'], text=None)

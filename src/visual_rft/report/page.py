@@ -1,8 +1,8 @@
 """One self-contained HTML file from any number of run folders.
 
-Decision: style, scripts and markup are files of their own (``page.html``, ``page.css``, ``*.js``), put together here; the
-data are a JSON block that no browser runs, and a content security policy allows exactly the page's own script, by its
-hash, and no network. What a model wrote reaches the page as text only.
+Decision: style, scripts and markup are files of their own (``page.html``, ``page.css``, ``*.js``), put together here;
+the data are a JSON block that no browser runs, and a content security policy allows exactly the page's own script, by
+its hash, and no network. What a model wrote reaches the page as text only.
 
     write_report([read_run(Path("runs/demo"))], Path("report.html"))
 """

@@ -19,7 +19,7 @@ COLOURS = ("#3b82f6", "#f97316", "#a855f7", "#ec4899", "#06b6d4", "#eab308", "#e
 SHOWN_SIDE = 384
 """An annotated picture is enlarged to at least this many pixels a side (whole-number enlargement)."""
 CELL = 300
-"""Pixels a side of a picture in the sheet of before and after; enlarged no more than that, so that lines stay visible."""
+"""Pixels a side of a picture in the sheet of before and after; drawn at about this size, so that lines stay visible."""
 
 
 def data_uri(file: Path, side: int) -> str:
@@ -56,7 +56,7 @@ def annotated(picture: Image.Image, truth: Mapping[str, Any], answers: Sequence[
 
 
 def before_after(run: Run) -> Image.Image | None:
-    """The fixed evaluation questions, two a row: truth in green and the answer in red, first evaluation left, last right.
+    """The fixed evaluation questions, two a row: first evaluation left, last right; truth green, answer red.
 
     Returns:
         None where there are not two evaluations with the same questions and pictures.

@@ -1,8 +1,8 @@
 """A run folder as plain values: whatever is there, of runs that finished, go on, or crashed.
 
-Decision: reading never needs the process that wrote. Everything but ``config.yaml`` may be missing; a last line that was
-torn by a crash is left out and named in ``Run.problems``, as is any file that is not what it should be. Rollouts are read
-step by step when asked for, because a long run has more of them than fit into memory.
+Decision: reading never needs the process that wrote. Everything but ``config.yaml`` may be missing; a last line that
+was torn by a crash is left out and named in ``Run.problems``, as is any file that is not what it should be. Rollouts
+are read step by step when asked for, because a long run has more of them than fit into memory.
 
     run = read_run(Path("runs/demo"))
     run.metrics[-1]["reward"], run.evaluations[-1]["AP"]
@@ -140,7 +140,8 @@ def read_lines(file: Path) -> tuple[list[Row], str | None]:
         return [], None
     except OSError as error:
         return [], f"{file}: cannot be read ({error.strerror})"
-    rows, broken = [], []
+    rows: list[Row] = []
+    broken = []
     for number, line in enumerate(lines[:-1], 1):
         try:
             row = json.loads(line)

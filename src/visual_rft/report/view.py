@@ -1,6 +1,6 @@
 """The report served on this machine while a run goes on.
 
-Decision: the standard library's server on 127.0.0.1 only. The page asks twice a second whether anything changed and gets
+Decision: the standard library's server on 127.0.0.1 only. The page asks every second whether anything changed and gets
 the data anew if so; pictures are files of their own, named by the data and by nothing else. A request whose ``Host`` is
 another name is refused, so that no web page can read a run through a name of its own that points here.
 """

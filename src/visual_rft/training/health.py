@@ -1,6 +1,6 @@
 """Warnings in words when a run is unhealthy, each with what to try.
 
-Decision: a finding is a pure function of the metrics so far, so that every one of them is a row of a table in the tests.
+Decision: a finding is a pure function of the metrics so far, so that each is a row of a table in the tests.
 :class:`HealthWatch` says each once when it begins and again only after it had gone away, not at every step.
 
 >>> rows = [{"step": n, "reward": 0.1, "zero_std_share": 1.0} for n in range(10)]
@@ -101,9 +101,9 @@ def _equal(rows: Sequence[Row], config: Config) -> Finding | None:
     return Finding(
         "equal rewards",
         f"in {share:.0%} of the groups of the last {WINDOW} steps all answers earned the same, and such groups teach "
-        f"nothing. If the reward is low, the questions are too hard or the reward too coarse: try a graded reward "
-        f"(task.weights: iou_soft, giou), a warm start by sft, or rollout.group_size above {config.rollout.group_size}. "
-        f"If it is high, they are solved: stop, or add harder ones.",
+        "nothing. If the reward is low, the questions are too hard or the reward too coarse: try a graded reward "
+        "(task.weights: iou_soft, giou), a warm start by sft, or rollout.group_size above "
+        f"{config.rollout.group_size}. If it is high, they are solved: stop, or add harder ones.",
     )
 
 
@@ -113,8 +113,8 @@ def _failed(rows: Sequence[Row]) -> Finding | None:
         return None
     return Finding(
         "parse failures",
-        f"{share:.0%} of the answers of the last {WINDOW} steps could not be read; the report shows why, one by one. Try a "
-        "warm start by sft, more weight on the format reward, or another wording of the question.",
+        f"{share:.0%} of the answers of the last {WINDOW} steps could not be read; the report shows why, one by one. "
+        "Try a warm start by sft, more weight on the format reward, or another wording of the question.",
     )
 
 
@@ -137,8 +137,8 @@ def _not_finite(rows: Sequence[Row]) -> Finding | None:
         return None
     return Finding(
         "not finite",
-        f"{' and '.join(bad)} {'are' if len(bad) > 1 else 'is'} not finite: the weights are probably lost. Continue from "
-        f"the last good checkpoint and {_SMALLER_STEPS}; with model.dtype bfloat16 try float32 weights and "
+        f"{' and '.join(bad)} {'are' if len(bad) > 1 else 'is'} not finite: the weights are probably lost. Continue "
+        f"from the last good checkpoint and {_SMALLER_STEPS}; with model.dtype bfloat16 try float32 weights and "
         "model.autocast bfloat16.",
     )
 

@@ -61,9 +61,9 @@ def step_metrics(
     """One flat line for ``metrics.jsonl`` from the batches of a step.
 
     ``reward_std`` is the mean over groups of the standard deviation within the group; ``zero_std_share`` the share
-    of groups whose rewards are all equal (they teach nothing); ``length`` is in tokens. ``entropy_estimate`` is the mean
-    negative log-probability of the sampled tokens, in nats: what was sampled from the policy estimates its entropy per
-    token, at the temperature of the rollout.
+    of groups whose rewards are all equal (they teach nothing); ``length`` is in tokens. ``entropy_estimate`` is the
+    mean negative log-probability of the sampled tokens, in nats: what was sampled from the policy estimates its entropy
+    per token, at the temperature of the rollout.
     """
     rewards = torch.cat([r.rewards for r in results])
     scores = [score for r in results for group in r.scores for score in group]

@@ -40,7 +40,7 @@ from visual_rft.training.checkpoint import load_trainer, save_checkpoint
 from visual_rft.training.console import RunConsole
 from visual_rft.training.health import HealthWatch
 from visual_rft.training.optimizer import make_optimizer
-from visual_rft.training.trackers import Trackers
+from visual_rft.training.trackers import Trackers, make_accelerator
 from visual_rft.training.tracking import RunFolder
 
 Batch = tuple[Sequence[Sample], Inputs]
@@ -103,7 +103,7 @@ class Session:
         else:
             folder.check_new()
             checkpoint = None
-        accelerator = Trackers.accelerator(config, folder.path)
+        accelerator = make_accelerator(config, folder.path)
         task = task_of(config.task)
         samples = load_samples(config.data.train, task)
         held_out = load_samples(config.data.evaluation, task)
@@ -220,7 +220,9 @@ class Session:
             **self._base(),
             "evaluation": self.evaluation,
             "seconds": {
-                "train": total - self.evaluation_seconds, "evaluation": self.evaluation_seconds, "total": total,
+                "train": total - self.evaluation_seconds,
+                "evaluation": self.evaluation_seconds,
+                "total": total,
             },
             "steps": self.config.run.steps,
             "checkpoint": str(self.checkpoint),

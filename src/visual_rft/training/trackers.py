@@ -29,11 +29,31 @@ SIDE = 512
 """Width and height in pixels of a picture that is sent; trackers want them alike."""
 
 
+def make_accelerator(config: Config, folder: Path) -> Accelerator:
+    """The accelerator of a run, which knows its trackers.
+
+    Args:
+        config: the whole run.
+        folder: the run folder; nothing is written yet.
+
+    Raises:
+        ConfigError: if a tracker's package is not installed.
+    """
+    for name in config.run.trackers:
+        if find_spec(name) is None:
+            raise ConfigError(f"run.trackers: {name!r} is not installed; run: pip install {name}")
+    return Accelerator(
+        cpu=not torch.cuda.is_available(),
+        log_with=list(config.run.trackers) or None,
+        project_config=ProjectConfiguration(str(folder), logging_dir=str(folder / "tensorboard")),
+    )
+
+
 class Trackers:
     """Where metrics are sent besides the run folder.
 
     Args:
-        accelerator: made by :meth:`accelerator`.
+        accelerator: made by :func:`make_accelerator`.
         config: the whole run.
     """
 
@@ -43,22 +63,6 @@ class Trackers:
             run = Path(config.run.folder)
             names = {"wandb": {"name": run.name, "dir": str(run)}, "trackio": {"name": run.name}}
             accelerator.init_trackers("visual-rft", flat(config.model_dump(mode="json")), names)
-
-    @staticmethod
-    def accelerator(config: Config, folder: Path) -> Accelerator:
-        """The accelerator of a run, which knows its trackers.
-
-        Raises:
-            ConfigError: if a tracker's package is not installed.
-        """
-        for name in config.run.trackers:
-            if find_spec(name) is None:
-                raise ConfigError(f"run.trackers: {name!r} is not installed; run: pip install {name}")
-        return Accelerator(
-            cpu=not torch.cuda.is_available(),
-            log_with=list(config.run.trackers) or None,
-            project_config=ProjectConfiguration(str(folder), logging_dir=str(folder / "tensorboard")),
-        )
 
     def metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Send the numbers among ``metrics``."""

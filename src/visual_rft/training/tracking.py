@@ -33,8 +33,7 @@ from visual_rft.training.environment import environment
 from visual_rft.vision.images import ImageReference
 
 LOSSLESS_PIXELS = 262_144
-"""A stored picture up to this many pixels (512 x 512) is PNG, a larger one JPEG: a PNG of 2 megapixels takes about half a
-second to write."""
+"""A stored picture up to this many pixels (512 x 512) is PNG, a larger one JPEG: quicker to write, and smaller."""
 STORED_SIDE = 1280
 """Longest side of a stored picture; it is there to be looked at, and boxes stay in pixels of the original."""
 
@@ -134,8 +133,8 @@ class RunFolder:
     def drop_from(self, step: int) -> None:
         """Forget what a run that continues after ``step`` steps makes again.
 
-        Those are the metrics and rollouts of ``step`` and later, and evaluations after more steps. A last line that was cut
-        off by a crash goes too, and is named.
+        Those are the metrics and rollouts of ``step`` and later, and evaluations after more steps. A last line that was
+        cut off by a crash goes too, and is named.
         """
         for rollouts in (self.path / "rollouts").glob("step-*.jsonl"):
             if int(rollouts.stem.removeprefix("step-")) >= step:
@@ -233,9 +232,7 @@ class RunFolder:
         return name
 
 
-def _question_row(
-    sample: Sample, images: Sequence[str], size: Sequence[int] | None, prompt: str
-) -> dict[str, Any]:
+def _question_row(sample: Sample, images: Sequence[str], size: Sequence[int] | None, prompt: str) -> dict[str, Any]:
     """What was asked: id, pictures, (width, height) of the first as it was, prompt, question and truth."""
     return {
         "id": sample.id,
