@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test nightly check bench bench-quick screenshots clean
+.PHONY: demo test nightly check models bench bench-quick screenshots clean
 
 demo: $(VENV)/.installed
 	$(BIN)/visual-rft demo
@@ -19,6 +19,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The table of docs/models.md, from the tests that tick its cells.
+models: $(VENV)/.installed-dev
+	VISUAL_RFT_WRITE_MODELS=1 $(BIN)/python -m pytest tests/test_families.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/rewards.py

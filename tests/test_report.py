@@ -298,7 +298,7 @@ def test_names_tell_runs_apart():
 
 def test_before_and_after_is_a_picture(folder):
     sheet = before_after(read_run(folder))
-    assert sheet.size == (1200, 300)
+    assert sheet.size == (256, 2 * (256 + 25)), "one question, two rows with a title each"
     (folder / "evaluation" / "step-000003.json").unlink()
     assert before_after(read_run(folder)) is None
 
@@ -315,7 +315,7 @@ def test_what_goes_wrong_at_the_end_is_told_and_ends_nothing(folder, monkeypatch
     from visual_rft.report import artefacts
 
     assert write_artefacts(folder) == []
-    assert (folder / "plots" / "learning_curves.png").is_file()
+    assert (folder / "plots" / "learning_curve.png").is_file()
     assert (folder / "plots" / "before_after.png").is_file()
 
     def broken(*_):

@@ -148,7 +148,7 @@ def test_the_summary_says_before_and_after(run_folder):
         assert summary["evaluation"][name] == last[name]
     assert "examples" not in summary["base"]
     assert (run_folder / "report.html").is_file()
-    assert (run_folder / "plots" / "learning_curves.png").is_file()
+    assert (run_folder / "plots" / "learning_curve.png").is_file()
 
 
 def test_the_base_is_evaluated_or_not(model_folders, tmp_path):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visual_rft.config import Config, load_config
     from visual_rft.errors import VisualRFTError
-    from visual_rft.evaluation.one_image import predict_image
+    from visual_rft.evaluation.asking import predict_image
     from visual_rft.evaluation.run import evaluate
     from visual_rft.policy.loading import load_policy
     from visual_rft.tasks import Sample, Score, Task, load_task
@@ -35,7 +35,7 @@ _HOMES = {
     "load_config": "config",
     "load_policy": "policy.loading",
     "load_task": "tasks",
-    "predict_image": "evaluation.one_image",
+    "predict_image": "evaluation.asking",
     "swift_reward": "tasks.adapters",
     "train": "training.rft",
     "train_supervised": "training.sft",

@@ -65,7 +65,8 @@ def _table(summary: dict[str, Any], config: Config, task: Task) -> str:
         f"{base['n_images']} images, {base['n_questions']} questions; "
         f"{summary['seconds']['total']:.0f} s in all, {summary['seconds']['evaluation']:.0f} s of it evaluation",
         f"report    {folder}/report.html                  every rollout with its boxes; opens in a browser",
-        f"pictures  {folder}/plots/before_after.png       (green: truth, red: answer; left base, right after RFT)",
+        f"pictures  {folder}/plots/before_after.png       (green: truth, red: answer; base above, after RFT below)",
+        f"curves    {folder}/plots/learning_curve.png",
         f"rollouts  {folder}/rollouts/                    metrics {folder}/metrics.jsonl",
         f"model     {summary['checkpoint']}/model",
     ]

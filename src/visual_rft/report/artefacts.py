@@ -10,6 +10,7 @@ from pathlib import Path
 
 from visual_rft.report.page import write_report
 from visual_rft.report.pictures import before_after
+from visual_rft.report.plots import learning_curve
 from visual_rft.report.reading import read_run
 
 
@@ -26,11 +27,9 @@ def write_artefacts(folder: Path) -> list[str]:
 
 
 def _plots(folder: Path) -> None:
-    from visual_rft.report.plots import learning_curves  # here, because Matplotlib takes a second to import
-
     run = read_run(folder)
     (folder / "plots").mkdir(exist_ok=True)
-    learning_curves(run, folder / "plots" / "learning_curves.png")
+    learning_curve(run, folder / "plots" / "learning_curve.png")
     sheet = before_after(run)
     if sheet is not None:
         sheet.save(folder / "plots" / "before_after.png")

@@ -1,30 +1,28 @@
-"""``visual-rft report`` and ``visual-rft view``."""
+"""The arguments of ``visual-rft report``."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from visual_rft.errors import ConfigError
 
-PORT = 8765
 
-
-def add_report_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of ``visual-rft report``."""
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder; several are compared")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``visual-rft report``."""
+    add_runs(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the first run folder")
 
 
-def add_view_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of ``visual-rft view``."""
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """The run folders that are shown."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder; several are compared")
-    parser.add_argument("--port", type=int, default=PORT, help=f"of 127.0.0.1 (default {PORT}; 0 takes any)")
 
 
-def run_report(arguments: argparse.Namespace, overrides: list[str]) -> None:
+def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Write the page and say how large it is.
 
     Raises:
@@ -37,21 +35,9 @@ def run_report(arguments: argparse.Namespace, overrides: list[str]) -> None:
     runs = [read_run(path, name) for path, name in zip(arguments.runs, names_of(arguments.runs), strict=True)]
     file = arguments.out or arguments.runs[0] / "report.html"
     size = write_report(runs, file)
-    for problem in (problem for run in runs for problem in run.problems):
-        print(f"warning: {problem}")
+    for problem in (problem for one in runs for problem in one.problems):
+        print(f"warning: {problem}", file=sys.stderr)
     print(f"{file}: {size / 1e6:.1f} MB, {time.monotonic() - start:.1f} s")
-
-
-def run_view(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    """Serve the page until interrupted.
-
-    Raises:
-        RunFolderError: if a folder holds no run.
-        ConfigError: if the port cannot be used.
-    """
-    from visual_rft.report.view import serve
-
-    serve(arguments.runs, names_of(arguments.runs), arguments.port)
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

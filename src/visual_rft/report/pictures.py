@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from visual_rft.report.marks import Marks, of_answer, of_truth
 from visual_rft.report.reading import Row, Run
@@ -18,8 +18,12 @@ COLOURS = ("#3b82f6", "#f97316", "#a855f7", "#ec4899", "#06b6d4", "#eab308", "#e
 """Of the completions of a group, in their order; also in page.css. None of them is the truth's green."""
 SHOWN_SIDE = 384
 """An annotated picture is enlarged to at least this many pixels a side (whole-number enlargement)."""
-CELL = 300
-"""Pixels a side of a picture in the sheet of before and after; drawn at about this size, so that lines stay visible."""
+CELL = 256
+"""Pixels a side of a picture of before and after; drawn at about this size, so that lines stay visible."""
+LEAST = 192
+"""The shorter side at which such a picture is drawn."""
+COLUMNS = 6
+"""Questions in it."""
 
 
 def data_uri(file: Path, side: int) -> str:
@@ -56,24 +60,38 @@ def annotated(picture: Image.Image, truth: Mapping[str, Any], answers: Sequence[
 
 
 def before_after(run: Run) -> Image.Image | None:
-    """The fixed evaluation questions, two a row: first evaluation left, last right; truth green, answer red.
+    """Fixed evaluation questions, one a column: first evaluation above, last below; truth green, answer red.
 
     Returns:
         None where there are not two evaluations with the same questions and pictures.
     """
     if len(run.evaluations) < 2:
         return None
-    after = {row["id"]: row for row in run.evaluations[-1].get("examples", [])}
-    cells = []
-    for row in run.evaluations[0].get("examples", []):
+    first, last = run.evaluations[0], run.evaluations[-1]
+    after = {row["id"]: row for row in last.get("examples", [])}
+    above: list[Image.Image] = []
+    below: list[Image.Image] = []
+    for row in first.get("examples", []):
         file = run.image(row["images"][0]) if row.get("images") else None
-        if file is None or row["id"] not in after:
+        if file is None or row["id"] not in after or len(above) == COLUMNS:
             continue
         with Image.open(file) as image:
             picture = image.convert("RGB")
         size = row.get("image_size") or picture.size
-        cells += [_example(picture, size, one) for one in (row, after[row["id"]])]
-    return contact_sheet(cells, columns=4, cell=CELL) if cells else None
+        above.append(_example(picture, size, row))
+        below.append(_example(picture, size, after[row["id"]]))
+    if not above:
+        return None
+    titles = ["before" if one["step"] == 0 else f"after {one['step']} steps" for one in (first, last)]
+    rows = [contact_sheet(cells, columns=len(cells), cell=CELL) for cells in (above, below)]
+    height = CELL // 10
+    both = Image.new("RGB", (rows[0].width, 2 * (CELL + height)), (255, 255, 255))
+    for number, (row_, title) in enumerate(zip(rows, titles, strict=True)):
+        top = number * (CELL + height)
+        font = ImageFont.load_default(size=height - 8)
+        ImageDraw.Draw(both).text((6, top + 3), title, fill=(0, 0, 0), font=font)
+        both.paste(row_, (0, top + height))
+    return both
 
 
 def _example(picture: Image.Image, size: Sequence[int], row: Row) -> Image.Image:
@@ -82,7 +100,7 @@ def _example(picture: Image.Image, size: Sequence[int], row: Row) -> Image.Image
         answer = Marks([], [], "no answer")
     if truth.text is not None:
         truth = Marks([], [], f"truth: {truth.text}")
-    return _drawn(_drawn(picture, truth, TRUTH, size, CELL * 3 // 4), answer, PREDICTED, size, CELL * 3 // 4)
+    return _drawn(_drawn(picture, truth, TRUTH, size, LEAST), answer, PREDICTED, size, LEAST)
 
 
 def _drawn(
