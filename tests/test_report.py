@@ -226,12 +226,43 @@ def test_by_halving_is_a_permutation_whose_beginnings_are_spread():
 
 
 def test_what_does_not_fit_is_left_out_and_said(tmp_path):
-    run = read_run(make_run(tmp_path / "run", steps=9))
+    run = read_run(make_run(tmp_path / "run", steps=17, groups=1))
     whole = payload([run], embedded([run]))
     assert whole["runs"][0]["left_out"] is None
-    part = payload([run], embedded([run]), budget=6_500)["runs"][0]
-    assert sorted(map(int, part["rollouts"])) == [0, 4, 8]
-    assert part["left_out"].startswith("run: 3 of the 9 steps with rollouts are here, evenly spread")
+    part = payload([run], embedded([run]), budget=9_500)["runs"][0]
+    assert sorted(map(int, part["rollouts"])) == [0, 2, 4, 6, 8, 10, 12, 14, 16]
+    assert part["left_out"] == (
+        f"run: 9 of the 17 steps with rollouts are here, evenly spread. All of it is in {run.path}."
+    )
+
+
+def test_of_a_step_that_is_too_large_the_first_questions_are_shown(tmp_path):
+    run = read_run(make_run(tmp_path / "run", steps=2, groups=8))
+    part = payload([run], embedded([run]), budget=8_000)["runs"][0]
+    assert {step: [row["id"] for row in rows] for step, rows in part["rollouts"].items()} == {
+        step: [f"{name}-{step}" for name in "abcd"] for step in "01"
+    }
+    assert part["left_out"].startswith("run: 8 questions of these steps are left out.")
+
+
+def test_many_evaluations_keep_the_examples_of_some(folder):
+    one = (folder / "evaluation" / "step-000003.json").read_text()
+    for step in range(4, 100):
+        (folder / "evaluation" / f"step-{step:06d}.json").write_text(one)
+    run = read_run(folder)
+    shown = payload([run], embedded([run]))["runs"][0]
+    steps = [evaluation["step"] for evaluation in shown["evaluations"]]
+    assert (len(steps), steps[0], steps[-1]) == (40, 0, 99)
+    assert len(next(c for c in shown["curves"] if c["name"] == "AP")["steps"]) == 98, "the curve has them all"
+    assert "40 of the 98 evaluations show their examples" in shown["left_out"]
+
+
+def test_what_looked_wrong_is_told(folder):
+    rows = [{"step": n, "reward": 0.1, "zero_std_share": 1.0} for n in range(12)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = read_run(folder)
+    (warning,) = payload([run], embedded([run]))["runs"][0]["warnings"]
+    assert warning.startswith("run, step 9: in 100% of the groups of the last 10 steps")
 
 
 def test_a_long_completion_is_cut_and_says_so(folder):
