@@ -21,7 +21,7 @@ from visual_rft.report.command import names_of
 from visual_rft.report.marks import Marks, of_answer, of_truth
 from visual_rft.report.page import as_json, render, write_report
 from visual_rft.report.payload import by_halving, embedded, payload
-from visual_rft.report.pictures import annotated, before_after, data_uri
+from visual_rft.report.pictures import COLOURS, annotated, before_after, data_uri
 from visual_rft.report.reading import finite, read_lines, read_run
 from visual_rft.report.series import curves_of, thinned
 from visual_rft.report.view import server_of
@@ -201,6 +201,11 @@ def test_scripts_never_write_markup():
     for script in folder.glob("*.js"):
         markup = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function"
         assert not re.search(markup, script.read_text()), script
+
+
+def test_answers_have_the_same_colours_in_the_page_and_in_pictures():
+    style = (Path(__file__).parent.parent / "src" / "visual_rft" / "report" / "page.css").read_text()
+    assert dict(re.findall(r"--c(\d): (#\w{6})", style)) == {str(i): colour for i, colour in enumerate(COLOURS)}
 
 
 def test_lone_surrogates_and_odd_numbers_do_not_break_the_json():
