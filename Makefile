@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-app docs nightly check bench bench-quick clean
+.PHONY: demo test test-app docs nightly check models bench bench-quick clean
 
 demo: $(VENV)/.installed
 	$(BIN)/visual-rft demo
@@ -28,6 +28,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The table of docs/models.md, from the tests that tick its cells.
+models: $(VENV)/.installed-dev
+	VISUAL_RFT_WRITE_MODELS=1 $(BIN)/python -m pytest tests/test_families.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/rewards.py

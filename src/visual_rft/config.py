@@ -40,6 +40,32 @@ class LoraConfig(Section):
     """Rank of the update."""
     alpha: float = Field(32.0, gt=0)
     """Scale of the update is alpha / rank."""
+    vision: bool = False
+    """Adapt the linear layers of the vision tower and projector too."""
+
+
+class FamilyConfig(Section):
+    """Facts about the model's family, where they are not listed (docs/models.md) or a checkpoint differs from them."""
+
+    coordinates: Literal["relative_1000", "processed_pixels", "pixels", "location_tokens"] | None = None
+    """Units in which the model writes boxes: 0..1000, pixels after the processor's resize, pixels of the original
+    image, or <loc0000> to <loc1023>."""
+    tower: tuple[str, ...] | None = None
+    """Dotted names of the vision tower within parameter names, e.g. [visual]."""
+    projector: tuple[str, ...] | None = None
+    """Dotted names of the projector, e.g. [visual.merger]; [] if there is none."""
+    pixels: Literal["patches", "tiles", "images", "prompts"] | None = None
+    """What the first axis of the processor's pixel values counts."""
+    axes: Literal[1, 3] | None = None
+    """Position axes: 3 with multimodal rotary positions, else 1."""
+    reading: Literal["causal", "images", "prompt"] | None = None
+    """What a prompt token sees: what is before it, also its whole image, or the whole prompt; null is causal."""
+    chat: bool | None = None
+    """Whether prompts go through the processor's chat template; null is true."""
+    type_ids: str | None = None
+    """Tensor that tells the model image tokens from text; null is mm_token_type_ids with 3 axes, else none."""
+    lora_targets: tuple[str, ...] | None = None
+    """Linear layers of the language model that LoRA adapts; null takes the usual projections."""
 
 
 class ModelConfig(Section):
@@ -54,13 +80,33 @@ class ModelConfig(Section):
     lora: LoraConfig | None = None
     """Train an adapter; null trains the weights themselves."""
     freeze_vision: bool = False
-    """Keep the vision tower and projector as they are."""
+    """Keep the vision tower as it is."""
+    freeze_projector: bool | None = None
+    """Keep the projector, between tower and language model, as it is; null follows freeze_vision."""
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """Hold the base weights in 4 or 8 bits under a LoRA adapter (QLoRA). Needs a CUDA GPU and bitsandbytes."""
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = "auto"
+    """Attention of the vision tower and the repeated path; auto takes flash attention where it can run, else sdpa."""
+    family: FamilyConfig | None = None
+    """Facts about the model's family where it is not a known one."""
     min_pixels: int | None = Field(None, ge=1)
     """Images with fewer pixels are enlarged; null keeps the processor's own limit."""
     max_pixels: int | None = Field(None, ge=1)
     """Images with more pixels are shrunk; null keeps the processor's own limit."""
     trust_remote_code: bool = False
     """Let transformers run code that comes with a model. Only for models whose code you have read."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ModelConfig:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels ({self.min_pixels}) is above max_pixels ({self.max_pixels})")
+        if self.lora is None and self.quantization != "none":
+            raise ValueError(f"quantization {self.quantization!r} trains an adapter on frozen weights; set lora too")
+        if self.lora is not None and self.lora.vision and (self.freeze_vision or self.freeze_projector):
+            raise ValueError("lora.vision adapts what freeze_vision or freeze_projector keeps as it is; choose one")
+        if self.lora is not None and not self.lora.vision and self.freeze_projector is False:
+            raise ValueError("with lora only the adapter is trained; lora.vision adapts the projector too")
+        return self
 
 
 class TaskConfig(Section):
@@ -89,13 +135,18 @@ class SourceConfig(Section):
     annotations: str | None = None
     """JSON file of a ``coco`` source (COCO or LVIS); null takes annotations.json in ``path``."""
     split: str | None = None
-    """Which part of the source, e.g. ``train`` or ``val``; of ``digits`` the scans ``base``, ``train`` or ``test``."""
+    """Which part of the source, e.g. ``train`` or ``val``; of ``digits`` the scans ``base``, ``train`` (or its parts
+    ``shots`` and ``validation``) or ``test``."""
     subject: str | None = None
     """What classification asks the kind of, e.g. ``flower``; null takes ``object``, or what the source holds."""
     broken: Literal["refuse", "skip"] = "refuse"
     """A row, box or image that cannot be used is an error, or is left out and counted."""
     count: int | None = Field(None, ge=1)
     """The first so many images; null takes all of a format, and makes 64 of a procedural source."""
+    classes: tuple[str, ...] | None = None
+    """Of these images only those that hold an object of these classes, with the labels of these; null keeps all."""
+    shots: int | None = Field(None, ge=1)
+    """Of these images k per class, as ``visual-rft data few-shot`` chooses them; null keeps all."""
     max_objects: int | None = Field(None, ge=1)
     """Most objects in a procedural image; null leaves the source's own limit."""
     seed: int = 0
@@ -206,6 +257,9 @@ class EngineConfig(Section):
 
 class OptimizerConfig(Section):
     """AdamW and its schedule."""
+
+    name: Literal["adamw", "adamw_8bit"] = "adamw"
+    """``adamw_8bit`` keeps its averages in 8 bits: a quarter of the memory. Needs a CUDA GPU and bitsandbytes."""
 
     learning_rate: float = Field(1e-6, gt=0)
     """Peak learning rate."""

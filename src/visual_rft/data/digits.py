@@ -2,6 +2,7 @@
 
 Decision: the *scans* are split, not the scenes, so that handwriting in the test scenes was never seen by anything
 that trains, the embedded base model included: 1,000 scans to teach the base, 297 for few-shot training, 500 to test.
+Where hyper-parameters are chosen, the 297 are split once more: 197 ``shots`` to train on, 100 for ``validation``.
 The scans are 8 x 8 with 17 grey levels (UCI ML hand-written digits, bundled with scikit-learn).
 
 >>> len(scans("base")[0]), len(scans("train")[0]), len(scans("test")[0])
@@ -27,12 +28,19 @@ from visual_rft.vision.images import RenderedImage
 CLASSES = tuple(f"digit {i}" for i in range(10))
 LOOK_ALIKES = {f"digit {a}": f"digit {b}" for a, b in ((1, 7), (2, 0), (3, 8), (4, 9), (5, 6))}
 """What a digit is taken for by an imprecise annotator."""
-_SPLITS = {"base": slice(0, 1000), "train": slice(1000, 1297), "test": slice(1297, 1797)}
+_SPLITS = {
+    "base": slice(0, 1000),
+    "train": slice(1000, 1297),
+    "shots": slice(1000, 1197),
+    "validation": slice(1197, 1297),
+    "test": slice(1297, 1797),
+}
 
 
 @cache
 def scans(split: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Scans ``[N, 8, 8]`` with ink in 0..1, and their digits ``[N]``, of one split (``base``, ``train``, ``test``).
+    """Scans ``[N, 8, 8]`` with ink in 0..1, and their digits ``[N]``, of one split (``base``, ``train``, ``test``,
+    or the parts ``shots`` and ``validation`` of ``train``).
 
     Raises:
         ConfigError: if there is no such split.
@@ -51,7 +59,7 @@ class Digits(LazySequence[AnnotatedImage]):
 
     Args:
         count: number of scenes.
-        split: which scans are used: ``base``, ``train`` or ``test``.
+        split: which scans are used, as in :func:`scans`.
         seed: scenes of different seeds are unrelated.
         max_objects: most digits in a scene, at least 1.
     """

@@ -19,6 +19,7 @@ from visual_rft.data.annotated import (
     OneQuestionPerImage,
     questions_of_present_classes,
 )
+from visual_rft.data.builders import few_shot, restrict
 from visual_rft.data.coco import load_coco
 from visual_rft.data.digits import Digits
 from visual_rft.data.flowers import Flowers
@@ -34,7 +35,7 @@ from visual_rft.data.referring import OneReferencePerImage
 from visual_rft.data.shapes import Shapes
 from visual_rft.data.voc import load_voc
 from visual_rft.data.yolo import load_yolo
-from visual_rft.errors import DataError
+from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks.base import Sample, Task
 
 SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape"}
@@ -80,11 +81,31 @@ def load_dataset(source: SourceConfig, questions: str, problems: Problems | None
         DataError: if a file, image or box of the source is not usable.
     """
     if source.source in PROCEDURAL:
-        return _procedural(source, questions)
+        return _chosen(_procedural(source, questions), source)
     dataset = READERS[source.source](source, questions, problems or Problems(skip=source.broken == "skip"))
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
-    return replace(dataset, images=images, samples=samples)
+    return _chosen(replace(dataset, images=images, samples=samples), source)
+
+
+def _chosen(dataset: Dataset, source: SourceConfig) -> Dataset:
+    """The images with an object of ``source.classes``, or ``source.shots`` of each class.
+
+    Raises:
+        ConfigError: if a class is not in the data, or the data are ready-made questions.
+        DataError: if there are not enough images.
+    """
+    if source.classes is None and source.shots is None:
+        return dataset
+    if dataset.samples is not None:
+        raise ConfigError(
+            f"data: {source.path}: holds ready-made questions; 'classes' and 'shots' need labelled images"
+        )
+    classes = source.classes or dataset.classes
+    if source.shots is not None:
+        return few_shot(dataset, classes, source.shots, source.seed)
+    kept = restrict(dataset, classes)
+    return replace(kept, images=[image for image in kept.images if image.labels])
 
 
 def _procedural(source: SourceConfig, questions: str) -> Dataset:
