@@ -18,11 +18,12 @@ from visual_rft.config import ModelConfig, load_config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, ModelError, RunFolderError
 from visual_rft.evaluation.asking import Asker
-from visual_rft.export.card import example_prompt
+from visual_rft.export.card import _UNITS, example_prompt
 from visual_rft.export.export import export_run
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import load_task, task_of
+from visual_rft.vision.coordinates import CoordinateSpace
 
 DATA = {"train": [{"source": "digits", "count": 4, "max_objects": 1}],
         "evaluation": [{"source": "digits", "split": "test", "count": 2, "max_objects": 1, "seed": 1}]}  # fmt: skip
@@ -187,6 +188,10 @@ def test_the_prompt_of_a_task_that_needs_more(tmp_path):
         "        return question['language']\n"
     )
     assert example_prompt(load_task(f"{tmp_path}/mine.py:Mine"), "relative_1000") == "THE PROMPT OF YOUR TASK"
+
+
+def test_every_unit_of_boxes_has_words():
+    assert set(_UNITS) == set(CoordinateSpace)
 
 
 def test_mistakes(runs, tmp_path):

@@ -123,7 +123,7 @@ def _facts(config: Config, run: Path, weights: Path, target: Path, adapter: bool
         base=config.model.path,
         base_folder=base,
         adapter=adapter,
-        space=family_of(shape.model_type).space,
+        space=family_of(shape.model_type, config.model.family).space,
         checkpoint=step,
         evaluation=_json(run / "evaluation" / f"{step}.json"),
         base_evaluation=summary.get("base") or _json(run / "evaluation" / "step-000000.json"),
