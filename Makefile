@@ -18,7 +18,7 @@ test-app: $(VENV)-app/.installed
 
 # No network is needed once this has been installed, nor to read the pages: fonts and scripts are in the folder site/.
 docs: $(VENV)/.installed-docs
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # 10 tests x 10,000 examples = 100,000, new ones every night; a failure prints the line that reproduces it.
 nightly: $(VENV)/.installed-dev

@@ -123,7 +123,7 @@ def _table(summary: dict[str, Any], config: Config, task: Task) -> str:
 def before_and_after(task: Task, before: Sequence[Prediction], after: Sequence[Prediction]) -> Image.Image:
     """One column per question: truth in green and the answer in red, the base's above, the tuned model's below."""
     rows = [
-        [truth_and_answer(task, prediction.sample, prediction.score.answer) for prediction in predictions]
+        [truth_and_answer(task, p.sample, p.score.answer, least_side=CELL) for p in predictions]
         for predictions in (before, after)
     ]
     sheets = [contact_sheet(pictures, columns=len(pictures), cell=CELL) for pictures in rows]
