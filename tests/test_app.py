@@ -113,7 +113,7 @@ class TestPage:
 
         options = launch_options("127.0.0.1", None)
         assert options["share"] is False
-        _, url, public = page.launch(**options, prevent_thread_lock=True, quiet=True)
+        _, url, public = page.launch(**options, prevent_thread_lock=True)
         try:
             assert public is None
             assert url.startswith("http://127.0.0.1:")

@@ -70,12 +70,15 @@ def serve(models: Models, task: str | None, host: str, port: int) -> None:
     """
     page = make_page(models, task)
     try:
-        page.launch(**launch_options(host, port))
+        _, url, _ = page.launch(**launch_options(host, port), prevent_thread_lock=True)
     except OSError as error:
         raise ConfigError(f"--port {port}: cannot serve there ({error})") from None
+    print(f"the page is at {url} ; Ctrl-C ends it", flush=True)
+    page.block_thread()
 
 
 def launch_options(host: str, port: int | None) -> dict[str, Any]:
     """How the page is served: to ``host`` alone, without a public link and without fonts from elsewhere."""
     theme = gr.themes.Default(font=FONTS, font_mono=("ui-monospace", "monospace"))
-    return {"server_name": host, "server_port": port, "share": False, "ssr_mode": False, "theme": theme}
+    here = {"server_name": host, "server_port": port, "share": False, "quiet": True}
+    return {**here, "ssr_mode": False, "theme": theme}
