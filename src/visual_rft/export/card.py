@@ -182,7 +182,9 @@ def _shared(config: Config) -> bool:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, (int, float)) else "-"
+    if not isinstance(value, (int, float)):
+        return "-"
+    return "undefined" if value == -1 else f"{value:.3f}"  # -1: no true box of that size
 
 
 def _interval(result: Mapping[str, Any], name: str) -> str:
