@@ -391,6 +391,17 @@ def test_facts_in_the_config_replace_the_listed_ones(model_folders):
     assert frame.extent == (1000, 1000)
 
 
+def test_an_adapter_is_no_model_to_train(model_folders, tmp_path):
+    policy = load_policy(ModelConfig(path=str(model_folders["qwen2_vl"]), lora=LoraConfig(rank=2)), RolloutConfig())
+    policy.model.save_pretrained(tmp_path / "adapter")
+    policy.processor.save_pretrained(tmp_path / "adapter")
+    assert load_policy(ModelConfig(path=str(tmp_path / "adapter")), RolloutConfig()) is not None  # to evaluate it
+    for model in ({}, {"lora": {"rank": 2}}):
+        with pytest.raises(ModelError, match=r"model\.path: is an adapter.*merge it first"):
+            train(run_of(tmp_path / "run", {"path": str(tmp_path / "adapter"), **model}))
+    assert not (tmp_path / "run").exists()
+
+
 def test_lora_can_adapt_what_sees_too():
     model, _ = random_model("smolvlm")
     family = LISTED["smolvlm"]

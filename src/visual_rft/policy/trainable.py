@@ -28,7 +28,7 @@ def trainable(model: Any, family: Family, config: ModelConfig, weights: Path | N
         weights: an adapter's folder to continue from.
 
     Raises:
-        ModelError: if a part that is to be frozen or adapted is not found.
+        ModelError: if a part that is to be frozen or adapted is not found, or the model is an adapter already.
     """
     if config.lora is not None:
         return _adapted(model, family, config, weights)
@@ -59,6 +59,11 @@ def _adapted(model: Any, family: Family, config: ModelConfig, weights: Path | No
     if config.quantization != "none":
         # Layer norms in float32; checkpointing is the engine's.
         model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(
+            "model.path: is an adapter already, and model.lora would put another on top; merge it first (visual-rft "
+            "export RUN --out FOLDER) and train from that folder, or continue its run with --resume"
+        )
     if weights is not None:
         return peft.PeftModel.from_pretrained(model, str(weights), is_trainable=True)
     targets = adapted_layers(model, family, vision=config.lora.vision)

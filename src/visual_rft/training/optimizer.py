@@ -16,9 +16,14 @@ def make_optimizer(model: Any, config: OptimizerConfig, steps: int) -> tuple[tor
     """The optimiser over the trainable parameters, and a schedule of ``steps`` optimiser steps.
 
     Raises:
-        ModelError: if nothing is trainable.
+        ModelError: if nothing is trainable, or the model is an adapter that was loaded as a model.
         ConfigError: if the optimiser needs a GPU that is not there.
     """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(
+            "model.path: is an adapter, which can be evaluated but not trained on; merge it first (visual-rft export "
+            "RUN --out FOLDER) and train from that folder"
+        )
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise ModelError("no parameter is trainable; check model.freeze_vision and model.lora")
