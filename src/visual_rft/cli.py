@@ -149,6 +149,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VisualRFTError as error:
         print(f"visual-rft: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough: visual-rft ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
+        return 1
     except KeyboardInterrupt:
         print(f"visual-rft: interrupted{verb.interrupted}", file=sys.stderr)
         return 130
