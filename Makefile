@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-app docs nightly check models bench bench-quick clean
+.PHONY: demo test test-app docs nightly check models bench bench-quick screenshots clean
 
 demo: $(VENV)/.installed
 	$(BIN)/visual-rft demo
@@ -41,6 +41,10 @@ bench: $(VENV)/.installed-dev
 
 bench-quick: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/steps.py --quick
+
+# Of the report of runs/demo (make demo), for the docs; needs Chromium.
+screenshots: $(VENV)/.installed-dev
+	$(BIN)/python scripts/screenshots.py runs/demo
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "visual-rft needs Python 3.11 or later, this is " + sys.version.split()[0])'

@@ -24,6 +24,8 @@ from visual_rft.evaluation import command as evaluate
 from visual_rft.evaluation import play_command as play
 from visual_rft.evaluation import predict_command as predict
 from visual_rft.export import command as export
+from visual_rft.report import command as report
+from visual_rft.report import view_command as view
 from visual_rft.tasks import command as score
 from visual_rft.training import command as train
 
@@ -95,6 +97,13 @@ VERBS: dict[str, Verb] = {
     "export": Verb(
         export, "Write a trained model with its processor and model card, and how to serve it.",
         "visual-rft export runs/demo --out my-model",
+    ),
+    "report": Verb(
+        report, "Make one HTML file of a run, or of several compared: curves, and every rollout with its boxes drawn.",
+        "visual-rft report runs/demo --out demo.html",
+    ),
+    "view": Verb(
+        view, "Look at a run while it goes on, in a browser on this machine.", "visual-rft view runs/demo --port 8765"
     ),
     "score": Verb(
         score, "Score one completion; prints every reward part, the total, the parsed answer and why it failed.",
