@@ -64,7 +64,8 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/.installed
 
 $(VENV)-app/.installed: pyproject.toml constraints.txt | $(VENV)/.installed-dev
 	$(BIN)/python -m venv $(VENV)-app
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(echo $(VENV)-app/lib/python*/site-packages)/base.pth
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"), "$(CURDIR)/src", sep="\n")' \
+	    > $$(echo $(VENV)-app/lib/python*/site-packages)/base.pth
 	$(VENV)-app/bin/python -m pip install --disable-pip-version-check --progress-bar off -q 'gradio>=6.0'
 	touch $@
 
