@@ -19,6 +19,8 @@ from visual_rft.app.answers import Models
 from visual_rft.errors import ConfigError, VisualRFTError
 
 FONTS = ("system-ui", "sans-serif")
+SAFE_BUTTONS = ["download", "fullscreen"]
+"""Of a picture; gradio's own list has one that uploads it."""
 
 
 def make_page(models: Models, task: str | None = None) -> gr.Blocks:
@@ -53,7 +55,10 @@ def make_page(models: Models, task: str | None = None) -> gr.Blocks:
         with gr.Row():
             for name in models.askers:
                 with gr.Column():
-                    columns += [gr.Image(label=name, type="pil", interactive=False), gr.Markdown()]
+                    columns += [
+                        gr.Image(label=name, type="pil", interactive=False, buttons=SAFE_BUTTONS),
+                        gr.Markdown(),
+                    ]
         for event, api in ((button.click, "ask"), (ask.submit, None)):
             event(
                 answer, [picture, ask, choice], columns, api_name=api or "submit", concurrency_limit=1,
