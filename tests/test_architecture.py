@@ -13,7 +13,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "visual_rft"
 # Lower rooms first; a room may import itself and those of a lower number.
 LEVELS = {
     "errors": 0, "config": 0.5, "arguments": 0.7, "vision": 1, "tasks": 2, "data": 3, "report": 3, "policy": 4,
-    "tiny": 5, "evaluation": 5, "training": 6, "export": 7, "demo": 7, "demo_command": 7.5, "cli": 8, "__init__": 8,
+    "tiny": 5, "evaluation": 5, "training": 6, "app": 7, "export": 7, "demo": 7, "demo_command": 7.5, "cli": 8,
+    "__init__": 8,
 }  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))
 

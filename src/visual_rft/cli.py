@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import NamedTuple, Protocol
 
 from visual_rft import demo_command as demo
+from visual_rft.app import command as app
 from visual_rft.arguments import DescribeFields, Parser, split_fields
 from visual_rft.data import arguments as data
 from visual_rft.errors import VisualRFTError
@@ -89,6 +90,10 @@ VERBS: dict[str, Verb] = {
         predict, "Ask about images, draw the answers and write them in COCO format.",
         "visual-rft predict coins/0001.png --ask coin",
     ),
+    "app": Verb(
+        app, "A page in the browser: drop a picture, ask, and compare models side by side (needs gradio).",
+        "visual-rft app --model tiny --model runs/demo",
+    ),
     "export": Verb(
         export, "Write a trained model with its processor and model card, and how to serve it.",
         "visual-rft export runs/demo --out my-model",
@@ -153,6 +158,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VisualRFTError as error:
         print(f"visual-rft: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough: visual-rft ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
+        return 1
     except KeyboardInterrupt:
         print(f"visual-rft: interrupted{verb.interrupted}", file=sys.stderr)
         return 130
