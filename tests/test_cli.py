@@ -6,6 +6,8 @@ import argparse
 import json
 import runpy
 import shlex
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -203,6 +205,16 @@ def test_without_arguments_the_help_is_shown(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
     assert all(f"\n    {verb} " in out for verb in VERBS)
+
+
+def test_a_reader_that_has_seen_enough():
+    """``visual-rft train --fields | head -1`` ends without a traceback."""
+    command = (
+        f'{sys.executable} -m visual_rft.cli score --task classification --truth \'{{"label": "a"}}\' --completion x'
+    )
+    script = f"({command} ; echo code $? >&2) | true"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert "Traceback" not in ended.stderr
 
 
 def test_version(capsys):

@@ -18,11 +18,13 @@ from visual_rft.config import ModelConfig, load_config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, ModelError, RunFolderError
 from visual_rft.evaluation.asking import Asker
-from visual_rft.export.card import example_prompt
+from visual_rft.evaluation.run import weights_of
+from visual_rft.export.card import _UNITS, example_prompt
 from visual_rft.export.export import export_run
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import load_task, task_of
+from visual_rft.vision.coordinates import CoordinateSpace
 
 DATA = {"train": [{"source": "digits", "count": 4, "max_objects": 1}],
         "evaluation": [{"source": "digits", "split": "test", "count": 2, "max_objects": 1, "seed": 1}]}  # fmt: skip
@@ -117,13 +119,17 @@ def test_an_earlier_checkpoint_and_another_type(runs, tmp_path):
 def test_the_card_says_what_was_measured(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run = runs["lora"]
-    evaluation = json.loads((run / "evaluation" / "step-000002.json").read_text())
-    result = {"model": str(run / "checkpoints" / "step-000002" / "model"), "protocol": "all", "n_images": 7,
-              "n_questions": 21, "AP": 0.123, "AP50": 0.5, "AP75": -1, "mean_iou": 0.3,
-              "intervals": {"AP": [0.1, 0.2]}}  # fmt: skip
-    other = Path(f"{run}-evaluation") / "x"
-    other.mkdir(parents=True)
-    (other / "result.json").write_text(json.dumps(result))
+    base, tuned = (json.loads((run / "evaluation" / f"step-00000{n}.json").read_text())["mean_iou"] for n in (0, 2))
+    numbers = {"protocol": "all", "n_images": 7, "n_questions": 21, "AP50": 0.5, "AP75": -1, "mean_iou": 0.3}
+    now = weights_of(str(run))
+    before = [[name, size, time - 1] for name, size, time in now]
+    evaluations = (("tiny", weights_of("tiny"), 0.111), (str(run), now, 0.123), (str(run), before, 0.777))
+    for number, (model, weights, ap) in enumerate(evaluations):
+        other = Path(f"{run}-evaluation") / str(number)
+        other.mkdir(parents=True)
+        result = {"model": model, **numbers, "AP": ap, "intervals": {"AP": [0.1, 0.2]}}
+        (other / "result.json").write_text(json.dumps(result))
+        (other / "settings.json").write_text(json.dumps({"weights": weights}))
     assert main(["export", str(run), "--out", "out/tuned"]) == 0
     said = capsys.readouterr().out
     assert "vllm serve out/tuned" in said
@@ -132,14 +138,15 @@ def test_the_card_says_what_was_measured(runs, tmp_path, monkeypatch, capsys):
     assert front["license"] == "other"
     assert "base_model" not in front  # the embedded model is no hub id
     for expected in (
-        f"| mean_iou | {evaluation['mean_iou']:.3f} |", "2 questions about 2 images", "TO DO: name the licence",
-        "protocol `all`, 7 images, 21 questions", "| AP | 0.123 | 0.100 to 0.200 |",
+        f"| mean_iou | {base:.3f} | {tuned:.3f} |", "2 questions about 2 images", "TO DO: name the licence",
+        "model `tiny`, protocol `all`, 7 images, 21 questions", "| AP | 0.111 | 0.100 to 0.200 |",
+        "| AP | 0.123 | 0.100 to 0.200 |", "| AP75 | undefined | - |",
         "* train: `digits` (count: 4, max_objects: 1)", "LoRA of rank 4", "vllm serve tuned --limit-mm-per-prompt",
     ):  # fmt: skip
         assert expected in card
     assert "TRAINED ON" not in card
+    assert "0.777" not in card  # of weights that were here before
     assert "learning_rate: 0.003" in card
-    assert str(run.parent) not in card.replace(result["model"], "").replace(f"folder: {run}", "").split("```")[2]
 
 
 def test_a_number_of_trained_images_is_marked(runs, tmp_path):
@@ -187,6 +194,10 @@ def test_the_prompt_of_a_task_that_needs_more(tmp_path):
         "        return question['language']\n"
     )
     assert example_prompt(load_task(f"{tmp_path}/mine.py:Mine"), "relative_1000") == "THE PROMPT OF YOUR TASK"
+
+
+def test_every_unit_of_boxes_has_words():
+    assert set(_UNITS) == set(CoordinateSpace)
 
 
 def test_mistakes(runs, tmp_path):

@@ -22,6 +22,12 @@ from visual_rft.training.rft import train
 from visual_rft.training.sft import train_supervised
 
 
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots and report are tested in test_tracking.py; here they would cost a second for each of many runs."""
+    monkeypatch.setattr(session, "write_artefacts", lambda folder: [])
+
+
 def config(folder: Path, base: Path | str, **sections) -> Config:
     values = {
         "model": {"path": str(base)},
@@ -62,7 +68,7 @@ def test_a_run_leaves_metrics_rollouts_and_a_checkpoint(model_folders, tmp_path)
     rows = [json.loads(x) for x in (tmp_path / "run" / "rollouts" / "step-000000.jsonl").read_text().splitlines()]
     assert len(rows) == 2
     assert len(rows[0]["completions"]) == 3
-    assert (tmp_path / "run" / "rollouts" / rows[0]["images"][0]).is_file()
+    assert (tmp_path / "run" / rows[0]["images"][0]).is_file()
 
 
 def reward_the_letter(monkeypatch: pytest.MonkeyPatch) -> None:

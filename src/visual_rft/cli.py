@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 from visual_rft import configs_command as configs
 from visual_rft import demo_command as demo
 from visual_rft import init_command as init
+from visual_rft.app import command as app
 from visual_rft.arguments import DescribeFields, Parser, split_fields
 from visual_rft.data import arguments as data
 from visual_rft.errors import VisualRFTError
@@ -25,6 +26,8 @@ from visual_rft.evaluation import command as evaluate
 from visual_rft.evaluation import play_command as play
 from visual_rft.evaluation import predict_command as predict
 from visual_rft.export import command as export
+from visual_rft.report import command as report
+from visual_rft.report import view_command as view
 from visual_rft.tasks import command as score
 from visual_rft.training import command as train
 
@@ -89,9 +92,20 @@ VERBS: dict[str, Verb] = {
         predict, "Ask about images, draw the answers and write them in COCO format.",
         "visual-rft predict coins/0001.png --ask coin",
     ),
+    "app": Verb(
+        app, "A page in the browser: drop a picture, ask, and compare models side by side (needs gradio).",
+        "visual-rft app --model tiny --model runs/demo",
+    ),
     "export": Verb(
         export, "Write a trained model with its processor and model card, and how to serve it.",
         "visual-rft export runs/demo --out my-model",
+    ),
+    "report": Verb(
+        report, "Make one HTML file of a run, or of several compared: curves, and every rollout with its boxes drawn.",
+        "visual-rft report runs/demo --out demo.html",
+    ),
+    "view": Verb(
+        view, "Look at a run while it goes on, in a browser on this machine.", "visual-rft view runs/demo --port 8765"
     ),
     "score": Verb(
         score, "Score one completion; prints every reward part, the total, the parsed answer and why it failed.",
@@ -158,6 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VisualRFTError as error:
         print(f"visual-rft: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough: visual-rft ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
+        return 1
     except KeyboardInterrupt:
         print(f"visual-rft: interrupted{verb.interrupted}", file=sys.stderr)
         return 130

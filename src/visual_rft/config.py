@@ -296,12 +296,20 @@ class LoopConfig(Section):
     """Prompts encoded and answered at once."""
     accumulation: int = Field(1, ge=1)
     """Batches per optimiser step."""
+    evaluate_base: bool = True
+    """Evaluate before the first step too, which everything after is compared with."""
     evaluate_every: int = Field(0, ge=0)
     """Evaluate every this many steps; 0 evaluates at the end only."""
+    evaluation_examples: int = Field(8, ge=0)
+    """Held-out questions whose answers every evaluation keeps, for before and after; always the same ones."""
     checkpoint_every: int = Field(0, ge=0)
     """Write a checkpoint every this many steps; 0 writes one at the end only."""
     rollouts_every: int = Field(1, ge=0)
     """Write the completions of every this many steps; 0 writes none."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Send metrics to these too, e.g. [tensorboard]; each is a package of its own."""
+    images_every: int = Field(0, ge=0)
+    """Send a few annotated pictures to the trackers every this many steps; 0 sends none."""
     workers: int = Field(0, ge=0)
     """Processes that open and process the images of coming batches; 0 uses a thread."""
     threads: int = Field(0, ge=0)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from PIL import Image
 
 from visual_rft.config import Config, load_config
@@ -76,6 +77,8 @@ class Asker:
         config = load_config(file) if file else Config()
         asked = task_of(config.task) if task in (None, config.task.name) else load_task(str(task))
         changed = {"path": model, "lora": None, **({"dtype": dtype} if dtype else {})}
+        if not torch.cuda.is_available():
+            changed["quantization"] = "none"  # which would need a GPU; the weights themselves can be read anywhere
         policy = load_policy(config.model.model_copy(update=changed), config.rollout, engine=config.engine)
         return cls(policy.to(best_device()), asked)
 

@@ -12,7 +12,7 @@ from visual_rft.vision.coordinates import Frame
 from visual_rft.vision.drawing import PREDICTED, TRUTH, draw_marks
 
 LEAST_SIDE = 512
-"""Pixels; a smaller picture is enlarged by a whole number, so that thin boxes and labels stay apart."""
+"""Pixels; a smaller picture is enlarged by a whole number, so that boxes and labels can be told apart."""
 
 
 def truth_and_answer(task: Task, sample: Sample, answer: Any, frame: Frame | None = None) -> Image.Image:

@@ -229,7 +229,7 @@ def _settings(
             asked.update(json.dumps(row, sort_keys=True, default=str).encode())
     return {
         "model": config.model.model_dump(mode="json"),
-        "weights": _weights(config.model.path),
+        "weights": weights_of(config.model.path),
         "task": config.task.model_dump(mode="json", exclude={"weights"}),
         "protocol": plan.protocol,
         "classes": plan.classes and list(plan.classes),
@@ -240,8 +240,11 @@ def _settings(
     }
 
 
-def _weights(path: str) -> list[list[Any]]:
-    """Name, size and time of every weights file of a local model: a model trained again is another model."""
+def weights_of(path: str) -> list[list[Any]]:
+    """Name, size and time of every weights file of a local model: a model trained again is another model.
+
+    Empty for a model that is not in a folder.
+    """
     folder = Path(model_folder(path))
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

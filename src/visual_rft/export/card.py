@@ -23,6 +23,7 @@ _UNITS = {
     CoordinateSpace.RELATIVE_1000: "0 to 1000 across each side of the image, whatever its size",
     CoordinateSpace.PROCESSED_PIXELS: "pixels of the image after the processor's resize",
     CoordinateSpace.PIXELS: "pixels of the image",
+    CoordinateSpace.LOCATION_TOKENS: "location tokens, 1/1024 of each side of the image, y before x",
 }
 
 
@@ -130,7 +131,7 @@ def _what(facts: Facts, task: Task) -> str:
     what = "A LoRA adapter for" if facts.adapter else "Fine-tuned from"
     lora = facts.config.model.lora
     how = f"LoRA of rank {lora.rank}" if lora else "all weights"
-    if facts.config.model.freeze_vision or lora:
+    if facts.config.model.freeze_vision or (lora and not lora.vision):
         how += ", vision tower untouched"
     return (
         f"{what} `{facts.base}` ({how}) for the task *{task.name}*, checkpoint `{facts.checkpoint}`, with visual-rft. "
@@ -181,7 +182,9 @@ def _shared(config: Config) -> bool:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, (int, float)) else "-"
+    if not isinstance(value, (int, float)):
+        return "-"
+    return "undefined" if value == -1 else f"{value:.3f}"  # -1: no true box of that size
 
 
 def _interval(result: Mapping[str, Any], name: str) -> str:

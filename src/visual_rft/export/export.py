@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from visual_rft.config import Config, dump_config, load_config
 from visual_rft.errors import ConfigError, ModelError, RunFolderError
+from visual_rft.evaluation.run import weights_of
 from visual_rft.export.card import Facts, model_card, serve_command, snippet
 from visual_rft.policy.families import family_of
 from visual_rft.policy.loading import EXPORTED_CONFIG, RUN_CONFIG, model_folder, run_config_file
@@ -123,7 +124,7 @@ def _facts(config: Config, run: Path, weights: Path, target: Path, adapter: bool
         base=config.model.path,
         base_folder=base,
         adapter=adapter,
-        space=family_of(shape.model_type).space,
+        space=family_of(shape.model_type, config.model.family).space,
         checkpoint=step,
         evaluation=_json(run / "evaluation" / f"{step}.json"),
         base_evaluation=summary.get("base") or _json(run / "evaluation" / "step-000000.json"),
@@ -133,28 +134,22 @@ def _facts(config: Config, run: Path, weights: Path, target: Path, adapter: bool
 
 
 def _other_evaluations(config: Config, weights: Path) -> list[dict[str, Any]]:
-    """Results of ``visual-rft evaluate`` for these weights, and for the base under the same protocol."""
-    files = sorted(Path(f"{config.run.folder}-evaluation").glob("*/result.json"))
-    results = [result for result in map(_json, files) if {"model", "protocol", "n_images"} <= result.keys()]
-    folders = [_resolved(str(result["model"])) for result in results]
-    own, base = _resolved(str(weights)), _resolved(config.model.path)
-    mine = [result for result, folder in zip(results, folders, strict=True) if folder == own]
-    same = {(result["protocol"], result["n_images"]) for result in mine}
-    bases = [
-        result
-        for result, folder in zip(results, folders, strict=True)
-        if folder == base and (result["protocol"], result["n_images"]) in same
-    ]
-    return bases + mine
+    """Results of ``visual-rft evaluate`` for these weights, and for the base under the same protocol.
 
-
-def _resolved(model: str) -> str | None:
-    """The folder of a model, or None where it is gone."""
-    try:
-        found = model_folder(model)
-    except ModelError:
-        return None
-    return str(Path(found).resolve()) if Path(found).exists() else found
+    An evaluation belongs to a model if its weights files are those it was made with: a run that went on since then has
+    others under the same name.
+    """
+    own: list[dict[str, Any]] = []
+    base: list[dict[str, Any]] = []
+    for file in sorted(Path(f"{config.run.folder}-evaluation").glob("*/result.json")):
+        result, settings = _json(file), _json(file.with_name("settings.json"))
+        asked = (settings.get("weights"), result.get("model"))
+        if asked[0] and asked[0] == weights_of(str(weights)):
+            own.append(result)
+        elif asked == (weights_of(config.model.path), config.model.path):
+            base.append(result)
+    same = {(result["protocol"], result["n_images"]) for result in own}
+    return [result for result in base if (result["protocol"], result["n_images"]) in same] + own
 
 
 def _json(file: Path) -> dict[str, Any]:

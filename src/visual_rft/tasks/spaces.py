@@ -8,7 +8,7 @@ same numbers in other units fit well, so a model that merely points badly hears 
 >>> said = "<answer>[{'Position': [301, 199, 498, 402], 'Confidence': 0.9}]</answer>"  # pixels, read as 0..1000
 >>> hint = wrong_space_hint(load_task("detection"), [Answered(said, truth, Frame((640, 480), (1000, 1000)))] * 8)
 >>> hint.partition(": ")[2]
-"read as pixels of the image they do (0.97); set model.family.coordinates: pixels"
+'read as pixels of the image they do (0.97); set model.family.coordinates: pixels'
 """
 
 from __future__ import annotations
