@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from conftest import QWEN, SHARED, random_model
@@ -12,6 +14,7 @@ from visual_rft.config import EngineConfig, LoraConfig, ModelConfig, ObjectiveCo
 from visual_rft.errors import DataError, ModelError
 from visual_rft.policy import agreement
 from visual_rft.policy.agreement import SharedPrefixWarning, verify
+from visual_rft.policy.attention import PromptAttention
 from visual_rft.policy.families import family_of
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.logits import Head
@@ -362,6 +365,17 @@ def test_a_share_of_the_layers_is_checkpointed():
             assert sum(layer.training for layer in layers) == count
             assert not any(module.training for layer in layers for module in layer.children())
         assert not any(layer.training for layer in layers)
+
+
+def test_a_prefix_that_is_dropped_is_freed():
+    """With checkpointed layers too, which hold the attention of their prompts in the graph."""
+    policy = Policy(*random_model("qwen2_vl"), engine=EngineConfig(checkpoint_prompts=1, reuse_rollout_graph=True))
+    prefix = policy.encode(prompts_of_mixed_size(2))
+    assert prefix.has_graph
+    assert any(type(x) is PromptAttention for x in gc.get_objects())
+    del prefix
+    gc.collect()
+    assert not any(type(x) is PromptAttention for x in gc.get_objects())
 
 
 def test_fields_that_are_set_are_obeyed():
