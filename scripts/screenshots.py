@@ -57,7 +57,7 @@ def main() -> None:
             page.locator("#step").evaluate(f"s => {{ s.value = {place}; s.dispatchEvent(new Event('input')) }}")
             page.evaluate(f"document.querySelector('{section}').scrollIntoView()")
             if section == "#rollouts":
-                page.locator("[data-reply='0'] summary").first.click()
+                page.locator("[data-reply='0'] > summary").first.click()
                 page.mouse.move(0, 0)
                 page.evaluate("document.activeElement.blur()")
             file = arguments.out / f"{name}.png"

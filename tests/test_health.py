@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from visual_rft.config import parse_config
-from visual_rft.training.health import HealthWatch, findings
+from visual_rft.report.health import HealthWatch, findings
 
 HEALTHY = {"loss": 0.01, "grad_norm": 0.4, "kl": 0.01, "zero_std_share": 0.1, "parse_failure_share": 0.05,
            "truncated_share": 0.0, "entropy_estimate": 0.9}  # fmt: skip

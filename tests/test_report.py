@@ -21,7 +21,7 @@ from visual_rft.report.command import names_of
 from visual_rft.report.marks import Marks, of_answer, of_truth
 from visual_rft.report.page import as_json, render, write_report
 from visual_rft.report.payload import by_halving, embedded, payload
-from visual_rft.report.pictures import annotated, before_after, data_uri
+from visual_rft.report.pictures import COLOURS, annotated, before_after, data_uri
 from visual_rft.report.reading import finite, read_lines, read_run
 from visual_rft.report.series import curves_of, thinned
 from visual_rft.report.view import server_of
@@ -203,6 +203,11 @@ def test_scripts_never_write_markup():
         assert not re.search(markup, script.read_text()), script
 
 
+def test_answers_have_the_same_colours_in_the_page_and_in_pictures():
+    style = (Path(__file__).parent.parent / "src" / "visual_rft" / "report" / "page.css").read_text()
+    assert dict(re.findall(r"--c(\d): (#\w{6})", style)) == {str(i): colour for i, colour in enumerate(COLOURS)}
+
+
 def test_lone_surrogates_and_odd_numbers_do_not_break_the_json():
     text = as_json({"text": "\ud83d", "nan": float("nan"), "big": 1e400})
     assert json.loads(text.encode()) == {"text": "\ud83d", "nan": None, "big": None}
@@ -226,12 +231,43 @@ def test_by_halving_is_a_permutation_whose_beginnings_are_spread():
 
 
 def test_what_does_not_fit_is_left_out_and_said(tmp_path):
-    run = read_run(make_run(tmp_path / "run", steps=9))
+    run = read_run(make_run(tmp_path / "run", steps=17, groups=1))
     whole = payload([run], embedded([run]))
     assert whole["runs"][0]["left_out"] is None
-    part = payload([run], embedded([run]), budget=6_500)["runs"][0]
-    assert sorted(map(int, part["rollouts"])) == [0, 4, 8]
-    assert part["left_out"].startswith("run: 3 of the 9 steps with rollouts are here, evenly spread")
+    part = payload([run], embedded([run]), budget=9_500)["runs"][0]
+    assert sorted(map(int, part["rollouts"])) == [0, 2, 4, 6, 8, 10, 12, 14, 16]
+    assert part["left_out"] == (
+        f"run: 9 of the 17 steps with rollouts are here, evenly spread. All of it is in {run.path}."
+    )
+
+
+def test_of_a_step_that_is_too_large_the_first_questions_are_shown(tmp_path):
+    run = read_run(make_run(tmp_path / "run", steps=2, groups=8))
+    part = payload([run], embedded([run]), budget=8_000)["runs"][0]
+    assert {step: [row["id"] for row in rows] for step, rows in part["rollouts"].items()} == {
+        step: [f"{name}-{step}" for name in "abcd"] for step in "01"
+    }
+    assert part["left_out"].startswith("run: 8 questions of these steps are left out.")
+
+
+def test_many_evaluations_keep_the_examples_of_some(folder):
+    one = (folder / "evaluation" / "step-000003.json").read_text()
+    for step in range(4, 100):
+        (folder / "evaluation" / f"step-{step:06d}.json").write_text(one)
+    run = read_run(folder)
+    shown = payload([run], embedded([run]))["runs"][0]
+    steps = [evaluation["step"] for evaluation in shown["evaluations"]]
+    assert (len(steps), steps[0], steps[-1]) == (40, 0, 99)
+    assert len(next(c for c in shown["curves"] if c["name"] == "AP")["steps"]) == 98, "the curve has them all"
+    assert "40 of the 98 evaluations show their examples" in shown["left_out"]
+
+
+def test_what_looked_wrong_is_told(folder):
+    rows = [{"step": n, "reward": 0.1, "zero_std_share": 1.0} for n in range(12)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = read_run(folder)
+    (warning,) = payload([run], embedded([run]))["runs"][0]["warnings"]
+    assert warning.startswith("run, step 9: in 100% of the groups of the last 10 steps")
 
 
 def test_a_long_completion_is_cut_and_says_so(folder):

@@ -105,8 +105,8 @@ def test_every_answer_is_there_with_its_numbers(opened, run_folder):
             assert float(advantage) == pytest.approx(completion["advantage"], abs=0.006)
             parts = re.findall(r"(\w+) ([\d.]+)", reply.locator(".parts").inner_text())
             assert [name for name, _ in parts] == list(completion["rewards"])
-            reply.locator("summary").click()
-            assert reply.locator(".full .code").last.inner_text() == completion["text"]
+            reply.locator("> summary").click()
+            assert reply.locator(".full .code").last.text_content() == completion["text"]
             if completion["failure"]:
                 assert completion["failure"] in reply.locator(".full").inner_text()
             thought = re.search(r"<think>(.*?)</think>", completion["text"])
@@ -219,7 +219,7 @@ def test_boxes_lie_where_the_json_says(opened, run_folder):
                 continue
             else:
                 boxes, colour = completion["answer"]["boxes"], COLOURS[number]
-                card.locator(f"[data-reply='{number}'] summary").hover()  # the others fade
+                card.locator(f"[data-reply='{number}'] > summary").hover()  # the others fade
             picture = Image.open(io.BytesIO(figure.screenshot()))
             across, down = picture.width / width, picture.height / height
             for box in boxes:
@@ -248,7 +248,7 @@ def test_everything_works_from_the_keyboard(opened):
     assert page.evaluate("document.activeElement.id") == "search"
     page.keyboard.press("ArrowLeft")
     assert page.locator("#step-label").inner_text() == "2 of 2", "arrows in the search field stay there"
-    summary = page.locator("[data-reply='0'] summary").first
+    summary = page.locator("[data-reply='0'] > summary").first
     summary.focus()
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")
@@ -265,7 +265,7 @@ def test_a_narrow_page_does_not_scroll_sideways(opened, width):
     page = opened(viewport={"width": width, "height": 800})
     page.locator("#more-charts summary").click()
     page.locator("#facts summary").click()
-    page.locator("[data-reply='0'] summary").first.click()
+    page.locator("[data-reply='0'] > summary").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -302,8 +302,8 @@ def test_hostile_text_is_shown_and_does_nothing(opened, run_folder, tmp_path):
     (tmp_path / "run" / "rollouts" / "step-000002.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
     write_report([read_run(tmp_path / "run")], tmp_path / "run" / "report.html")
     page = opened((tmp_path / "run" / "report.html").as_uri())
-    page.locator("[data-reply='0'] summary").first.click()
-    assert page.locator(".full").first.inner_text().count(text) >= 3
+    page.locator("[data-reply='0'] > summary").first.click()
+    assert page.locator(".full").first.text_content().count(text) >= 3
     assert page.evaluate("window.hit") is None
     assert page.locator(".card img[onerror], .card svg[onload], .card script").count() == 0
 
@@ -326,7 +326,7 @@ def test_the_live_view_picks_up_a_new_step_and_keeps_the_place(opened, run_folde
         assert follows.locator("#step-label").inner_text() == "1 of 1"
         assert "2 of 3 steps" in follows.locator("#notices").inner_text()
         reads.locator("#previous").click()
-        reads.locator("[data-reply='1'] summary").first.click()
+        reads.locator("[data-reply='1'] > summary").first.click()
         reads.locator(".picture img").first.evaluate("picture => picture.decode()")
         (folder / "rollouts" / "step-000002.jsonl").write_text(later["rollouts/step-000002.jsonl"])
         (folder / "metrics.jsonl").write_text(later["metrics.jsonl"])

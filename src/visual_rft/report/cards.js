@@ -82,7 +82,7 @@ function replyOf(answer, number, figure, top) {
       answer.notes.length ? make("h4", {}, "What the parser tolerated") : null, answer.notes.length ? make("p", {}, answer.notes.join("\n")) : null,
       answer.boxes.length ? make("h4", {}, "Boxes in pixels of the image") : null,
       answer.boxes.length ? make("p.code", {}, answer.boxes.map((box, i) => `${box.join(", ")}${answer.labels[i] ? `   confidence ${answer.labels[i]}` : ""}`).join("\n")) : null,
-      said === null ? null : make("h4", {}, "Whole completion"), said === null ? null : make("p.code", {}, answer.text)),
+      said === null ? null : make("details.fold", {}, make("summary", {}, "Whole completion"), make("p.code", {}, answer.text))),
   );
   const alone = (on) => {
     figure.classList.toggle("focus", on);

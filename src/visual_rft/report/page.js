@@ -6,7 +6,7 @@ function drawOverview() {
   const { runs } = data;
   byId("overview-title").replaceChildren(...(runs.length === 1 ? [runs[0].name, make("small", {}, `${runs[0].task}, ${kindOf(runs[0])}`)] : [`${runs.length} runs compared`]));
   byId("run-chips").replaceChildren(...runs.map((run, i) => chipOf(run.name, i)));
-  const notices = runs.flatMap((run) => [stateOf(run), run.left_out, ...run.problems]).filter(Boolean);
+  const notices = runs.flatMap((run) => [stateOf(run), ...run.warnings, run.left_out, ...run.problems]).filter(Boolean);
   byId("notices").replaceChildren(...notices.map((text) => make("div.notice", {}, text)));
   byId("tiles").replaceChildren(...(runs.length === 1 ? tilesOf(runs[0]) : []));
   byId("comparison").replaceChildren(...(runs.length > 1 ? [comparisonOf(runs)] : []));

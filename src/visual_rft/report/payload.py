@@ -19,6 +19,9 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from visual_rft.config import parse_config
+from visual_rft.errors import ConfigError
+from visual_rft.report.health import HealthWatch
 from visual_rft.report.marks import of_answer, of_truth
 from visual_rft.report.pictures import data_uri
 from visual_rft.report.reading import Row, Run
@@ -28,6 +31,12 @@ TEXT_BUDGET = 12_000_000
 """Characters of rollouts in a page, all runs together."""
 PICTURE_BUDGET = 14_000_000
 """Characters of pictures in a page."""
+LEAST_STEPS = 8
+"""So many steps always fit: of a step that is larger than its share the first questions are shown."""
+MOST_EVALUATIONS = 40
+"""Of a run, with their examples."""
+MOST_WARNINGS = 8
+"""Of a run."""
 LONGEST = 4_000
 """Characters of a completion that are shown."""
 SIDES = ((100, 768), (400, 512), (1_600, 320))
@@ -90,11 +99,11 @@ def payload(
     for number, (run, one) in enumerate(zip(runs, shown, strict=True)):
         share = max(1, waiting)
         limit = pictures.used + max(0, PICTURE_BUDGET - pictures.used) // share
-        chosen = _steps(run, number, pictures, groups_of, budget // share, limit)
+        chosen, cut = _steps(run, number, pictures, groups_of, budget // share, limit)
         budget -= sum(_size(group) for groups in chosen.values() for group in groups)
         waiting -= bool(run.rollout_steps)
         one["rollouts"] = {str(step): chosen[step] for step in sorted(chosen)}
-        one["left_out"] = _left_out(run, chosen)
+        one["left_out"] = _left_out(run, len(chosen), cut)
         one["problems"] = list(run.problems)
     return {"runs": shown, "images": pictures.images, "differences": differences(runs)}
 
@@ -102,6 +111,7 @@ def payload(
 def _run(run: Run, number: int, pictures: Pictures) -> dict[str, Any]:
     section = run.config.get("task")
     last = max([row["step"] + 1 for row in run.metrics], default=0)
+    evaluations = [run.evaluations[i] for i in sorted(by_halving(len(run.evaluations))[:MOST_EVALUATIONS])]
     return {
         "name": run.name,
         "folder": str(run.path),
@@ -119,9 +129,21 @@ def _run(run: Run, number: int, pictures: Pictures) -> dict[str, Any]:
         ],
         "evaluations": [
             {"step": row["step"], "examples": [_example(run, number, pictures, e) for e in row.get("examples", [])]}
-            for row in run.evaluations
+            for row in evaluations
         ],
+        "warnings": _warnings(run),
     }
+
+
+def _warnings(run: Run) -> list[str]:
+    """What looked wrong on the way, the newest last."""
+    try:
+        config = parse_config(dict(run.config), str(run.path))
+    except ConfigError:  # of another version of this package; the advice then names its defaults
+        config = None
+    watch = HealthWatch(config)
+    told = [f"{run.name}, step {row['step']}: {text}" for row in run.metrics for text in watch.new(row)]
+    return told[-MOST_WARNINGS:]
 
 
 def _facts(run: Run) -> list[list[str]]:
@@ -145,21 +167,31 @@ def _facts(run: Run) -> list[list[str]]:
 
 def _steps(
     run: Run, number: int, pictures: Pictures, groups_of: Callable[[Run, int], list[Row]], text: int, image: int
-) -> dict[int, list[dict[str, Any]]]:
-    """The steps that fit, by halving; at least one."""
+) -> tuple[dict[int, list[dict[str, Any]]], int]:
+    """The steps that fit, by halving, and how many questions of theirs did not."""
     chosen: dict[int, list[dict[str, Any]]] = {}
-    used = 0
+    used = cut = 0
+    parts = min(LEAST_STEPS, max(1, len(run.rollout_steps)))
+    start = pictures.used
     for place in by_halving(len(run.rollout_steps)):
         step = run.rollout_steps[place]
-        groups = [_group(run, number, pictures, row) for row in groups_of(run, step)]
-        if not groups:
-            continue
-        size = sum(_size(group) for group in groups)
+        rows, before = groups_of(run, step), pictures.used
+        groups: list[dict[str, Any]] = []
+        size = 0
+        for row in rows:
+            group = _group(run, number, pictures, row)
+            size += _size(group)
+            if groups and (size > text // parts or pictures.used - before > (image - start) // parts):
+                size -= _size(group)
+                break
+            groups.append(group)
         if chosen and (used + size > text or pictures.used > image):
             break
-        chosen[step] = groups
-        used += size
-    return chosen
+        if groups:
+            chosen[step] = groups
+            used += size
+            cut += len(rows) - len(groups)
+    return chosen, cut
 
 
 def by_halving(size: int) -> list[int]:
@@ -176,13 +208,16 @@ def by_halving(size: int) -> list[int]:
     return order
 
 
-def _left_out(run: Run, chosen: Mapping[int, Any]) -> str | None:
-    if len(chosen) == len(run.rollout_steps):
-        return None
-    return (
-        f"{run.name}: {len(chosen)} of the {len(run.rollout_steps)} steps with rollouts are here, evenly spread; "
-        f"`visual-rft view {run.path}` and {run.path}/rollouts show the others."
-    )
+def _left_out(run: Run, steps: int, cut: int) -> str | None:
+    """What the page does not show of a run."""
+    said = []
+    if steps < len(run.rollout_steps):
+        said.append(f"{steps} of the {len(run.rollout_steps)} steps with rollouts are here, evenly spread")
+    if cut:
+        said.append(f"{cut} questions of these steps are left out")
+    if len(run.evaluations) > MOST_EVALUATIONS:
+        said.append(f"{MOST_EVALUATIONS} of the {len(run.evaluations)} evaluations show their examples")
+    return f"{run.name}: {'; '.join(said)}. All of it is in {run.path}." if said else None
 
 
 def _group(run: Run, number: int, pictures: Pictures, row: Row) -> dict[str, Any]:

@@ -34,11 +34,11 @@ from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prefix import Completions
 from visual_rft.report.artefacts import write_artefacts
+from visual_rft.report.health import HealthWatch
 from visual_rft.tasks import Sample, Score, Task, task_of
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.checkpoint import load_trainer, save_checkpoint
 from visual_rft.training.console import RunConsole
-from visual_rft.training.health import HealthWatch
 from visual_rft.training.optimizer import make_optimizer
 from visual_rft.training.trackers import Trackers, make_accelerator
 from visual_rft.training.tracking import RunFolder

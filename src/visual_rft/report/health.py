@@ -1,6 +1,7 @@
 """Warnings in words when a run is unhealthy, each with what to try.
 
-Decision: a finding is a pure function of the metrics so far, so that each is a row of a table in the tests.
+Decision: a finding is a pure function of the metrics so far, so that each is a row of a table in the tests, the console
+says it when it begins, and a report finds it again in a run that has long ended.
 :class:`HealthWatch` says each once when it begins and again only after it had gone away, not at every step.
 
 >>> rows = [{"step": n, "reward": 0.1, "zero_std_share": 1.0} for n in range(10)]
@@ -21,6 +22,8 @@ from visual_rft.config import Config
 
 WINDOW = 10
 """Steps that are averaged: one batch of 8 questions says little, ten of them 80 questions."""
+BEFORE = 50
+"""Steps whose median the latest value is compared with."""
 EQUAL = 0.7
 """Share of groups with equal rewards: beyond it fewer than a third of the rollouts teach anything."""
 FAILED = 0.3
@@ -145,7 +148,7 @@ def _not_finite(rows: Sequence[Row]) -> Finding | None:
 
 def _blown_up(rows: Sequence[Row], name: str, least: float, what: str, advice: str) -> Finding | None:
     """The latest value beside the median of those before."""
-    before = [value for row in rows[:-1] if (value := row.get(name)) is not None][-50:]
+    before = [value for row in rows[-BEFORE - 1 : -1] if (value := row.get(name)) is not None]
     now = rows[-1].get(name)
     if now is None or now - now != 0 or len(before) < WINDOW or now <= least or now <= FACTOR * median(before):
         return None
