@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -111,6 +112,21 @@ def test_configs_are_valid():
             sources += 1
     assert configs >= 6
     assert sources >= 10
+
+
+def test_the_readme_compares_what_was_measured():
+    """Its table says what ``make bench-quick`` left behind."""
+    (row,) = json.loads((ROOT / "benchmarks" / "results" / "quick.json").read_text())["rows"]
+    seconds = {name: times["step"] for name, times in row["median_seconds"].items()}
+    mib = {name: peak["update"] / 2**20 for name, peak in row["peak_bytes"].items()}
+    text = (ROOT / "README.md").read_text()
+    step = (
+        f"| {seconds['ours']:.2f} s | {seconds['trl_tuned']:.2f} s tuned, {seconds['trl_default']:.2f} s as it comes |"
+    )
+    assert step in text
+    assert f"| {mib['ours']:.0f} MiB | {mib['trl_tuned']:.0f} MiB tuned |" in text
+    work = row["workload"]
+    assert (work["length"], work["group"], work["completion"]) == (300, 8, 64)
 
 
 def anchors(text: str) -> set[str]:
