@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from tqdm import tqdm
 
 from visual_rft.errors import DataError
 from visual_rft.evaluation.asking import Asker, Reply, save_picture
@@ -81,7 +82,7 @@ def predict_files(
             try:
                 opened.append((file, ImageFile(file).load()))
             except DataError as error:
-                print(f"warning: {error}; left out", file=sys.stderr)
+                tqdm.write(f"warning: {error}; left out", file=sys.stderr)  # above the progress bar
                 tally.unreadable.append(str(error))
         replies = asker.ask([(str(file), picture) for file, picture in opened], asks, batch)
         for (file, picture), row in zip(opened, replies, strict=True):
