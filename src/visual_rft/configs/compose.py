@@ -117,8 +117,9 @@ def _composed(name: str) -> Composed:
     model, experiment = name.split("/")
     whole = ROOT / model / f"{experiment}.yaml"
     if model not in PARTS and whole.is_file():
-        first = whole.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        return Composed(name, _yaml(whole), first.rstrip(":"), "nothing: its data are made", verb="sft")
+        # Its first line is the command, and what it is for.
+        line = whole.read_text(encoding="utf-8").splitlines()[0].partition(": ")[2].rstrip(".")
+        return Composed(name, _yaml(whole), line, "nothing: its data are made", verb="sft")
     about, values = _split(ROOT / "experiments" / f"{experiment}.yaml")
     merged: dict[str, Any] = {}
     published = list(about.get("published", []))
