@@ -3,13 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test nightly check bench bench-quick clean
+.PHONY: demo test test-app docs nightly check models bench bench-quick screenshots clean
 
 demo: $(VENV)/.installed
 	$(BIN)/visual-rft demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+# gradio wants an older pillow than the one everything else is tested with, so it has an environment of its own that
+# falls back to .venv for all that it does not hold itself.
+test-app: $(VENV)-app/.installed
+	$(VENV)-app/bin/python -m pytest -W ignore::ResourceWarning tests/test_app.py
+
+# No network is needed once this has been installed, nor to read the pages: fonts and scripts are in the folder site/.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # 10 tests x 10,000 examples = 100,000, new ones every night; a failure prints the line that reproduces it.
 nightly: $(VENV)/.installed-dev
@@ -20,14 +29,23 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The table of docs/models.md, from the tests that tick its cells.
+models: $(VENV)/.installed-dev
+	VISUAL_RFT_WRITE_MODELS=1 $(BIN)/python -m pytest tests/test_families.py
+
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/rewards.py
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/demo_step.py
+	$(BIN)/python benchmarks/memory.py --tiny
 	$(BIN)/python benchmarks/evaluation.py
 
 bench-quick: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/steps.py --quick
+
+# Of the report of runs/demo (make demo), for the docs; needs Chromium.
+screenshots: $(VENV)/.installed-dev
+	$(BIN)/python scripts/screenshots.py runs/demo
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "visual-rft needs Python 3.11 or later, this is " + sys.version.split()[0])'
@@ -41,5 +59,16 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt -e '.[docs]'
+	touch $@
+
+$(VENV)-app/.installed: pyproject.toml constraints.txt | $(VENV)/.installed-dev
+	$(BIN)/python -m venv $(VENV)-app
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"), "$(CURDIR)/src", sep="\n")' \
+	    > $$(echo $(VENV)-app/lib/python*/site-packages)/base.pth
+	$(VENV)-app/bin/python -m pip install --disable-pip-version-check --progress-bar off -q 'gradio>=6.0'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-app site build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -170,39 +170,47 @@ def reward(text: str) -> float:
     return text.count("a") / max(1, len(text))
 
 
-def build(size: str = "tiny", dtype: str = "float32") -> tuple[Any, Any]:
-    """The model of a size with random weights, and its processor."""
-    shape, vision = SIZES[size]
+def make_processor() -> Any:
+    """The processor of a Qwen2-VL, with :data:`VOCABULARY` tokens; its end token is the image placeholder."""
     known = phrases()
     tokenizer = build_tokenizer(known)
     tokenizer = build_tokenizer([*known, *words(VOCABULARY - len(tokenizer))])
     tokenizer.eos_token = "<|image_pad|>"
-    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
     assert len(tokenizer) == VOCABULARY
-    torch.manual_seed(0)
-    text = {**shape, "pad_token_id": ids["<|endoftext|>"], "bos_token_id": None, "eos_token_id": ids["<|image_pad|>"]}
-    model = Qwen2VLForConditionalGeneration(
-        Qwen2VLConfig(
-            text_config=text,
-            vision_config=vision,
-            tie_word_embeddings=True,
-            dtype=dtype,
-            image_token_id=ids["<|image_pad|>"],
-            video_token_id=ids["<|video_pad|>"],
-            vision_start_token_id=ids["<|vision_start|>"],
-            vision_end_token_id=ids["<|vision_end|>"],
-        )
-    )
-    model.generation_config.eos_token_id = ids["<|image_pad|>"]
-    model.generation_config.pad_token_id = ids["<|endoftext|>"]
     limits = {"shortest_edge": IMAGE_TOKEN_SIDE**2, "longest_edge": 4096 * IMAGE_TOKEN_SIDE**2}
     options = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2, "size": limits}
-    processor = Qwen2VLProcessor(
+    return Qwen2VLProcessor(
         image_processor=Qwen2VLImageProcessor(**options),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(**options),
         chat_template=CHAT_TEMPLATE,
     )
+
+
+def configuration(kind: type[Any], text: dict[str, Any], vision: dict[str, Any], dtype: str, tokenizer: Any) -> Any:
+    """The config of a model of these shapes whose special tokens are the tokenizer's."""
+    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
+    ends = {"pad_token_id": ids["<|endoftext|>"], "bos_token_id": None, "eos_token_id": ids["<|image_pad|>"]}
+    return kind(
+        text_config={**text, **ends},
+        vision_config=vision,
+        tie_word_embeddings=True,
+        dtype=dtype,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
+
+
+def build(size: str = "tiny", dtype: str = "float32") -> tuple[Any, Any]:
+    """The model of a size with random weights, and its processor."""
+    processor = make_processor()
+    torch.manual_seed(0)
+    config = configuration(Qwen2VLConfig, *SIZES[size], dtype, processor.tokenizer)
+    model = Qwen2VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = config.get_text_config().eos_token_id
+    model.generation_config.pad_token_id = config.get_text_config().pad_token_id
     return model, processor
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import FAMILIES, OTHER_FAMILIES, random_model
+from tiny_models import FAMILIES, QWEN, REPEATED, SHARED, UNLISTED, random_model
 
-__all__ = ["FAMILIES", "OTHER_FAMILIES", "random_model"]
+__all__ = ["FAMILIES", "QWEN", "REPEATED", "SHARED", "UNLISTED", "random_model"]
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def _one_thread() -> None:
 def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Each family's tiny random model saved as a folder."""
     folders = {}
-    for kind in (*FAMILIES, *OTHER_FAMILIES):
+    for kind in (*FAMILIES, UNLISTED):
         folders[kind] = tmp_path_factory.mktemp(kind)
         model, processor = random_model(kind)
         model.save_pretrained(folders[kind])

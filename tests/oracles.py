@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from tiny_models import chat
 from torch import Tensor
 
 from visual_rft.data.shapes import Shapes
@@ -44,20 +46,20 @@ def alone_logprobs(policy: Policy, prompts: list[Prompt], completions: Completio
     """``[B, G, T]``: each completion with its whole prompt and image through the model, alone, unpadded, no cache."""
     result = []
     for b, prompt in enumerate(prompts):
-        content = [*({"type": "image"} for _ in prompt.images), {"type": "text", "text": prompt.text}]
-        chat = policy.processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
+        text = chat(policy.processor, prompt.text, len(prompt.images))
         images = [image.load() for image in prompt.images]
-        inputs = dict(policy.processor(text=[chat], images=[images], return_tensors="pt"))
+        special = {"add_special_tokens": False} if "<bos>" in text else {}  # as the library does for a chat
+        made = policy.processor(text=[text], images=[images], **special)  # as lists: PaliGemma's fails on tensors
+        inputs = {name: torch.as_tensor(np.stack(values)) for name, values in made.items() if name != "labels"}
         length = inputs["input_ids"].shape[1]
         for g in range(completions.ids.shape[1]):
             keep = int(completions.mask[b, g].sum())
             row = completions.ids[b, g, :keep][None]
             ids = torch.cat([inputs["input_ids"], row], dim=1)
             given = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
-            if "mm_token_type_ids" in inputs:
-                given["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(row)], dim=1)
+            for name in {"mm_token_type_ids", "token_type_ids"} & inputs.keys():
+                kind = int(policy.config.model_type == "paligemma")  # there, a completion is a "suffix"
+                given[name] = torch.cat([inputs[name], torch.full_like(row, kind)], dim=1)
             logits = policy.core(**given, use_cache=False).logits[:, length - 1 : -1] / policy.sampling.temperature
             logprobs = logits.index_fill(-1, policy.forbidden, -torch.inf).log_softmax(-1)
             chosen = logprobs.gather(2, row[..., None])[0, :, 0]

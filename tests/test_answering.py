@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from conftest import FAMILIES
+from conftest import QWEN
 from fake_policy import FakePolicy
 from PIL import Image
 
@@ -28,7 +28,7 @@ def asked_about(images: int, names=NAMES) -> list[ImageQuestions]:
     return [ImageQuestions(tuple(scene.ask(name) for name in names)) for scene in Shapes(images, seed=3)]
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=QWEN)
 def counting_policy(request, model_folders):
     """A tiny random policy and the number of images that went through its vision tower, call by call."""
     policy = load_policy(ModelConfig(path=str(model_folders[request.param])), RolloutConfig(max_new_tokens=4))

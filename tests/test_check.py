@@ -12,7 +12,7 @@ from PIL import Image
 from visual_rft.cli import main
 from visual_rft.config import Config, EngineConfig, ModelConfig, RolloutConfig
 from visual_rft.data.shapes import Shapes
-from visual_rft.evaluation.check import memory_estimate
+from visual_rft.policy.footprint import Footprint
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 
@@ -96,14 +96,16 @@ def test_memory_estimate_counts_weights_exactly(model_folders):
     settings = Config.model_validate({"model": {"path": str(model_folders["qwen3_vl"])}, "objective": {"beta": 0}})
     policy = load_policy(settings.model, settings.rollout, empty=True)
     inputs = policy.prepare([Prompt("a", "Find every cat.", (Shapes(1)[0].image,))])
-    parts = memory_estimate(settings, policy, inputs)
+    whole = Footprint.of(settings, policy, inputs)
     loaded = load_policy(settings.model, settings.rollout)
-    assert parts["weights"] == sum(p.numel() * 4 for p in loaded.model.parameters())
-    assert parts["gradients and optimiser"] == 3 * parts["weights"]
+    assert whole.held["weights"] == sum(p.numel() * 4 for p in loaded.model.parameters())
+    assert whole.held["gradients"] == whole.held["weights"]
+    assert whole.held["optimiser"] == 2 * whole.held["weights"]
     one_at_a_time = settings.model_copy(update={"engine": EngineConfig(micro_batch=1)})
-    assert memory_estimate(one_at_a_time, policy, inputs)["completions"] == parts["completions"] / 64
+    small = Footprint.of(one_at_a_time, policy, inputs)
+    assert small.update["completions"] == whole.update["completions"] / 64
     checkpointed = settings.model_copy(update={"engine": EngineConfig(checkpoint_prompts=1)})
-    assert memory_estimate(checkpointed, policy, inputs)["prompts"] < parts["prompts"]
+    assert Footprint.of(checkpointed, policy, inputs).update["prompts with graph"] < whole.update["prompts with graph"]
 
 
 def test_the_sheet_must_be_writable(tmp_path, model_folders, capsys):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import runpy
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from visual_rft.cli import main
+from visual_rft.arguments import split_fields
+from visual_rft.cli import VERBS, main, make_parser
 
 ROOT = Path(__file__).parent.parent
 
@@ -121,20 +127,101 @@ def test_missing_files_are_one_line(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["trian"], ["predict", "a.png"], ["predict", "a.png", "--ask", "b", "--c"]])
-def test_wrong_usage_exits_with_2(arguments, capsys):
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("trian", "'trian'; did you mean 'train'?"),
+        ("data fewshot", "'fewshot'; did you mean 'few-shot'?"),
+        ("evaluate --protcol all", "unknown flag '--protcol'; did you mean '--protocol'?"),
+        ("evaluate run.yaml --protocol al", "unknown 'al'; did you mean 'all'?"),
+        ("data few-shot --formt coco --out x", "unknown flag '--formt'; did you mean '--format'?"),
+        ("score --no_think", "did you mean '--no-think'?"),
+        ("train run.yaml --step 3", "did you mean '--run.steps'?"),
+        ("sft run.yaml --learning-rate 1e-4", "did you mean '--optimizer.learning_rate'?"),
+        ("train run.yaml --resum", "did you mean '--resume'?"),
+        ("demo --sede 1", "did you mean '--seed'?"),
+        ("check run.yaml --xyzzy", "unknown flag '--xyzzy'; --help lists all"),
+        ("check run.yaml other.yaml", "'other.yaml' is one too many"),
+        ("predict a.png", "required: --ask"),
+    ],
+)
+def test_wrong_usage_suggests_what_was_meant(line, message, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(arguments)
+        main(line.split())
     assert caught.value.code == 2
-    assert "usage: visual-rft" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "usage: visual-rft" in error
+    assert message in error.splitlines()[-1]
 
 
-@pytest.mark.parametrize("verb", ["train", "sft", "evaluate", "check", "score", "predict", "demo"])
-def test_help_has_an_example(verb, capsys):
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--run.step", "3"], "run.step: unknown key; did you mean 'steps'?"),
+        (["--rnu.steps", "3"], "rnu: unknown key; did you mean 'run'?"),
+        (["--data.train.0.cuont", "3"], "data.train.0.cuont: unknown key; did you mean 'count'?"),
+        (["--model.lora.rnak=4"], "model.lora.rnak: unknown key; did you mean 'rank'?"),
+        (["--run.steps"], "'--run.steps' has no value"),
+        (["--task", "detectoin"], "did you mean 'detection'?"),
+    ],
+)
+def test_wrong_fields_suggest_what_was_meant(flags, message, tmp_path, coco_folder, model_folders, capsys):
+    file = run_config(tmp_path, model_folders["qwen3_vl"], coco_folder)
+    assert main(["train", *flags, str(file)] if len(flags) == 2 else ["train", str(file), *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def parsers(parser=None, name="visual-rft"):
+    """Every parser by the words that lead to it."""
+    parser = parser or make_parser()
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for verb, made in action.choices.items():
+                yield from parsers(made, f"{name} {verb}")
+
+
+@pytest.mark.parametrize("name", [name for name, _ in parsers()])
+def test_every_help_has_an_example_that_parses(name, capsys):
     with pytest.raises(SystemExit) as caught:
-        main([verb, "--help"])
+        main([*name.split()[1:], "--help"])
     assert caught.value.code == 0
-    assert f"example: visual-rft {verb}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    example = text[text.index("example: ") + len("example: ") :].strip()
+    assert example.startswith(name if name != "visual-rft data" else "visual-rft data ")
+    assert "\n" not in example
+    words = shlex.split(example)[1:]
+    if "--help" not in words:
+        make_parser().parse_args(split_fields(words)[0])
+
+
+def test_every_argument_is_explained():
+    for name, parser in parsers():
+        for action in parser._actions:
+            assert action.help or action.choices, f"{name}: {action.option_strings or action.dest}"
+
+
+def test_without_arguments_the_help_is_shown(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n    {verb} " in out for verb in VERBS)
+
+
+def test_a_reader_that_has_seen_enough():
+    """``visual-rft train --fields | head -1`` ends without a traceback."""
+    command = (
+        f'{sys.executable} -m visual_rft.cli score --task classification --truth \'{{"label": "a"}}\' --completion x'
+    )
+    script = f"({command} ; echo code $? >&2) | true"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert "Traceback" not in ended.stderr
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"visual-rft {version('visual-rft')}\n"
 
 
 def test_fields_are_listed(capsys):

@@ -1,6 +1,7 @@
 import pytest
 
-from visual_rft.config import Config, describe, dump_config, load_config, parse_config
+from visual_rft.config import Config, dump_config, load_config, parse_config
+from visual_rft.describe import describe
 from visual_rft.errors import ConfigError
 
 

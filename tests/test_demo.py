@@ -23,11 +23,15 @@ def test_demo_writes_what_the_readme_promises(tmp_path, capsys):
     for result in (summary["base"], summary["rft"]):
         assert {"AP", "AP50", "AP75", "mean_iou", "format_rate", "parse_rate", "n_images"} <= result.keys()
         assert result["n_images"] == 4
+        assert result["n_questions"] >= 4
+    assert (folder / "report.html").stat().st_size > 20_000
+    assert (folder / "plots" / "learning_curve.png").is_file()
     out = capsys.readouterr().out
     assert "mean_iou" in out
     assert "step 2/2 |" in out
-    with Image.open(folder / "before_after.png") as sheet:
-        assert sheet.width == 800
+    with Image.open(folder / "plots" / "before_after.png") as sheet:
+        assert sheet.width == 4 * 256  # a column per question
+        assert sheet.height > 2 * 256
     with pytest.raises(RunFolderError, match="exists already"):
         run_demo("detection", folder, seed=3, overrides=flags)
 
@@ -42,7 +46,7 @@ def test_demos_of_the_other_tasks(task, numbers, tmp_path, capsys):
     assert numbers <= summary["base"].keys()
     assert numbers <= summary["rft"].keys()
     assert "after RFT" in capsys.readouterr().out
-    assert (tmp_path / "demo" / "before_after.png").is_file()
+    assert (tmp_path / "demo" / "plots" / "before_after.png").is_file()
 
 
 def test_there_is_a_demo_of_every_task_and_of_no_other(tmp_path):

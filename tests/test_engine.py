@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
-from conftest import FAMILIES, OTHER_FAMILIES, random_model
+from conftest import QWEN, SHARED, random_model
 from oracles import SCENES, alone_logprobs, prompts_of_mixed_size, random_completions
+from tiny_models import chat
 
-from visual_rft.config import EngineConfig, ObjectiveConfig
+from visual_rft.config import EngineConfig, LoraConfig, ModelConfig, ObjectiveConfig
 from visual_rft.errors import DataError, ModelError
 from visual_rft.policy import agreement
 from visual_rft.policy.agreement import SharedPrefixWarning, verify
+from visual_rft.policy.attention import PromptAttention
+from visual_rft.policy.families import family_of
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.logits import Head
 from visual_rft.policy.memory import Size, choose, size_of
@@ -18,11 +23,11 @@ from visual_rft.policy.policy import Policy
 from visual_rft.policy.prefix import Completions, Rows
 from visual_rft.policy.reference import Reference
 from visual_rft.policy.sampling import Sampling
+from visual_rft.policy.trainable import trainable
 from visual_rft.policy.vision import FeatureCache
 from visual_rft.training.advantages import group_advantages
 from visual_rft.training.objective import GroupLoss
 
-ALL = FAMILIES + OTHER_FAMILIES
 ALL_LAYERS = {"checkpoint_prompts": 1, "checkpoint_completions": True}
 SETTINGS = {
     "one pass": EngineConfig(reuse_rollout_graph=True, checkpoint_prompts=0),
@@ -77,7 +82,7 @@ def alone():
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", SHARED)
 def test_logprobs_and_gradients_equal_every_completion_alone(kind, setting, alone):
     """Ragged prompts, mixed image sizes, two images in one prompt, one image in several prompts."""
     prompts, completions, weight, expected, expected_gradients = alone(kind)
@@ -99,11 +104,11 @@ def test_logprobs_and_gradients_equal_every_completion_alone(kind, setting, alon
     if policy.engine_config.micro_batch is not None:
         assert max(map(len, seen)) == policy.engine_config.micro_batch
     assert len(seen) == {"least memory": 15, "micro-batches, checkpointing": 15}.get(setting, len(seen))
-    if kind in FAMILIES:
+    if kind in QWEN:
         assert expected_gradients.keys() == {name for name, _ in policy.model.named_parameters()}
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", SHARED)
 def test_logprobs_with_graph_equal_every_completion_alone(kind, alone):
     prompts, completions, weight, expected, expected_gradients = alone(kind)
     policy = Policy(*random_model(kind), Sampling(temperature=0.8))
@@ -140,7 +145,7 @@ def trained(kind: str, engine: EngineConfig, beta: float) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", SHARED)
 def test_twenty_steps_give_the_losses_of_the_repeated_path(kind):
     everything = EngineConfig(micro_batch=3, **ALL_LAYERS, reuse_rollout_graph=True)
     ours = trained(kind, everything, beta=0.1)
@@ -149,7 +154,7 @@ def test_twenty_steps_give_the_losses_of_the_repeated_path(kind):
     torch.testing.assert_close(torch.tensor(ours), torch.tensor(naive), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", SHARED)
 def test_both_engines_sample_the_same(kind):
     """The same random numbers and the same distributions give the same tokens, also with rows that end early."""
     drawn = []
@@ -161,7 +166,7 @@ def test_both_engines_sample_the_same(kind):
     torch.testing.assert_close(drawn[0].logprobs, drawn[1].logprobs, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", SHARED)
 def test_inputs_equal_those_of_the_processor(kind):
     """Placeholders that were put into the text here, against the processor's own way for each prompt."""
     policy = Policy(*random_model(kind))
@@ -169,19 +174,16 @@ def test_inputs_equal_those_of_the_processor(kind):
     inputs = policy.prepare(prompts)
     assert inputs.sets == (0, 1, 2, 3, 0, -1)
     for i, prompt in enumerate(prompts):
-        content = [*({"type": "image"} for _ in prompt.images), {"type": "text", "text": prompt.text}]
-        chat = policy.processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
+        text = chat(policy.processor, prompt.text, len(prompt.images))
         images = [[image.load() for image in prompt.images]] if prompt.images else None
-        alone = policy.processor(text=[chat], images=images, return_tensors="pt")
+        alone = policy.processor(text=[text], images=images, return_tensors="pt")
         real = inputs.tensors["attention_mask"][i].bool()
         assert inputs.tensors["input_ids"][i][real].tolist() == alone["input_ids"][0].tolist()
         if prompt.images:
             assert inputs.pixels is not None
             ours = inputs.pixels.select([inputs.sets[i]])["pixel_values"]
             theirs = alone["pixel_values"]
-            if kind == "smolvlm":  # padded with empty tiles to the most tiles of the batch
+            if kind in ("smolvlm", "idefics3", "llava_onevision"):  # padded with empty tiles to the most of the batch
                 assert not ours[:, theirs.shape[1] :].any()
                 ours = ours[:, : theirs.shape[1]]
             assert torch.equal(ours, theirs)
@@ -222,11 +224,8 @@ def count_passes(policy: Policy) -> dict[str, list[int]]:
 
 def test_a_step_runs_each_image_and_prompt_once_per_model():
     """Policy and reference of a LoRA run: one vision pass for both, one prompt pass each."""
-    from visual_rft.config import LoraConfig, ModelConfig
-    from visual_rft.policy.loading import _with_lora
-
     model, processor = random_model("qwen2_vl")
-    model = _with_lora(model, ModelConfig(lora=LoraConfig(rank=2)), None)
+    model = trainable(model, family_of("qwen2_vl"), ModelConfig(lora=LoraConfig(rank=2)))
     policy = Policy(model, processor, Sampling(max_new_tokens=6))
     reference = Reference(policy)
     inputs = policy.prepare(prompts_of_mixed_size(3))
@@ -368,6 +367,17 @@ def test_a_share_of_the_layers_is_checkpointed():
         assert not any(layer.training for layer in layers)
 
 
+def test_a_prefix_that_is_dropped_is_freed():
+    """With checkpointed layers too, which hold the attention of their prompts in the graph."""
+    policy = Policy(*random_model("qwen2_vl"), engine=EngineConfig(checkpoint_prompts=1, reuse_rollout_graph=True))
+    prefix = policy.encode(prompts_of_mixed_size(2))
+    assert prefix.has_graph
+    assert any(type(x) is PromptAttention for x in gc.get_objects())
+    del prefix
+    gc.collect()
+    assert not any(type(x) is PromptAttention for x in gc.get_objects())
+
+
 def test_fields_that_are_set_are_obeyed():
     engine = EngineConfig(checkpoint_prompts=0.5, reuse_rollout_graph=False, prompts_at_once=3, micro_batch=2)
     choice = choose(engine, SIZE, limit=1e9, prompts=4, longest=50)
@@ -376,7 +386,7 @@ def test_fields_that_are_set_are_obeyed():
     assert choice.micro_batches([50, 50, 50], [4, 5, 7]) == [[4, 5], [7]]
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", QWEN)
 def test_the_estimate_is_near_what_is_kept(kind):
     """Bytes of the tensors that autograd saves, each storage once."""
     model, processor = random_model(kind)
@@ -407,7 +417,7 @@ def test_the_estimate_is_near_what_is_kept(kind):
 
 
 def test_verify_is_silent_where_sharing_is_exact():
-    for kind in ALL:
+    for kind in SHARED:
         policy = Policy(*random_model(kind))
         verify(policy, policy.prepare(prompts_of_mixed_size(3)))
         assert policy.shared

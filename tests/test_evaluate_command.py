@@ -160,7 +160,10 @@ def test_a_file_that_is_something_else_is_named(tmp_path, capsys, annotations, p
         (["detection"], "needs --annotations gt.json and --predictions pred.json"),
         (["detection", "--annotations", "no.json", "--predictions", "no.json"], "no.json: no such file"),
         (["detection", "--model", "tiny"], "--model: evaluate detection scores a file"),
-        (["detection", "--annotations", "a", "--predictions", "b", "--run.steps", "3"], "does not know '--run.steps'"),
+        (
+            ["detection", "--annotations", "a", "--predictions", "b", "--run.steps", "3"],
+            "--run.steps: evaluate detection scores a file",
+        ),
         (["CONFIG", "--predictions", "b"], "--predictions: only 'evaluate detection' scores a file"),
         (["CONFIG", "--batch", "0"], "--batch: 0 is not at least 1"),
         (["CONFIG", "--classes", "coin"], "--classes needs one of --protocol"),

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import FAMILIES, OTHER_FAMILIES, random_model
+from conftest import FAMILIES, random_model
 from oracles import SCENES, prompts_of_mixed_size, random_completions
 
-from visual_rft.errors import ModelError, PromptTooLongError
-from visual_rft.policy.families import family_of
+from visual_rft.errors import PromptTooLongError
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.sampling import Sampling, _draw
 from visual_rft.vision.coordinates import CoordinateSpace
 
 
-@pytest.mark.parametrize("kind", FAMILIES + OTHER_FAMILIES)
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_sampled_logprobs_are_the_scored_ones(kind):
     policy = Policy(*random_model(kind), Sampling(max_new_tokens=12, temperature=0.7))
     prefix = policy.encode(prompts_of_mixed_size(3))
@@ -130,11 +129,6 @@ def test_frames_follow_the_processed_size():
     assert frame.image_size == (128, 96)
     assert frame.extent == (140, 84)  # multiples of 28 nearest to 128 x 96 below the limit of 140 x 140 pixels
     assert policy.space is CoordinateSpace.PROCESSED_PIXELS
-
-
-def test_unknown_family_is_refused():
-    with pytest.raises(ModelError, match="'bert' is not supported"):
-        family_of("bert")
 
 
 def test_top_k_and_top_p_cut_the_tail():

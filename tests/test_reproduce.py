@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,13 +10,15 @@ import pytest
 
 from visual_rft import cli
 from visual_rft.config import SourceConfig
+from visual_rft.configs.compose import names
 from visual_rft.data.digits import scans
 from visual_rft.data.sources import load_dataset, load_samples
-from visual_rft.errors import ConfigError, RunFolderError
+from visual_rft.errors import RunFolderError
 from visual_rft.evidence import runner
 from visual_rft.evidence.cells import grid, tuning_grid
 from visual_rft.evidence.command import dump_result, read_result
 from visual_rft.evidence.experiments import ARMS, EXPERIMENTS, TRAIN_SEED, TUNING_SEED
+from visual_rft.evidence.published import CONFIGS
 from visual_rft.evidence.results import means_of, over_seeds, pick_seeds, rows_of
 from visual_rft.tasks import task_of
 
@@ -46,8 +47,8 @@ def test_every_arm_and_no_run_twice_after_an_interruption(tmp_path, monkeypatch,
     assert {row["method"] for row in early["rows"]} == {"base", "rft"}
     assert cli.main(command) == 0
     assert cli.main(command) == 0
-    names = ["handwriting-base", *(f"handwriting-k1-seed0-{arm}" for arm in ("rft", "sft", "sft-time"))]
-    assert done == Counter(dict.fromkeys(names, 1))
+    arms = ["handwriting-base", *(f"handwriting-k1-seed0-{arm}" for arm in ("rft", "sft", "sft-time"))]
+    assert done == Counter(dict.fromkeys(arms, 1))
     assert "RFT - SFT, equal time" in capsys.readouterr().out
 
     result = read_result(tmp_path / "few-shot-detection.json")
@@ -177,27 +178,6 @@ def test_shots_are_images_per_class_and_nested():
     assert ids(1) < ids(4) < ids(16)
 
 
-def test_a_source_with_classes_keeps_their_images_only():
-    source = SourceConfig(source="shapes", count=50, max_objects=3, classes=("red circle", "blue star"))
-    images = load_dataset(source, "present").images
-    assert 0 < len(images) < 50
-    assert all(set(image.labels) <= {"red circle", "blue star"} and image.labels for image in images)
-    with pytest.raises(ConfigError, match="did you mean 'red circle'"):
-        load_dataset(SourceConfig(source="shapes", classes=("red circl",)), "present")
-
-
-def test_ready_made_questions_have_no_shots(tmp_path):
-    file = tmp_path / "a.jsonl"
-    truth = {"boxes": [], "image_size": [9, 9]}
-    row = {"image": "a.png", "question": {"category": "x"}, "truth": truth}
-    file.write_text(json.dumps(row) + "\n")
-    from PIL import Image
-
-    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    with pytest.raises(ConfigError, match="ready-made questions"):
-        load_dataset(SourceConfig(source="jsonl", path=str(file), shots=1), "present")
-
-
 def test_mean_over_drawn_seeds_by_hand():
     draws = np.array([[1.0, 2.0, 3.0], [5.0, 6.0, 7.0]])
     picks = np.array([[0, 0], [0, 1], [1, 1]])
@@ -258,6 +238,7 @@ def test_scale_real_prints_configs_and_published_numbers(capsys):
     assert cli.main(["reproduce", "few-shot-detection", "--scale", "real"]) == 0
     out = capsys.readouterr().out
     assert "qwen2-vl-2b/few-shot-coco" in out
+    assert {f"qwen2-vl-2b/{name}" for some in CONFIGS.values() for name in some} <= set(names())
     assert "33.6   41.5   40.6   47.4       46.8" in out
     assert cli.main(["reproduce", "all", "--scale", "real"]) == 0
     assert capsys.readouterr().out.count("with a real model") == len(EXPERIMENTS)

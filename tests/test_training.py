@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAMILIES, OTHER_FAMILIES
+from conftest import FAMILIES
 from oracles import prompts_of_mixed_size
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -20,6 +20,12 @@ from visual_rft.training import session
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.rft import train
 from visual_rft.training.sft import train_supervised
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots and report are tested in test_tracking.py; here they would cost a second for each of many runs."""
+    monkeypatch.setattr(session, "write_artefacts", lambda folder: [])
 
 
 def config(folder: Path, base: Path | str, **sections) -> Config:
@@ -46,9 +52,9 @@ def metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_every_family_takes_reinforcement_steps(kind, model_folders, tmp_path):
-    summary = train(config(tmp_path / "run", model_folders[kind], objective={"beta": 0.1}))
+def test_a_run_leaves_metrics_rollouts_and_a_checkpoint(model_folders, tmp_path):
+    folder = model_folders["qwen2_vl"]
+    summary = train(config(tmp_path / "run", folder, objective={"beta": 0.1}))
     assert summary["steps"] == 2
     lines = metrics(tmp_path / "run")
     assert [line["step"] for line in lines] == [0, 1]
@@ -58,19 +64,11 @@ def test_every_family_takes_reinforcement_steps(kind, model_folders, tmp_path):
         assert name in lines[0]
     model = Path(summary["checkpoint"]) / "model"
     assert AutoProcessor.from_pretrained(model) is not None
-    assert weights(model).keys() == weights(model_folders[kind]).keys()
+    assert weights(model).keys() == weights(folder).keys()
     rows = [json.loads(x) for x in (tmp_path / "run" / "rollouts" / "step-000000.jsonl").read_text().splitlines()]
     assert len(rows) == 2
     assert len(rows[0]["completions"]) == 3
-    assert (tmp_path / "run" / "rollouts" / rows[0]["images"][0]).is_file()
-
-
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_every_family_takes_supervised_steps_and_learns(kind, model_folders, tmp_path):
-    run = {"steps": 20, "folder": str(tmp_path / "run")}
-    train_supervised(config(tmp_path / "run", model_folders[kind], optimizer={"learning_rate": 5e-3}, run=run))
-    losses = [line["loss"] for line in metrics(tmp_path / "run")]
-    assert losses[-1] < 0.7 * losses[0]
+    assert (tmp_path / "run" / rows[0]["images"][0]).is_file()
 
 
 def reward_the_letter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,16 +183,6 @@ def test_lora_reference_is_the_base_and_the_vision_tower_is_untouched(model_fold
     assert not torch.allclose(after, before, atol=1e-3)
 
 
-def test_frozen_vision_tower_stays_frozen(monkeypatch, model_folders, tmp_path):
-    reward_the_letter(monkeypatch)
-    folder = model_folders["qwen2_5_vl"]
-    summary = train(config(tmp_path / "run", "", model={"path": str(folder), "freeze_vision": True}))
-    before, after = weights(folder), weights(Path(summary["checkpoint"]) / "model")
-    changed = {key for key in before if not torch.equal(before[key], after[key])}
-    assert changed
-    assert not any("visual" in key for key in changed)
-
-
 def test_nothing_trainable_is_refused(model_folders):
     from visual_rft.config import OptimizerConfig
     from visual_rft.training.optimizer import make_optimizer
@@ -255,7 +243,7 @@ def test_workers_change_nothing(monkeypatch, model_folders, tmp_path):
 
 def test_preparing_a_batch_leaves_the_tokenizer_as_it_was(model_folders):
     """Padding is a state of the tokenizer: a batch prepared in a thread would pad what is tokenized beside it."""
-    for kind in FAMILIES + OTHER_FAMILIES:
+    for kind in FAMILIES:
         policy = load_policy(ModelConfig(path=str(model_folders[kind])), RolloutConfig())
         tokenizer = policy.processor.tokenizer.backend_tokenizer
         policy.completions_of(["a"])
@@ -274,15 +262,6 @@ def test_an_error_in_a_worker_stays_one_line(tmp_path):
     assert next(items) == 0
     with pytest.raises(DataError, match=r"^b\.png: no such image file$"):
         next(items)
-
-
-@pytest.mark.parametrize("kind", OTHER_FAMILIES)
-def test_other_families_take_steps_too(monkeypatch, kind, model_folders, tmp_path):
-    reward_the_letter(monkeypatch)
-    summary = train(config(tmp_path / "run", model_folders[kind], objective={"beta": 0.1}))
-    assert summary["steps"] == 2
-    model = Path(summary["checkpoint"]) / "model"
-    assert weights(model).keys() == weights(model_folders[kind]).keys()
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 4}], ids=["full", "lora"])

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visual_rft.config import Config, load_config
     from visual_rft.errors import VisualRFTError
-    from visual_rft.evaluation.one_image import predict_image
+    from visual_rft.evaluation.asking import predict_image
     from visual_rft.evaluation.run import evaluate
+    from visual_rft.export.export import export_run
     from visual_rft.policy.loading import load_policy
     from visual_rft.tasks import Sample, Score, Task, load_task
     from visual_rft.tasks.adapters import easyr1_reward, swift_reward, trl_reward, trl_rewards, verl_reward
@@ -32,10 +33,11 @@ _HOMES = {
     "VisualRFTError": "errors",
     "easyr1_reward": "tasks.adapters",
     "evaluate": "evaluation.run",
+    "export_run": "export.export",
     "load_config": "config",
     "load_policy": "policy.loading",
     "load_task": "tasks",
-    "predict_image": "evaluation.one_image",
+    "predict_image": "evaluation.asking",
     "swift_reward": "tasks.adapters",
     "train": "training.rft",
     "train_supervised": "training.sft",
@@ -51,6 +53,7 @@ __all__ = [
     "VisualRFTError",
     "easyr1_reward",
     "evaluate",
+    "export_run",
     "load_config",
     "load_policy",
     "load_task",

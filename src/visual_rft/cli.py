@@ -1,188 +1,187 @@
 """The command line: one verb, one function call.
 
-Errors the user can mend are one line on standard error and exit code 2; anything else is a bug with its traceback.
+Decision: a verb is a line of the table below and a light module next to what it does, with its arguments
+(``add_arguments``) and its call (``run``). Errors the user can mend are one line on standard error and exit code 2;
+anything else is a bug with its traceback.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NamedTuple, Protocol
 
-from visual_rft.data.arguments import add_verbs as add_data_verbs
+from visual_rft import configs_command as configs
+from visual_rft import demo_command as demo
+from visual_rft import init_command as init
+from visual_rft.app import command as app
+from visual_rft.arguments import DescribeFields, Parser, split_fields
+from visual_rft.data import arguments as data
 from visual_rft.errors import VisualRFTError
-from visual_rft.evaluation import command as evaluation
-from visual_rft.evidence.arguments import add_arguments as add_reproduce_arguments
-
-Verb = Callable[[argparse.Namespace, list[str]], int | None]
-
-
-def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    from visual_rft.config import load_config
-    from visual_rft.training.rft import train
-
-    train(load_config(arguments.config, overrides), resume=arguments.resume)
-
-
-def _sft(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    from visual_rft.config import load_config
-    from visual_rft.training.sft import train_supervised
-
-    train_supervised(load_config(arguments.config, overrides), resume=arguments.resume)
+from visual_rft.evaluation import check_command as check
+from visual_rft.evaluation import command as evaluate
+from visual_rft.evaluation import play_command as play
+from visual_rft.evaluation import predict_command as predict
+from visual_rft.evidence import command as reproduce
+from visual_rft.export import command as export
+from visual_rft.report import command as report
+from visual_rft.report import view_command as view
+from visual_rft.tasks import command as score
+from visual_rft.training import command as train
 
 
-def _predict(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    from visual_rft.evaluation.one_image import predict_image
+class Command(Protocol):
+    """What the module of a verb holds."""
 
-    result = predict_image(arguments.image, arguments.ask, arguments.model, arguments.out, arguments.task)
-    print(json.dumps(result, indent=2))
+    def add_arguments(self, parser: argparse.ArgumentParser, /) -> None:
+        """Add what the verb can be told."""
 
-
-def _score(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    from visual_rft.tasks.command import score_completion
-
-    completion = sys.stdin.read() if arguments.completion == "-" else arguments.completion
-    options = (arguments.coordinates, not arguments.no_think, arguments.weights, arguments.options)
-    print(json.dumps(score_completion(arguments.task, arguments.truth, completion, *options), indent=2))
+    def run(self, arguments: argparse.Namespace, overrides: Sequence[str], /) -> int | None:
+        """Do it; ``overrides`` are the ``--section.field value`` flags. Returns the exit code, None meaning 0."""
 
 
-def _check(arguments: argparse.Namespace, overrides: list[str]) -> int:
-    from visual_rft.config import load_config
-    from visual_rft.evaluation.check import check_run
+class Verb(NamedTuple):
+    """One verb.
 
-    return 0 if check_run(load_config(arguments.config, overrides), arguments.samples, arguments.sheet) else 1
+    Attributes:
+        command: its module.
+        line: what it does, one sentence.
+        example: a command that works in a checkout.
+        fields: whether any field of a config can be given as a flag.
+        interrupted: what to do after Ctrl-C.
+    """
 
-
-def _data(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    from visual_rft.data.command import run
-
-    run(arguments)
-
-
-def _demo(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    from visual_rft.demo import run_demo
-
-    folder = arguments.folder or ("runs/demo" if arguments.task == "detection" else f"runs/demo-{arguments.task}")
-    run_demo(arguments.task, Path(folder), arguments.seed, overrides)
+    command: Command
+    line: str
+    example: str
+    fields: bool = False
+    interrupted: str = ""
 
 
-def _reproduce(arguments: argparse.Namespace, overrides: list[str]) -> None:
-    from visual_rft.evidence.command import run
+_RESUME = "; continue with --resume"
+VERBS: dict[str, Verb] = {
+    "demo": Verb(
+        demo, "Few-shot reinforcement with the embedded model, before and after.",
+        "visual-rft demo --task grounding --seed 1", fields=True,
+    ),
+    "train": Verb(
+        train, "Train by reinforcement (GRPO with verifiable rewards).",
+        "visual-rft train examples/coco.yaml --model.path tiny --data.train.0.count 16",
+        fields=True, interrupted=_RESUME,
+    ),
+    "sft": Verb(
+        train, "Train on gold answers: the supervised baseline.",
+        "visual-rft sft examples/coco.yaml --run.folder runs/coins-sft", fields=True, interrupted=_RESUME,
+    ),
+    "check": Verb(
+        check, "Check a run before training: data, coordinates, rewards, token counts, memory.",
+        "visual-rft check examples/coco.yaml --samples 50", fields=True,
+    ),
+    "play": Verb(
+        play, "Answer a question of a run yourself: see its rewards, the parsed answer and the boxes.",
+        "visual-rft play examples/coco.yaml --sample 3 --gold", fields=True,
+    ),
+    "evaluate": Verb(
+        evaluate, "Evaluate models on held-out questions, or score predictions that are in a file; prints JSON.",
+        "visual-rft evaluate examples/coco.yaml --protocol all", fields=True,
+        interrupted="; the same command continues",
+    ),
+    "predict": Verb(
+        predict, "Ask about images, draw the answers and write them in COCO format.",
+        "visual-rft predict coins/0001.png --ask coin",
+    ),
+    "app": Verb(
+        app, "A page in the browser: drop a picture, ask, and compare models side by side (needs gradio).",
+        "visual-rft app --model tiny --model runs/demo",
+    ),
+    "export": Verb(
+        export, "Write a trained model with its processor and model card, and how to serve it.",
+        "visual-rft export runs/demo --out my-model",
+    ),
+    "report": Verb(
+        report, "Make one HTML file of a run, or of several compared: curves, and every rollout with its boxes drawn.",
+        "visual-rft report runs/demo --out demo.html",
+    ),
+    "view": Verb(
+        view, "Look at a run while it goes on, in a browser on this machine.", "visual-rft view runs/demo --port 8765"
+    ),
+    "score": Verb(
+        score, "Score one completion; prints every reward part, the total, the parsed answer and why it failed.",
+        """visual-rft score --task classification --truth '{"label": "cat"}' --completion '<answer>cat</answer>'""",
+    ),
+    "configs": Verb(
+        configs, "List the configs that come with the package: the paper's experiments on each model.",
+        "visual-rft configs 2b few-shot",
+    ),
+    "init": Verb(
+        init, "Write a config of the package as a commented file to edit.",
+        "visual-rft init qwen2-vl-2b/few-shot-coco --out mine.yaml",
+    ),
+    "reproduce": Verb(
+        reproduce, "The paper's experiments in miniature: base, supervised and reinforcement fine-tuning.",
+        "visual-rft reproduce few-shot-detection --seeds 1 --shots 4", interrupted="; the same command continues",
+    ),
+    "data": Verb(data, "Build, convert and look at data sets.", "visual-rft data few-shot --help"),
+}  # fmt: skip
+"""Every verb, in the order of ``visual-rft --help``."""
 
-    run(arguments)
 
-
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, Verb]]:
-    parser = argparse.ArgumentParser(
-        prog="visual-rft",
-        description="Visual reinforcement fine-tuning.",
-        epilog="example: visual-rft demo",
-        allow_abbrev=False,
+def make_parser() -> Parser:
+    """The parser of the whole command line."""
+    parser = Parser(
+        prog="visual-rft", description="Visual reinforcement fine-tuning.", epilog="example: visual-rft demo"
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    table: dict[str, Verb] = {}
-
-    def add(name: str, run: Verb, help_line: str, example: str, **options: Any) -> argparse.ArgumentParser:
-        table[name] = run
-        return verbs.add_parser(
-            name,
-            help=help_line,
-            description=help_line,
-            epilog=f"example: {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-            **options,
-        )
-
-    for name, run, line in (
-        ("train", _train, "Train by reinforcement (GRPO with verifiable rewards)."),
-        ("sft", _sft, "Train on gold answers: the supervised baseline."),
-    ):
-        verb = add(name, run, line, f"visual-rft {name} examples/coco.yaml --model.path tiny --data.train.0.count 16")
-        verb.usage = f"visual-rft {name} CONFIG.yaml [--section.field value ...]"
-        verb.add_argument("config", type=Path, metavar="CONFIG.yaml")
-        verb.add_argument("--fields", action=_DescribeFields, nargs=0, help="list every field of a config and exit")
-        verb.add_argument("--resume", action="store_true", help="continue from the run folder's last checkpoint")
-
-    line = "Evaluate models on held-out questions, or score predictions that are in a file; prints JSON."
-    verb = add("evaluate", evaluation.run, line, "visual-rft evaluate examples/coco.yaml --protocol all")
-    evaluation.add_arguments(verb)
-    verb.add_argument("--fields", action=_DescribeFields, nargs=0, help="list every field of a config and exit")
-
-    line = "Check a run before training: data, coordinates, rewards, token counts, memory."
-    verb = add("check", _check, line, "visual-rft check examples/coco.yaml --samples 50")
-    verb.usage = "visual-rft check CONFIG.yaml [--samples N] [--sheet FILE] [--section.field value ...]"
-    verb.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    verb.add_argument("--samples", type=int, default=100, metavar="N", help="check this many training questions")
-    verb.add_argument("--sheet", type=Path, default=Path("check.png"), help="picture of the first 12 with their truth")
-
-    line = "Score one completion; prints every reward part, the total, the parsed answer and why it failed as JSON."
-    example = (
-        """visual-rft score --task classification --truth '{"label": "cat"}' --completion '<answer>cat</answer>'"""
-    )
-    verb = add("score", _score, line, example)
-    verb.add_argument(
-        "--task", required=True, help="detection, classification, grounding, or your own as FILE.py:Class"
-    )
-    verb.add_argument("--truth", required=True, metavar="JSON", help="the truth, boxes in pixels of the image")
-    verb.add_argument("--completion", required=True, metavar="TEXT", help="the model's text; - reads standard input")
-    verb.add_argument("--coordinates", choices=("relative", "pixels"), default="relative",
-                      help="units of the completion's boxes: 0..1000 (default) or pixels of the image")  # fmt: skip
-    verb.add_argument("--no-think", action="store_true", help="the right format has no think block")
-    verb.add_argument("--weights", metavar="JSON", help="""factor of each reward, e.g. '{"iou_balanced": 1}'""")
-    verb.add_argument("--options", metavar="JSON", help="""the task's options, e.g. '{"iou_threshold": 0.7}'""")
-
-    line = "Ask about one image and draw the answer."
-    verb = add("predict", _predict, line, 'visual-rft predict a.png --ask "red circle"')
-    verb.add_argument("image", type=Path, metavar="IMAGE")
-    verb.add_argument("--ask", required=True, metavar="TEXT", help="what to find, or what kind of thing to name")
-    verb.add_argument("--task", default="detection", help="detection (default), classification or grounding")
-    verb.add_argument("--model", default="tiny", help="tiny, a folder (a checkpoint's model) or a hub id")
-    verb.add_argument("--out", type=Path, help="where the drawn picture goes (default: IMAGE with .answer.png)")
-
-    verb = add("data", _data, "Build, convert and look at data sets.", "visual-rft data few-shot --help")
-    add_data_verbs(verb)
-
-    line = "Few-shot reinforcement with the embedded model, before and after."
-    verb = add("demo", _demo, line, "visual-rft demo --task grounding --seed 1")
-    verb.add_argument("--task", default="detection", help="detection (default), classification or grounding")
-    verb.add_argument("--folder", help="run folder; must not exist yet (default: runs/demo, or runs/demo-TASK)")
-    verb.add_argument("--seed", type=int, default=0, help="seed of the training images, batch order and sampling")
-
-    line = "The paper's experiments in miniature: base, supervised and reinforcement fine-tuning on equal terms."
-    verb = add("reproduce", _reproduce, line, "visual-rft reproduce few-shot-detection --seeds 1 --shots 4")
-    add_reproduce_arguments(verb)
-    return parser, table
+    parser.add_argument("--version", action="version", version=f"visual-rft {version('visual-rft')}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    for name, verb in VERBS.items():
+        made = verbs.add_parser(name, help=verb.line, description=verb.line, epilog=f"example: {verb.example}")
+        verb.command.add_arguments(made)
+        if verb.fields:
+            _add_fields(made)
+    return parser
 
 
-class _DescribeFields(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from visual_rft.config import describe
-
-        print(describe())
-        parser.exit()
+def _add_fields(parser: Parser) -> None:
+    parser.takes_fields = True
+    group = parser.add_argument_group("fields of the config")
+    group.add_argument("--fields", action=DescribeFields, nargs=0, help="list them all, with their defaults, and exit")
+    group.add_argument("--SECTION.FIELD", dest="_", metavar="VALUE", help="any of them, e.g. --run.steps 10")
+    if "task" not in {action.dest for action in parser._actions}:
+        group.add_argument("--task", dest="task_name", metavar="NAME", help="short for --task.name")
+    text = "images per class of every training source; the run folder is named after it"
+    group.add_argument("--shots", dest="shots", metavar="K", help=text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 1 a check failed, 2 the user can mend it)."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the prefetch thread would make it warn at every fork
-    parser, table = _parser()
-    arguments, rest = parser.parse_known_args(argv)
-    takes_fields = arguments.verb in {"train", "sft", "evaluate", "check", "demo"}
-    if rest and not takes_fields:
-        parser.error(f"{arguments.verb} does not know {rest[0]!r}")
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = make_parser()
+    fields: list[str] = []
+    if words and words[0] in VERBS and VERBS[words[0]].fields:
+        words, fields = split_fields(words)
+    arguments = parser.parse_args(words)
+    if arguments.verb is None:
+        parser.print_help()
+        return 0
+    verb = VERBS[arguments.verb]
+    if getattr(arguments, "task_name", None):
+        fields = ["--task.name", arguments.task_name, *fields]
+    if verb.fields and arguments.shots is not None:
+        fields = [*fields, "--shots", arguments.shots]
     try:
-        return table[arguments.verb](arguments, rest) or 0
+        return verb.command.run(arguments, fields) or 0
     except VisualRFTError as error:
         print(f"visual-rft: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough: visual-rft ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
+        return 1
     except KeyboardInterrupt:
-        how = "the same command continues" if arguments.verb in {"evaluate", "reproduce"} else "continue with --resume"
-        print(f"visual-rft: interrupted; {how}", file=sys.stderr)
+        print(f"visual-rft: interrupted{verb.interrupted}", file=sys.stderr)
         return 130
 
 

@@ -14,17 +14,17 @@ visual_rft.errors.ConfigError: run.yaml: rollout.grop_size: unknown key; did you
 
 from __future__ import annotations
 
-import copy
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from visual_rft.configs.compose import compose
 from visual_rft.errors import ConfigError
+from visual_rft.overrides import apply_flags
 
 
 class Section(BaseModel):
@@ -40,6 +40,32 @@ class LoraConfig(Section):
     """Rank of the update."""
     alpha: float = Field(32.0, gt=0)
     """Scale of the update is alpha / rank."""
+    vision: bool = False
+    """Adapt the linear layers of the vision tower and projector too."""
+
+
+class FamilyConfig(Section):
+    """Facts about the model's family, where they are not listed (docs/models.md) or a checkpoint differs from them."""
+
+    coordinates: Literal["relative_1000", "processed_pixels", "pixels", "location_tokens"] | None = None
+    """Units in which the model writes boxes: 0..1000, pixels after the processor's resize, pixels of the original
+    image, or <loc0000> to <loc1023>."""
+    tower: tuple[str, ...] | None = None
+    """Dotted names of the vision tower within parameter names, e.g. [visual]."""
+    projector: tuple[str, ...] | None = None
+    """Dotted names of the projector, e.g. [visual.merger]; [] if there is none."""
+    pixels: Literal["patches", "tiles", "images", "prompts"] | None = None
+    """What the first axis of the processor's pixel values counts."""
+    axes: Literal[1, 3] | None = None
+    """Position axes: 3 with multimodal rotary positions, else 1."""
+    reading: Literal["causal", "images", "prompt"] | None = None
+    """What a prompt token sees: what is before it, also its whole image, or the whole prompt; null is causal."""
+    chat: bool | None = None
+    """Whether prompts go through the processor's chat template; null is true."""
+    type_ids: str | None = None
+    """Tensor that tells the model image tokens from text; null is mm_token_type_ids with 3 axes, else none."""
+    lora_targets: tuple[str, ...] | None = None
+    """Linear layers of the language model that LoRA adapts; null takes the usual projections."""
 
 
 class ModelConfig(Section):
@@ -54,13 +80,33 @@ class ModelConfig(Section):
     lora: LoraConfig | None = None
     """Train an adapter; null trains the weights themselves."""
     freeze_vision: bool = False
-    """Keep the vision tower and projector as they are."""
+    """Keep the vision tower as it is."""
+    freeze_projector: bool | None = None
+    """Keep the projector, between tower and language model, as it is; null follows freeze_vision."""
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """Hold the base weights in 4 or 8 bits under a LoRA adapter (QLoRA). Needs a CUDA GPU and bitsandbytes."""
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = "auto"
+    """Attention of the vision tower and the repeated path; auto takes flash attention where it can run, else sdpa."""
+    family: FamilyConfig | None = None
+    """Facts about the model's family where it is not a known one."""
     min_pixels: int | None = Field(None, ge=1)
     """Images with fewer pixels are enlarged; null keeps the processor's own limit."""
     max_pixels: int | None = Field(None, ge=1)
     """Images with more pixels are shrunk; null keeps the processor's own limit."""
     trust_remote_code: bool = False
     """Let transformers run code that comes with a model. Only for models whose code you have read."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ModelConfig:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels ({self.min_pixels}) is above max_pixels ({self.max_pixels})")
+        if self.lora is None and self.quantization != "none":
+            raise ValueError(f"quantization {self.quantization!r} trains an adapter on frozen weights; set lora too")
+        if self.lora is not None and self.lora.vision and (self.freeze_vision or self.freeze_projector):
+            raise ValueError("lora.vision adapts what freeze_vision or freeze_projector keeps as it is; choose one")
+        if self.lora is not None and not self.lora.vision and self.freeze_projector is False:
+            raise ValueError("with lora only the adapter is trained; lora.vision adapts the projector too")
+        return self
 
 
 class TaskConfig(Section):
@@ -98,13 +144,16 @@ class SourceConfig(Section):
     count: int | None = Field(None, ge=1)
     """The first so many images; null takes all of a format, and makes 64 of a procedural source."""
     classes: tuple[str, ...] | None = None
-    """Of these images only those that hold an object of these classes, with the labels of these; null keeps all."""
+    """Of these images only those that hold an object of these classes, with the labels of these: names, or a published
+    split such as coco-8 (docs/configs.md); null keeps all."""
+    novel: tuple[str, ...] | None = None
+    """Of these images none that shows one of these classes, names or a published split: training must not see them."""
     shots: int | None = Field(None, ge=1)
     """Of these images k per class, as ``visual-rft data few-shot`` chooses them; null keeps all."""
     max_objects: int | None = Field(None, ge=1)
     """Most objects in a procedural image; null leaves the source's own limit."""
     seed: int = 0
-    """Seed of procedural images and of the choice of questions."""
+    """Seed of procedural images, and of the choice of shots and questions."""
     questions: Literal["present", "one", "name", "refer"] | None = None
     """``present``: find each class that is in an image; ``one``: find one class per image; ``name``: name the object;
     ``refer``: find what an expression means. Null takes what the task wants."""
@@ -112,6 +161,11 @@ class SourceConfig(Section):
     """Chance per image of asking for a class that is not there (answer: No Objects)."""
     imprecision: float = Field(0.0, ge=0)
     """Enlarge the true boxes at random by up to this share and randomise confidence; supervised training only."""
+
+    @field_validator("classes", "novel", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _files_need_a_path(self) -> SourceConfig:
@@ -212,6 +266,9 @@ class EngineConfig(Section):
 class OptimizerConfig(Section):
     """AdamW and its schedule."""
 
+    name: Literal["adamw", "adamw_8bit"] = "adamw"
+    """``adamw_8bit`` keeps its averages in 8 bits: a quarter of the memory. Needs a CUDA GPU and bitsandbytes."""
+
     learning_rate: float = Field(1e-6, gt=0)
     """Peak learning rate."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
@@ -239,12 +296,20 @@ class LoopConfig(Section):
     """Prompts encoded and answered at once."""
     accumulation: int = Field(1, ge=1)
     """Batches per optimiser step."""
+    evaluate_base: bool = True
+    """Evaluate before the first step too, which everything after is compared with."""
     evaluate_every: int = Field(0, ge=0)
     """Evaluate every this many steps; 0 evaluates at the end only."""
+    evaluation_examples: int = Field(8, ge=0)
+    """Held-out questions whose answers every evaluation keeps, for before and after; always the same ones."""
     checkpoint_every: int = Field(0, ge=0)
     """Write a checkpoint every this many steps; 0 writes one at the end only."""
     rollouts_every: int = Field(1, ge=0)
     """Write the completions of every this many steps; 0 writes none."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Send metrics to these too, e.g. [tensorboard]; each is a package of its own."""
+    images_every: int = Field(0, ge=0)
+    """Send a few annotated pictures to the trackers every this many steps; 0 sends none."""
     workers: int = Field(0, ge=0)
     """Processes that open and process the images of coming batches; 0 uses a thread."""
     threads: int = Field(0, ge=0)
@@ -288,115 +353,47 @@ def parse_config(values: Any, where: str) -> Config:
         raise ConfigError(f"{where}: {explain(error)}") from None
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a config file and apply command-line flags.
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file, or put together one that comes with the package, and apply command-line flags.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of a config of the package (``qwen2-vl-2b/few-shot-coco``); a file goes first.
         overrides: ``["--section.field", "value", ...]``, values in YAML; entries of lists by number
             (``--data.train.0.count 32``).
 
     Raises:
-        ConfigError: if the file is missing, is not YAML, or the result is not a valid config.
+        ConfigError: if there is no such file or name, it is not YAML, or the result is not a valid config.
     """
+    values = _read(Path(path))
+    config = parse_config(values, str(path))  # a mistake in the file is reported as such, not as one of the flags
+    if not overrides:
+        return config
+    return parse_config(apply_flags(values or {}, overrides, Config().model_dump(mode="json")), "command line")
+
+
+def _read(path: Path) -> Any:
+    """What a config file says, or the config of the package by this name."""
+    if not path.exists() and (composed := compose(str(path))) is not None:
+        return composed.values
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        values = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    parse_config(values, str(path))  # a mistake in the file is reported as such, not as one of the flags
-    if not overrides:
-        return parse_config(values, str(path))
-    return parse_config(_override(values or {}, overrides), "command line")
-
-
-def _override(values: Any, flags: Sequence[str]) -> Any:
-    """``values`` with flags applied, missing sections filled in."""
-    values = copy.deepcopy(values)
-    defaults = Config().model_dump(mode="json")
-    words = [word for flag in flags for word in (flag.split("=", 1) if flag.startswith("--") else [flag])]
-    if len(words) % 2:
-        raise ConfigError(f"command line: {words[-1]!r} has no value; write --section.field value")
-    for name, text in zip(words[::2], words[1::2], strict=True):
-        name = "--task.name" if name == "--task" else name
-        if not name.startswith("--") or "." not in name:
-            raise ConfigError(f"command line: {name!r} is not a flag; write --section.field value")
-        *parents, last = name.removeprefix("--").split(".")
-        place, default = values, defaults
-        for part in parents:
-            default = _child(default, part)
-            if _child(place, part) is None and not isinstance(place, list):
-                place[part] = copy.deepcopy(default) if default is not None else {}
-            place = _child(place, part)
-            if place == {} and parents == ["task", "weights"]:
-                raise ConfigError(
-                    f"command line: {name}: the file leaves the weights to the task; name them all at once, e.g. "
-                    "--task.weights '{iou: 1, format: 1}'"
-                )
-            if not isinstance(place, (dict, list)):
-                raise ConfigError(f"command line: {name}: there is no {part!r} to set a field of")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        # YAML reads 1e-4 as text, because it wants a dot before the exponent.
-        if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
-            value = float(value)
-        if isinstance(place, list):
-            raise ConfigError(f"command line: {name}: name a field of the entry, e.g. {name}.count")
-        place[last] = value
-    return values
-
-
-def _child(place: Any, part: str) -> Any:
-    if isinstance(place, list):
-        return place[int(part)] if part.isdigit() and int(part) < len(place) else None
-    return place.get(part) if isinstance(place, dict) else None
-
-
-_SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-
-
-def describe() -> str:
-    """Every field with its default and meaning, for ``--fields``."""
-    lines = []
-    for name, info in Config.model_fields.items():
-        section = _section_of(info.annotation)
-        assert section is not None
-        lines += [f"{name}: {_first_line(section)}", *_describe_fields(section, f"--{name}")]
-    return "\n".join(lines)
-
-
-def _describe_fields(section: type[Section], prefix: str) -> list[str]:
-    lines = []
-    for name, info in section.model_fields.items():
-        inner = _section_of(info.annotation)
-        default = info.get_default(call_default_factory=True)
-        if inner is not None and default is not None:
-            lines.append(f"  {prefix}.{name}.0 (a list; entries are numbered)\n      {info.description}")
-            lines += _describe_fields(inner, f"{prefix}.{name}.0")
-        else:
-            lines.append(f"  {prefix}.{name} (default: {default})\n      {' '.join((info.description or '').split())}")
-            lines += _describe_fields(inner, f"{prefix}.{name}") if inner is not None else []
-    return lines
-
-
-def _first_line(section: type[Section]) -> str:
-    return (section.__doc__ or "").splitlines()[0]
-
-
-def _section_of(annotation: Any) -> type[Section] | None:
-    """The section behind an annotation such as ``LoraConfig | None`` or ``tuple[SourceConfig, ...]``."""
-    options = [annotation, *getattr(annotation, "__args__", ())]
-    return next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
 
 
 def dump_config(config: Config) -> str:
     """The config as YAML that :func:`load_config` reads back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    """The section behind an annotation such as ``LoraConfig | None`` or ``tuple[SourceConfig, ...]``."""
+    options = [annotation, *getattr(annotation, "__args__", ())]
+    return next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
 
 
 def explain(error: ValidationError) -> str:
@@ -418,7 +415,7 @@ def _fields_at(location: list[str]) -> list[str]:
     section: type[Section] = Config
     for part in location:
         if not part.isdigit():
-            inner = _section_of(section.model_fields[part].annotation)
+            inner = section_of(section.model_fields[part].annotation)
             assert inner is not None
             section = inner
     return list(section.model_fields)

@@ -1,36 +1,26 @@
 """The demonstrations: few-shot reinforcement with the embedded model, before and after.
 
-Decision: exactly the loop of :func:`visual_rft.training.rft.train` on a config of ``demos/``; only the table, the
-picture and the summary are its own.
+Decision: exactly :func:`visual_rft.training.rft.train` on a config of ``demos/``; only the table and the names in the
+summary are its own.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from visual_rft.config import Config, load_config
-from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError
-from visual_rft.evaluation.predict import evaluation_line, predict
-from visual_rft.policy.loading import load_policy
-from visual_rft.tasks import Prediction, Task, task_of
-from visual_rft.tasks.answers import Parsed
+from visual_rft.tasks import Task, task_of
 from visual_rft.training.rft import train
-from visual_rft.training.session import prepare_process
 from visual_rft.training.tracking import RunFolder
-from visual_rft.vision.drawing import PREDICTED, TRUTH, contact_sheet, draw_marks
 
 DEMOS = Path(__file__).parent / "demos"
-PICTURES = 6
 
 
 def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Evaluate the base, train it, evaluate again; writes ``summary.json`` and ``before_after.png``.
+    """Evaluate the base, train it, evaluate again; the summary names both.
 
     Args:
         name: which demonstration: ``detection``, ``classification`` or ``grounding``.
@@ -39,7 +29,7 @@ def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) 
         overrides: more ``--section.field value`` flags.
 
     Returns:
-        The summary: ``base`` and ``rft`` results, ``seconds`` and ``model``.
+        The summary: ``base`` and ``rft`` results, ``seconds``, ``model`` and ``checkpoint``.
 
     Raises:
         VisualRFTError: if the run folder exists or cannot be written.
@@ -49,54 +39,23 @@ def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) 
         known = ", ".join(sorted(f.stem for f in DEMOS.glob("*.yaml")))
         raise ConfigError(f"there is no demonstration {name!r}; choose from {known}")
     seeds = [f"--data.train.{i}.seed={seed}" for i in range(len(load_config(file).data.train))]
-    config = load_config(file, ["--run.folder", str(folder), "--run.seed", str(seed), *seeds, *overrides])
-    prepare_process(config)
-    run = RunFolder(Path(config.run.folder))
-    run.check_new()
-    started = time.monotonic()
-
-    task = task_of(config.task)
-    held_out = load_samples(config.data.evaluation, task)
-    policy = load_policy(config.model, config.rollout)
-    parameters = sum(p.numel() for p in policy.model.parameters())
-    shots = sum(source.count or 0 for source in config.data.train)
-    print(
-        f"{config.model.path}: {policy.config.model_type}, {parameters / 1e6:.1f} M parameters. Task {name}: "
-        f"{shots} labelled images to train on, {sum(s.count or 0 for s in config.data.evaluation)} others to test."
-    )
-    before = predict(policy, task, held_out)
-    base = task.metrics(before)
-    seconds = {"base_evaluation": time.monotonic() - started}
-    print(f"base | {evaluation_line(task, base)}", flush=True)
-
+    flags = ["--run.folder", str(folder), "--run.seed", str(seed), *seeds, *overrides, "--run.evaluate_base=true"]
+    config = load_config(file, flags)
     trained = train(config)
-    seconds.update(trained["seconds"])
-    rft = trained["evaluation"]
-
-    tuned = load_policy(config.model, config.rollout, Path(trained["checkpoint"]) / "model")
-    after = predict(tuned, task, held_out[:PICTURES])
-    side_by_side(task, before[:PICTURES], after).save(run.path / "before_after.png")
-    seconds["total"] = time.monotonic() - started
     summary = {
-        "base": base,
-        "rft": rft,
-        "seconds": seconds,
-        "model": {
-            "path": config.model.path,
-            "type": policy.config.model_type,
-            "parameters": parameters,
-            "checkpoint": trained["checkpoint"],
-        },
+        "base": trained["base"],
+        "rft": trained["evaluation"],
+        **{name: trained[name] for name in ("seconds", "steps", "model", "checkpoint")},
         "task": name,
         "seed": seed,
     }
-    run.write_json("summary.json", summary)
-    print(_table(summary, config, task))
+    RunFolder(Path(config.run.folder)).write_json("summary.json", summary)
+    print(_table(summary, config, task_of(config.task)))
     return summary
 
 
 def _table(summary: dict[str, Any], config: Config, task: Task) -> str:
-    base, rft = summary["base"], summary["rft"]
+    base, rft, folder = summary["base"], summary["rft"], config.run.folder
     names = (*task.headline, "format_rate", "parse_rate")
     lines = [
         "",
@@ -104,30 +63,11 @@ def _table(summary: dict[str, Any], config: Config, task: Task) -> str:
         *(f"{name:<22}{base[name]:>9.3f}{rft[name]:>11.3f}{rft[name] - base[name]:>+9.3f}" for name in names),
         "",
         f"{base['n_images']} images, {base['n_questions']} questions; "
-        f"{summary['seconds']['total']:.0f} s in all, {summary['seconds']['train']:.0f} s of it training",
-        f"pictures  {config.run.folder}/before_after.png   (green: truth, red: answer; left base, right after RFT)",
-        f"rollouts  {config.run.folder}/rollouts/          every sampled answer with its rewards",
-        f"metrics   {config.run.folder}/metrics.jsonl      numbers {config.run.folder}/summary.json",
-        f"model     {summary['model']['checkpoint']}/model",
+        f"{summary['seconds']['total']:.0f} s in all, {summary['seconds']['evaluation']:.0f} s of it evaluation",
+        f"report    {folder}/report.html                  every rollout with its boxes; opens in a browser",
+        f"pictures  {folder}/plots/before_after.png       (green: truth, red: answer; base above, after RFT below)",
+        f"curves    {folder}/plots/learning_curve.png",
+        f"rollouts  {folder}/rollouts/                    metrics {folder}/metrics.jsonl",
+        f"model     {summary['checkpoint']}/model",
     ]
     return "\n".join(lines)
-
-
-def side_by_side(task: Task, before: Sequence[Prediction], after: Sequence[Prediction]) -> Image.Image:
-    """One row per question: truth in green and the answer in red, the base's left, the tuned model's right."""
-    pictures = []
-    for pair in zip(before, after, strict=True):
-        for prediction in pair:
-            sample, answer = prediction.sample, prediction.score.answer
-            gold = task.parse(task.gold(sample.truth), sample.truth, None)
-            truth = task.marks(sample.question, gold.value) if isinstance(gold, Parsed) else []
-            said = [(None, "no answer")] if answer is None else task.marks(sample.question, answer)
-            captions = [text for box, text in truth if box is None and (None, text) not in said]
-            picture = sample.images[0].load()
-            picture = picture.resize((4 * picture.width, 4 * picture.height), Image.Resampling.NEAREST)
-            for marks, colour in (([(box, "") for box, _ in truth if box], TRUTH), (said, PREDICTED),
-                                  ([(None, "")] + [(None, f"truth: {text}") for text in captions], TRUTH)):  # fmt: skip
-                enlarged = [(box and [4 * v for v in box], text) for box, text in marks]
-                picture = draw_marks(picture, enlarged, colour, least_side=1)
-            pictures.append(picture)
-    return contact_sheet(pictures, columns=2)

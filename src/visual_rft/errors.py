@@ -8,7 +8,15 @@
     └── RunFolderError     a run folder exists already, is incomplete or cannot be written
 
 The command line prints these as one line and exits with code 2; any other exception is a bug and keeps its traceback.
+
+>>> did_you_mean("detectoin", ["detection", "grounding"])
+"; did you mean 'detection'?"
 """
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class VisualRFTError(Exception):
@@ -33,3 +41,9 @@ class PromptTooLongError(ModelError):
 
 class RunFolderError(VisualRFTError):
     """A run folder exists already, is incomplete, or cannot be written."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or nothing if none is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -7,6 +7,7 @@ same flags.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,20 @@ WRITTEN = ("coco", "yolo", "voc", "imagefolder", "jsonl", "parquet")
 """What can be written."""
 
 
-def add_verbs(parser: argparse.ArgumentParser) -> None:
+def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Do what the verb says and print what was done as JSON."""
+    from visual_rft.data import command
+
+    command.run(arguments)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The four verbs with their flags."""
     verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="VERB")
 
     def add(name: str, line: str, example: str) -> argparse.ArgumentParser:
         epilog = f"example: visual-rft data {name} {example}"
-        return verbs.add_parser(name, help=line, description=line, epilog=epilog, allow_abbrev=False)
+        return verbs.add_parser(name, help=line, description=line, epilog=epilog)
 
     line = "Choose K images per class into a COCO-format folder; the set of fewer shots is part of it."
     example = "--format coco --annotations a.json --images photos --classes cat,dog --shots 4 --out cats4"

@@ -27,6 +27,7 @@ from dataclasses import replace
 import numpy as np
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
+from visual_rft.data.presets import check_base_count, class_names
 from visual_rft.errors import ConfigError, DataError
 
 
@@ -130,6 +131,15 @@ def open_vocabulary(dataset: Dataset, base: Sequence[str], novel: Sequence[str])
         ConfigError: if a class is not in the data, or is both.
         DataError: if either set is empty.
     """
+    without = without_novel(dataset, base, novel)
+    test = [image for image in restrict(dataset, novel).images if image.present]
+    if not test:
+        raise DataError("no image has a novel object")
+    return without, replace(dataset, images=test, classes=tuple(sorted(novel)), samples=None)
+
+
+def without_novel(dataset: Dataset, base: Sequence[str], novel: Sequence[str]) -> Dataset:
+    """The training set of :func:`open_vocabulary` alone; errors as there."""
     base = list(base) or [name for name in dataset.classes if name not in novel]
     both = sorted(set(base) & set(novel))
     if both:
@@ -141,14 +151,47 @@ def open_vocabulary(dataset: Dataset, base: Sequence[str], novel: Sequence[str])
     # The same picture may stand in the data twice, once without its novel label.
     keys = {image.image.key for image in dataset.images if image.id in seen}
     train = [image for image in train if image.id not in seen and image.image.key not in keys]
-    test = [image for image in restrict(dataset, novel).images if image.present]
-    if not train or not test:
-        what = "base object and no novel one" if not train else "novel object"
-        raise DataError(f"no image has a {what}")
-    return (
-        replace(dataset, images=train, classes=tuple(sorted(base)), samples=None),
-        replace(dataset, images=test, classes=tuple(sorted(novel)), samples=None),
-    )
+    if not train:
+        raise DataError("no image has a base object and no novel one")
+    return replace(dataset, images=train, classes=tuple(sorted(base)), samples=None)
+
+
+def chosen(
+    dataset: Dataset, classes: Sequence[str] | None, novel: Sequence[str] | None, shots: int | None, seed: int
+) -> Dataset:
+    """The part of a data set that a config names; of ready-made questions, those about the chosen images.
+
+    Args:
+        dataset: what to choose from.
+        classes: of the images only those that hold an object of these classes, with the labels of these; names, or one
+            published split; None keeps all.
+        novel: classes that no image may show, names or one published split; None allows all.
+        shots: images per class; None takes all.
+        seed: of the choice of images.
+
+    Raises:
+        ConfigError: if a class is not in the data.
+        DataError: if there are not enough images, or not as many base classes as the published split has.
+    """
+    asked = None if dataset.samples is None else {sample.images[0].key for sample in dataset.samples}
+    images = dataset.images if asked is None else [image for image in dataset.images if image.image.key in asked]
+    part = replace(dataset, images=images)
+    if novel is not None:
+        part = without_novel(part, class_names(classes or ()), class_names(novel))
+        check_base_count(novel[0], len(part.classes))
+    elif classes is not None:
+        part = restrict(part, class_names(classes))
+        part = replace(part, images=[image for image in part.images if image.labels])
+    if shots is not None:
+        part = few_shot(part, part.classes, shots, seed)
+    if dataset.samples is None:
+        return part
+    keys, kept = {image.image.key for image in part.images}, set(part.classes)
+    # A question of detection names its class; an image of one class is asked about that alone.
+    samples = [s for s in dataset.samples if s.images[0].key in keys and s.truth.get("category", "") in {"", *kept}]
+    if not samples:
+        raise DataError("no question is about the chosen classes")
+    return replace(part, samples=samples)
 
 
 def check_unseen(dataset: Dataset, train: Iterable[AnnotatedImage], novel: Sequence[str]) -> int:

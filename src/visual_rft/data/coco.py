@@ -142,17 +142,33 @@ def _images(
             found[identity] = image, stated, row
             continue
         size = header_size(image, problems)
-        if size is None:
-            continue
-        if (stated[0] or size[0], stated[1] or size[1]) != size:
-            problems.add(
-                "image of another size than stated",
-                f"{where}: says {stated[0]} x {stated[1]}, but {image.path} is {size[0]} x {size[1]} (upright); boxes "
-                "would be in the wrong place",
-            )
-            continue
-        found[identity] = image, size, row
+        if size is not None and _same_size(stated, size, image, problems, where):
+            found[identity] = image, size, row
     return found
+
+
+def as_stated(image: AnnotatedImage, problems: Problems) -> bool:
+    """Whether an image that was read without its header has the size that the file states.
+
+    Raises:
+        DataError: if not, unless such images are skipped.
+    """
+    assert isinstance(image.image, ImageFile)
+    size = header_size(image.image, problems)
+    return size is not None and _same_size(image.size, size, image.image, problems, f"image {image.id}")
+
+
+def _same_size(
+    stated: tuple[Any, Any], size: tuple[int, int], image: ImageFile, problems: Problems, where: str
+) -> bool:
+    if (stated[0] or size[0], stated[1] or size[1]) == size:
+        return True
+    problems.add(
+        "image of another size than stated",
+        f"{where}: says {stated[0]} x {stated[1]}, but {image.path} is {size[0]} x {size[1]} (upright); boxes would be "
+        "in the wrong place",
+    )
+    return False
 
 
 def _file_names(row: Mapping[str, Any], where: str) -> list[str]:

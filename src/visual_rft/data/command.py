@@ -27,13 +27,13 @@ from visual_rft.data.imagefolder import write_imagefolder
 from visual_rft.data.info import describe
 from visual_rft.data.jsonl import write_jsonl
 from visual_rft.data.parquet import write_parquet
-from visual_rft.data.presets import Preset, preset
+from visual_rft.data.presets import Preset, check_base_count, preset
 from visual_rft.data.reading import Problems
 from visual_rft.data.sources import load_dataset, path_of, questions_about, ready_made
 from visual_rft.data.voc import write_voc
 from visual_rft.data.writing import NewFolder, is_plain
 from visual_rft.data.yolo import write_yolo
-from visual_rft.errors import ConfigError, DataError
+from visual_rft.errors import ConfigError
 from visual_rft.tasks import load_task
 
 WRITERS: dict[str, Callable[[Dataset, NewFolder], None]] = {
@@ -82,11 +82,8 @@ def _open_vocabulary(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError("name the classes that training must not see with --novel a,b or a --preset")
     _, dataset = _read(arguments)
     train, test = open_vocabulary(dataset, _list(arguments.base or ""), novel)
-    if chosen and chosen.base_count not in (None, len(train.classes)):
-        raise DataError(
-            f"preset {arguments.preset} has {chosen.base_count} base classes, but the data have {len(train.classes)} "
-            "besides the novel ones; name them with --novel and --base"
-        )
+    if chosen:
+        check_base_count(arguments.preset, len(train.classes))
     if arguments.shots:
         train = few_shot(train, train.classes, arguments.shots, arguments.seed)
     unsure = check_unseen(dataset, train.images, novel)

@@ -81,8 +81,10 @@ def load_parquet(path: str, questions: str, split: str | None = None, problems: 
             continue
         answer = read(str(row["solution"]), row["problem"], opened[0][1])
         if isinstance(answer, Failure):
-            shown = str(row["solution"])[:120]
-            problems.add("solution that cannot be read", f"{where}: solution: {answer.reason}: {shown!r}")
+            shown = repr(str(row["solution"])[:120])
+            if "outside the image" in answer.reason:
+                shown += " (boxes of a solution are 0..1000 of the image; in pixels, use a coco or jsonl source)"
+            problems.add("solution that cannot be read", f"{where}: solution: {answer.reason}: {shown}")
             continue
         pictures = tuple(image for image, _ in opened)
         samples.append(Sample(f"{Path(path).stem}-{index}", pictures, "", *answer))

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from visual_rft.errors import ConfigError
+from visual_rft.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -55,3 +55,26 @@ def preset(name: str) -> Preset:
     if name not in PRESETS:
         raise ConfigError(f"there is no preset {name!r}; choose from {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """``names`` as they are, or the classes of the published split that the only one of them is called.
+
+    >>> class_names(["lvis-6"])[:2], class_names(["cat", "dog"])
+    (('horse_buggy', 'die'), ('cat', 'dog'))
+    """
+    return PRESETS[names[0]].classes if len(names) == 1 and names[0] in PRESETS else tuple(names)
+
+
+def check_base_count(split: str, count: int) -> None:
+    """Compare the number of base classes with that of the published split, if ``split`` is one.
+
+    Raises:
+        DataError: if they differ.
+    """
+    wanted = PRESETS[split].base_count if split in PRESETS else None
+    if wanted not in (None, count):
+        raise DataError(
+            f"preset {split} has {wanted} base classes, but the data have {count} besides the novel ones; name the "
+            "novel and the base classes instead"
+        )

@@ -19,8 +19,8 @@ from visual_rft.data.annotated import (
     OneQuestionPerImage,
     questions_of_present_classes,
 )
-from visual_rft.data.builders import few_shot, restrict
-from visual_rft.data.coco import load_coco
+from visual_rft.data.builders import chosen
+from visual_rft.data.coco import as_stated, load_coco
 from visual_rft.data.digits import Digits
 from visual_rft.data.flowers import Flowers
 from visual_rft.data.imagefolder import load_imagefolder
@@ -35,7 +35,7 @@ from visual_rft.data.referring import OneReferencePerImage
 from visual_rft.data.shapes import Shapes
 from visual_rft.data.voc import load_voc
 from visual_rft.data.yolo import load_yolo
-from visual_rft.errors import ConfigError, DataError
+from visual_rft.errors import DataError
 from visual_rft.tasks.base import Sample, Task
 
 SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape"}
@@ -45,7 +45,10 @@ DEFAULT_COUNT = 64
 
 Reader = Callable[[SourceConfig, str, Problems], Dataset]
 READERS: Mapping[str, Reader] = {
-    "coco": lambda s, _, p: load_coco(path_of(s), Path(s.annotations) if s.annotations else None, p),
+    # Headers of all images would be opened for the handful that is chosen.
+    "coco": lambda s, _, p: load_coco(
+        path_of(s), Path(s.annotations) if s.annotations else None, p, headers=s.shots is None
+    ),
     "yolo": lambda s, _, p: load_yolo(path_of(s), s.split, p),
     "voc": lambda s, _, p: load_voc(path_of(s), s.split, p),
     "imagefolder": lambda s, _, p: load_imagefolder(path_of(s), s.split, p),
@@ -82,30 +85,21 @@ def load_dataset(source: SourceConfig, questions: str, problems: Problems | None
     """
     if source.source in PROCEDURAL:
         return _chosen(_procedural(source, questions), source)
-    dataset = READERS[source.source](source, questions, problems or Problems(skip=source.broken == "skip"))
+    problems = problems or Problems(skip=source.broken == "skip")
+    dataset = READERS[source.source](source, questions, problems)
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
-    return _chosen(replace(dataset, images=images, samples=samples), source)
+    part = _chosen(replace(dataset, images=images, samples=samples), source)
+    if source.source == "coco" and source.shots is not None:  # its headers were not opened when it was read
+        part = replace(part, images=[image for image in part.images if as_stated(image, problems)])
+    return part
 
 
 def _chosen(dataset: Dataset, source: SourceConfig) -> Dataset:
-    """The images with an object of ``source.classes``, or ``source.shots`` of each class.
-
-    Raises:
-        ConfigError: if a class is not in the data, or the data are ready-made questions.
-        DataError: if there are not enough images.
-    """
-    if source.classes is None and source.shots is None:
+    """What ``classes``, ``novel`` and ``shots`` of a source choose."""
+    if (source.classes, source.novel, source.shots) == (None, None, None):
         return dataset
-    if dataset.samples is not None:
-        raise ConfigError(
-            f"data: {source.path}: holds ready-made questions; 'classes' and 'shots' need labelled images"
-        )
-    classes = source.classes or dataset.classes
-    if source.shots is not None:
-        return few_shot(dataset, classes, source.shots, source.seed)
-    kept = restrict(dataset, classes)
-    return replace(kept, images=[image for image in kept.images if image.labels])
+    return chosen(dataset, source.classes, source.novel, source.shots, source.seed)
 
 
 def _procedural(source: SourceConfig, questions: str) -> Dataset:

@@ -9,20 +9,19 @@ weights are not loaded.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from visual_rft.config import Config
 from visual_rft.data.sources import load_samples
-from visual_rft.errors import DataError
-from visual_rft.policy.inputs import Inputs, Prompt
+from visual_rft.errors import DataError, PromptTooLongError
+from visual_rft.evaluation.dry_run import memory_lines
+from visual_rft.evaluation.look import TokenCounts, look_at_data, spread, warn
+from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
-from visual_rft.policy.memory import size_of
-from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.tasks.answers import Parsed
 from visual_rft.tasks.base import frame_of
@@ -55,33 +54,29 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     task = task_of(config.task)
     questions = load_samples(config.data.train, task)
     policy = load_policy(config.model, config.rollout, empty=True)
-    count = min(samples, len(questions))
-    chosen = [questions[i * len(questions) // count] for i in range(count)]
-    print(f"{len(questions)} training questions, {count} checked; task {task.name}, boxes in {policy.space.value}")
+    chosen = spread(questions, samples)
+    print(
+        f"{len(questions)} training questions, {len(chosen)} checked; task {task.name}, boxes in {policy.space.value}"
+    )
 
     violations: list[str] = []
-    lengths: dict[str, list[int]] = {"prompt": [], "image": [], "gold answer": []}
+    tokens = TokenCounts(policy)
     totals: dict[str, list[float]] = defaultdict(list)
     round_trips: list[float] = []
     pictures: list[Image.Image] = []
-    longest: Inputs | None = None
     for sample in chosen:
         try:
             inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
             frame = frame_of(sample.truth, inputs.frames[0])
             gold, found = _check_answers(task, sample, frame, totals, round_trips)
-        except DataError as error:
+        except (DataError, PromptTooLongError) as error:
             violations.append(f"{sample.id}: {error}")
             continue
         violations += [f"{sample.id}: {text}" for text in found]
-        ids = inputs.tensors["input_ids"]
-        longest = inputs if longest is None or inputs.lengths > longest.lengths else longest
-        lengths["prompt"].append(ids.shape[1])
-        lengths["image"].append(int((ids == policy.config.image_token_id).sum()))
-        lengths["gold answer"].append(policy.completions_of([gold]).ids.shape[-1])
-        if lengths["gold answer"][-1] > config.rollout.max_new_tokens:
+        answer = tokens.add(inputs, gold)
+        if answer > config.rollout.max_new_tokens:
             violations.append(
-                f"{sample.id}: the gold answer has {lengths['gold answer'][-1]} tokens, but rollout.max_new_tokens is "
+                f"{sample.id}: the gold answer has {answer} tokens, but rollout.max_new_tokens is "
                 f"{config.rollout.max_new_tokens}: a right answer would be cut off"
             )
         if len(pictures) < PICTURES:
@@ -91,13 +86,13 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
         print(f"coordinates: IoU after rounding to the model's units: least {min(round_trips):.3f}, "
               f"mean {sum(round_trips) / len(round_trips):.3f}")  # fmt: skip
     print("rewards, mean total:  " + "  ".join(f"{name} {sum(v) / len(v):.2f}" for name, v in totals.items()))
-    for name, values in lengths.items():
-        if values:
-            print(f"tokens per {name}: {min(values)} to {max(values)}, mean {sum(values) / len(values):.0f}")
-    if longest is not None:
-        parts = memory_estimate(config, policy, longest)
-        print(f"memory, roughly: {sum(parts.values()) / 2**30:.2f} GiB  ("
-              + ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items()) + ")")  # fmt: skip
+    print("\n".join(tokens.lines()))
+    if tokens.longest is not None:
+        print("\n".join(memory_lines(config, policy, tokens.longest)))
+    try:
+        warn(look_at_data(policy, task, questions))
+    except (DataError, PromptTooLongError) as error:
+        violations.append(str(error))
     if pictures:
         try:
             contact_sheet(pictures, columns=4).save(sheet)
@@ -156,33 +151,3 @@ def _drawn(task: Task, sample: Sample, gold: str, frame: Frame | None) -> Image.
     parsed = task.parse(gold, sample.truth, frame)
     marks = task.marks(sample.question, parsed.value) if isinstance(parsed, Parsed) else []
     return draw_marks(sample.images[0].load(), marks, TRUTH, least_side=384)
-
-
-def memory_estimate(config: Config, policy: Policy, inputs: Inputs) -> dict[str, float]:
-    """Bytes of one training step by part, roughly.
-
-    Weights, gradients and AdamW's two averages are counted; activations are those of :func:`size_of` for a batch of
-    prompts like this one with completions of full length, all at once. An update takes less where the activations do
-    not fit, see ``policy/memory.py``.
-
-    Args:
-        config: the whole run.
-        policy: the model, with or without its weights.
-        inputs: the longest prompt.
-    """
-    parameters: Sequence[torch.nn.Parameter] = list(policy.model.parameters())
-    element = getattr(torch, config.model.dtype).itemsize
-    computed = 2 if config.model.autocast == "bfloat16" else element
-    size = size_of(policy.config, inputs, computed)
-    completions = config.run.prompts_per_batch * config.rollout.group_size
-    copies = 2 if config.objective.beta > 0 and config.model.lora is None else 1
-    share = config.engine.checkpoint_prompts or 0.0
-    prompts = size.prompts + share * (size.prompts_checkpointed - size.prompts)
-    token = size.token_checkpointed if config.engine.checkpoint_completions else size.token
-    at_once = min(completions, config.engine.micro_batch or completions)
-    return {
-        "weights": float(sum(p.numel() for p in parameters) * element * copies),
-        "gradients and optimiser": float(sum(p.numel() for p in parameters if p.requires_grad) * element * 3),
-        "prompts": prompts * config.run.prompts_per_batch,
-        "completions": token * at_once * config.rollout.max_new_tokens,
-    }

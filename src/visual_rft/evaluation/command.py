@@ -27,10 +27,6 @@ MODELS = ("model", "protocol", "classes", "batch", "folder", "segmenter")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``visual-rft evaluate``."""
-    parser.usage = (
-        "visual-rft evaluate CONFIG.yaml [--model MODEL ...] [--protocol P] [--section.field value ...]\n"
-        "       visual-rft evaluate detection --annotations gt.json --predictions pred.json"
-    )
     parser.add_argument(
         "what",
         nargs="?",
@@ -67,7 +63,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     if arguments.what == "detection":
         _refuse(arguments, MODELS, "evaluate detection scores a file and asks no model")
         if overrides:
-            raise ConfigError(f"evaluate detection does not know {overrides[0]!r}")
+            raise ConfigError(f"{overrides[0]}: evaluate detection scores a file and reads no config")
         result = score_files(arguments.annotations, arguments.predictions, arguments.rules, arguments.report)
     else:
         _refuse(arguments, FILES, "only 'evaluate detection' scores a file")
@@ -137,14 +133,15 @@ def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str
 
 def _config_of_run(models: Sequence[str]) -> Path:
     """The config of the run that one of the models was trained in."""
-    for model in models:
-        for folder in (Path(model), *Path(model).parents):
-            if (folder / "config.yaml").is_file():
-                return folder / "config.yaml"
-    raise ConfigError(
-        "evaluate needs a CONFIG.yaml that says on which data, or a --model out of a run folder, or 'detection' with "
-        "--annotations and --predictions"
-    )
+    from visual_rft.policy.loading import run_config_file
+
+    file = next((file for file in map(run_config_file, models) if file), None)
+    if file is None:
+        raise ConfigError(
+            "evaluate needs a CONFIG.yaml that says on which data, or a --model out of a run folder, or 'detection' "
+            "with --annotations and --predictions"
+        )
+    return file
 
 
 def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:

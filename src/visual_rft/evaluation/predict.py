@@ -10,8 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from visual_rft.evaluation.answering import BATCH, Answer, answer, group_by_image
+from visual_rft.evaluation.look import LOOKED, warn
 from visual_rft.policy.policy import Policy
+from visual_rft.tasks import Detection, Grounding
 from visual_rft.tasks.base import Prediction, Sample, Task
+from visual_rft.tasks.spaces import Answered, wrong_space_hint
 
 
 def predict(policy: Policy, task: Task, samples: Sequence[Sample], batch: int = BATCH) -> list[Prediction]:
@@ -26,7 +29,16 @@ def predict(policy: Policy, task: Task, samples: Sequence[Sample], batch: int = 
     samples = list(samples)  # a lazy sequence makes a new sample at every look
     places = {id(sample): n for n, sample in enumerate(samples)}
     answers = [row for rows in answer(policy, task, group_by_image(samples), batch) for row in rows.answers]
+    warn_of_space(task, answers)
     return scored(task, sorted(answers, key=lambda row: places[id(row.sample)]))
+
+
+def warn_of_space(task: Task, answers: Sequence[Answer]) -> None:
+    """Say so on standard error where boxes miss in the units they are read in, but meet in others."""
+    if isinstance(task, (Detection, Grounding)):
+        answered = [Answered(row.text, row.sample.truth, row.frame) for row in answers[:LOOKED]]
+        hint = wrong_space_hint(task, answered)
+        warn([hint] if hint else [])
 
 
 def scored(task: Task, answers: Iterable[Answer]) -> list[Prediction]:

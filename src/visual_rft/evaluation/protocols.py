@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visual_rft.config import SourceConfig
-from visual_rft.data.annotated import AnnotatedImage
+from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.coco import annotations_file
+from visual_rft.data.presets import class_names
 from visual_rft.data.sources import load_dataset, path_of
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.evaluation.answering import ImageQuestions
@@ -90,7 +91,10 @@ def detection_set(
         DataError: if a source is not usable.
         ConfigError: if a class is not in the data.
     """
-    loaded = [load_dataset(source, "present") for source in sources]
+    # Images without any of a source's classes belong to a protocol too: a box in them is a false one.
+    every = {"classes": None}
+    whole = [source if source.novel or source.shots else source.model_copy(update=every) for source in sources]
+    loaded = [load_dataset(source, "present") for source in whole]
     for source, dataset in zip(sources, loaded, strict=True):
         if not dataset.images:
             raise ConfigError(
@@ -105,7 +109,15 @@ def detection_set(
     else:
         names = sorted({name for dataset in loaded for name in dataset.classes})
         data = _of_images([image for dataset in loaded for image in dataset.images], names)
+    data = _only(data, _classes_of(sources, loaded))
     return data if classes is None else _only(data, classes)
+
+
+def _classes_of(sources: Sequence[SourceConfig], loaded: Sequence[Dataset]) -> list[str]:
+    """What the sources ask about, whatever else their images show."""
+    named = [class_names(source.classes) if source.classes else dataset.classes
+             for source, dataset in zip(sources, loaded, strict=True)]  # fmt: skip
+    return sorted({name for names in named for name in names})
 
 
 def _of_file(file: Path, truth: dict[str, Any], images: Sequence[AnnotatedImage]) -> DetectionSet:

@@ -21,8 +21,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from visual_rft.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError, RunFolderError
@@ -30,11 +28,11 @@ from visual_rft.evaluation.answering import BATCH, ImageQuestions, Journal, answ
 from visual_rft.evaluation.class_list import class_list_numbers
 from visual_rft.evaluation.coco_files import write_json
 from visual_rft.evaluation.measures import measure, measure_detection, measure_grounding
-from visual_rft.evaluation.predict import scored
+from visual_rft.evaluation.predict import scored, warn_of_space
 from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_set
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
 from visual_rft.evaluation.segmenter import Segmenter, mask_areas
-from visual_rft.evaluation.tables import comparison_table, confusion_picture, result_table
+from visual_rft.evaluation.tables import comparison_table, confusion_picture, progress_bar, result_table
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy, model_folder
@@ -154,8 +152,9 @@ def _evaluate(config: Config, plan: Plan) -> Evaluated:
         if journal.rows:
             print(f"{folder}: {len(journal.rows)} of {len(questions)} images were answered before; delete the folder "
                   "to ask again", file=sys.stderr)  # fmt: skip
-    with _progress_bar(len(questions), config.model.path) as bar:
+    with progress_bar(len(questions), config.model.path) as bar:
         images = answer(policy, task, questions, plan.batch, journal, bar.update)
+    warn_of_space(task, [one for row in images for one in row.answers])
     predictions = [scored(task, row.answers) for row in images]
     flat = [p for row in predictions for p in row]
     if data is not None:
@@ -230,7 +229,7 @@ def _settings(
             asked.update(json.dumps(row, sort_keys=True, default=str).encode())
     return {
         "model": config.model.model_dump(mode="json"),
-        "weights": _weights(config.model.path),
+        "weights": weights_of(config.model.path),
         "task": config.task.model_dump(mode="json", exclude={"weights"}),
         "protocol": plan.protocol,
         "classes": plan.classes and list(plan.classes),
@@ -241,8 +240,11 @@ def _settings(
     }
 
 
-def _weights(path: str) -> list[list[Any]]:
-    """Name, size and time of every weights file of a local model: a model trained again is another model."""
+def weights_of(path: str) -> list[list[Any]]:
+    """Name, size and time of every weights file of a local model: a model trained again is another model.
+
+    Empty for a model that is not in a folder.
+    """
     folder = Path(model_folder(path))
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
@@ -272,12 +274,6 @@ def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
         raise RunFolderError(f"{file}: not valid JSON; choose another --folder, or delete it") from None
     except OSError as error:
         raise RunFolderError(f"{folder}: cannot be used ({error.strerror})") from None
-
-
-def _progress_bar(images: int, model: str) -> Any:
-    """On standard error; every half second on a terminal, every half minute in a log."""
-    every = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=images, desc=model, unit="image", mininterval=every, file=sys.stderr, dynamic_ncols=True)
 
 
 def _slug(model: str) -> str:

@@ -31,14 +31,15 @@ from visual_rft.errors import RunFolderError
 from visual_rft.evaluation.answering import BATCH, answer, best_device, group_by_image
 from visual_rft.evaluation.measures import measure, measure_detection
 from visual_rft.evaluation.predict import scored
-from visual_rft.evaluation.resampling import bootstrap
+from visual_rft.evaluation.resampling import Floats, bootstrap
 from visual_rft.evidence.cells import Cell
 from visual_rft.policy.loading import load_policy
+from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Detection, task_of
 from visual_rft.tasks.detection_metrics import asked_data_set
-from visual_rft.training.rft import train
-from visual_rft.training.session import prepare_process
-from visual_rft.training.sft import train_supervised
+from visual_rft.training.rft import reinforce
+from visual_rft.training.session import Session, prepare_process
+from visual_rft.training.sft import imitate
 
 
 def run_cells(cells: Sequence[Cell], metrics: Sequence[str], folder: Path) -> None:
@@ -93,54 +94,58 @@ def matched_steps(rft: Mapping[str, Any], sft: Mapping[str, Any]) -> int:
 
 
 def _run(cell: Cell, metrics: Sequence[str], folder: Path, results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    config, trained = cell.config, None
+    config, seconds = cell.config, 0.0
     if cell.matched:
         steps = matched_steps(*(results[other.name] for other in cell.matched))
         config = config.model_copy(update={"run": config.run.model_copy(update={"steps": steps})})
-    run = folder / "cells" / f"{cell.name}.run"
-    shutil.rmtree(run, ignore_errors=True)
     if cell.arm == "base":
         prepare_process(config)
+        policy = load_policy(config.model, config.rollout, engine=config.engine).to(best_device())
     else:
-        trained = _train(cell.arm, config, run)
-    weights = None if trained is None else Path(trained["checkpoint"]) / "model"
-    numbers, draws, images = evaluate(config, weights, metrics)
-    shutil.rmtree(run, ignore_errors=True)
+        policy, seconds = _train(cell.arm, config, folder / "cells" / f"{cell.name}.run")
+    numbers, draws, images = evaluate(policy, config, metrics)
     updates = config.objective.updates_per_rollout if cell.arm == "rft" else 1
     return {
         "digest": cell.digest,
         **cell.labels(),
         "numbers": numbers,
         "images": images,
-        "optimizer_steps": 0 if trained is None else config.run.steps * updates,
-        "cpu_seconds": 0.0 if trained is None else round(trained["seconds"]["steps_cpu"], 2),
+        "optimizer_steps": 0 if cell.arm == "base" else config.run.steps * updates,
+        "cpu_seconds": round(seconds, 2),
         "machine": machine(),
         "commit": commit(),
         "draws": {name: [round(float(v), 5) for v in values] for name, values in draws.items()},
     }
 
 
-def _train(arm: str, config: Config, run: Path) -> dict[str, Any]:
-    """Train in ``run``; the run's own last evaluation is of one image, because the cell is evaluated with intervals."""
+def _train(arm: str, config: Config, run: Path) -> tuple[Policy, float]:
+    """Train in the folder ``run``, which is deleted; returns the policy and the CPU seconds of the steps.
+
+    The run's own evaluation is of one image: the cell is evaluated afterwards, with intervals.
+    """
     one = config.data.evaluation[0].model_copy(update={"count": 1, "classes": None})
     data = config.data.model_copy(update={"evaluation": (one,)})
-    loop = config.run.model_copy(update={"folder": str(run)})
-    whole = config.model_copy(update={"data": data, "run": loop})
+    loop = config.run.model_copy(update={"folder": str(run), "evaluate_base": False})
+    shutil.rmtree(run, ignore_errors=True)  # of an interrupted command
     run.parent.mkdir(parents=True, exist_ok=True)
-    log = run.with_suffix(".log")
-    with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-        return train(whole) if arm == "rft" else train_supervised(whole)
+    whole = config.model_copy(update={"data": data, "run": loop})
+    with (
+        run.with_suffix(".log").open("w", encoding="utf-8") as file,
+        contextlib.redirect_stdout(file),
+        Session.start(whole, resume=False) as session,
+    ):
+        (reinforce if arm == "rft" else imitate)(session)
+    shutil.rmtree(run)
+    return session.policy, session.cpu_seconds
 
 
-def evaluate(config: Config, weights: Path | None, metrics: Sequence[str]) -> tuple[dict[str, float], Any, int]:
+def evaluate(policy: Policy, config: Config, metrics: Sequence[str]) -> tuple[dict[str, float], dict[str, Floats], int]:
     """Numbers of a model on ``config.data.evaluation``, the same on every draw of images, and how many images.
 
     The draws of equally many images are the same whichever the model.
     """
     task = task_of(config.task)
-    questions = group_by_image(load_samples(config.data.evaluation, task))
-    policy = load_policy(config.model, config.rollout, weights, engine=config.engine).to(best_device())
-    rows = answer(policy, task, questions, BATCH)
+    rows = answer(policy, task, group_by_image(load_samples(config.data.evaluation, task)), BATCH)
     predictions = [scored(task, row.answers) for row in rows]
     if isinstance(task, Detection):
         truth, found = asked_data_set([p for row in predictions for p in row])

@@ -67,7 +67,7 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 class PromptAttention:
-    """Each prompt attends to itself, causally; keys and values stay in :attr:`layers`.
+    """Each prompt attends to itself, causally; keys and values are kept until :meth:`take`.
 
     Args:
         lengths: tokens of each prompt.
@@ -75,16 +75,21 @@ class PromptAttention:
 
     def __init__(self, lengths: Sequence[int]) -> None:
         self.lengths = tuple(lengths)
-        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self._layers: dict[int, tuple[Tensor, Tensor]] | None = {}
 
-    @property
-    def layers(self) -> Layers:
-        """Keys and values of every layer, with graph if gradients are enabled."""
-        return tuple(self._layers[i] for i in sorted(self._layers))
+    def take(self) -> Layers:
+        """Keys and values of every layer, with graph if gradients are enabled; once, after the forward pass.
+
+        A checkpointed layer keeps this object in its graph to run again in the backward pass. Keeping the graph here in
+        turn would be a circle that nothing frees where a prefix is dropped without a backward pass.
+        """
+        assert self._layers is not None
+        layers, self._layers = tuple(self._layers[i] for i in sorted(self._layers)), None
+        return layers
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        # Gradient checkpointing runs a layer again in the backward pass; what the first pass left behind stays.
-        self._layers.setdefault(layer, (k, v))
+        if self._layers is not None:  # gradient checkpointing runs a layer again in the backward pass
+            self._layers[layer] = (k, v)
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
         count = len(self.lengths)
         if len(set(self.lengths)) == 1:

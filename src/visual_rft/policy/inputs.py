@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from visual_rft.errors import DataError
-from visual_rft.policy.families import Family
+from visual_rft.policy.families import Family, Reading
 from visual_rft.policy.vision import Pixels
 from visual_rft.tasks import Sample, Task
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
@@ -49,8 +50,7 @@ class Inputs:
 
     Attributes:
         prompts: B prompts.
-        tensors: ``input_ids`` and ``attention_mask`` ``[B, longest prompt]``, left-padded, and for families with three
-            position axes ``mm_token_type_ids``.
+        tensors: ``input_ids`` and ``attention_mask`` ``[B, longest prompt]``, left-padded, and the family's types.
         pixels: the distinct image sets; None if no prompt has an image.
         sets: for each prompt its image set, -1 without image.
         frames: units of the coordinates of each prompt's first image (None for a prompt without image).
@@ -83,18 +83,19 @@ class Inputs:
         )  # fmt: skip
 
 
-def prepare(prompts: Sequence[Prompt], processor: Any, family: Family) -> Inputs:
+def prepare(prompts: Sequence[Prompt], processor: Any, family: Family, image_token_id: int) -> Inputs:
     """Open the images and run the processor.
 
     Args:
         prompts: B prompts; texts and images may differ in length, number and size.
         processor: of the model.
         family: of the model.
+        image_token_id: of the model: the token whose place an image feature takes.
 
     Raises:
         DataError: if an image cannot be opened, or a text contains the family's image placeholder.
     """
-    texts = [_chat(prompt, processor) for prompt in prompts]
+    texts = [_text(prompt, processor, family) for prompt in prompts]
     first: dict[str, int] = {}
     for i, prompt in enumerate(prompts):
         if prompt.images:
@@ -105,16 +106,35 @@ def prepare(prompts: Sequence[Prompt], processor: Any, family: Family) -> Inputs
                 "remove it from the text"
             )
     loaded = [[reference.load() for reference in prompts[i].images] for i in first.values()]
-    pixels, replacements = _pixels([texts[i] for i in first.values()], loaded, tuple(first), processor, family)
+    pixels: Pixels | None = None
+    replacements: list[list[str]] = []
+    if loaded:
+        batch, replacements = _processed([texts[i] for i in first.values()], loaded, processor, family)
+        token = processor.tokenizer.convert_ids_to_tokens(image_token_id)
+        tokens = tuple("".join(each).count(token) for each in replacements)
+        names = [name for name in processor.image_processor.model_input_names if name in batch]
+        tensors = {name: _tensor(batch[name]) for name in names}
+        pixels = Pixels(tensors, tuple(first), tuple(map(len, loaded)), tokens, family.pixels)
     places = {key: place for place, key in enumerate(first)}
     sets = tuple(places.get(prompt.image_key, -1) for prompt in prompts)
     inserted = [text for s in sets if s >= 0 for text in replacements[s]]
     expanded, _ = processor.get_text_with_replacements(texts, inserted)
-    tensors = _left_padded(processor.tokenizer(expanded)["input_ids"], processor.tokenizer.pad_token_id)
-    if family.axes == 3:
-        tensors["mm_token_type_ids"] = torch.tensor(processor.create_mm_token_type_ids(tensors["input_ids"]))
+    tensors = _left_padded(_tokenized(expanded, processor.tokenizer, family), processor.tokenizer.pad_token_id)
+    if family.type_ids is not None:
+        tensors[family.type_ids] = _token_types(tensors["input_ids"], processor, family)
     frames = _frames(pixels, [images[0].size for images in loaded], processor, family)
     return Inputs(tuple(prompts), tensors, pixels, sets, tuple(frames[s] if s >= 0 else None for s in sets))
+
+
+def _tokenized(texts: list[str], tokenizer: Any, family: Family) -> list[list[int]]:
+    """Token ids of whole prompts; the start token is not added where the text has it already.
+
+    Llama and Gemma tokenizers add one, and so do the chat templates of Idefics3 and Gemma 3.
+    """
+    start = tokenizer.bos_token
+    present = not family.chat or (start is not None and texts[0].startswith(start))
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=not present)["input_ids"]
+    return ids
 
 
 def _left_padded(rows: list[list[int]], pad_id: int | None) -> dict[str, Tensor]:
@@ -129,20 +149,17 @@ def _left_padded(rows: list[list[int]], pad_id: int | None) -> dict[str, Tensor]
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 
-def _pixels(
-    texts: list[str], images: list[list[Any]], keys: tuple[str, ...], processor: Any, family: Family
-) -> tuple[Pixels | None, list[list[str]]]:
+def _processed(
+    texts: list[str], images: list[list[Any]], processor: Any, family: Family
+) -> tuple[Any, list[list[str]]]:
     """The image sets after the processor, and for each set the placeholders of its images in the text."""
-    if not images:
-        return None, []
+    sizes = [len(each) for each in images]
+    if family.reading is Reading.PROMPT:  # PaliGemma's processor makes one array of all rows: an image each, no text
+        images = [[image] for each in images for image in each]
+        texts = [processor.image_token] * len(images)
     batch = processor(text=texts, images=images, padding=False, truncation=False, return_text_replacement_offsets=True)
-    counts = tuple(len(each) for each in images)
-    replacements = [[place["replacement"] for place in each] for each in batch["text_replacement_offsets"]]
-    token = processor.image_token_id
-    names = [name for name in processor.image_processor.model_input_names if name in batch]
-    tensors = {name: _tensor(batch[name]) for name in names}
-    tokens = tuple(list(ids).count(token) for ids in batch["input_ids"])
-    return Pixels(tensors, keys, counts, tokens, family.pixels), replacements
+    found = iter([place["replacement"] for each in batch["text_replacement_offsets"] for place in each])
+    return batch, [list(islice(found, size)) for size in sizes]
 
 
 def _tensor(values: Any) -> Tensor:
@@ -163,7 +180,17 @@ def _frames(pixels: Pixels | None, sizes: list[tuple[int, int]], processor: Any,
     ]
 
 
-def _chat(prompt: Prompt, processor: Any) -> str:
+def _token_types(ids: Tensor, processor: Any, family: Family) -> Tensor:
+    """``[B, longest]``: 1 for image tokens; 0 throughout where it is the completion that is marked."""
+    if family.reading is Reading.PROMPT:
+        return torch.zeros_like(ids)
+    return torch.tensor(processor.create_mm_token_type_ids(ids.tolist()))
+
+
+def _text(prompt: Prompt, processor: Any, family: Family) -> str:
+    """The prompt with its places for images, as the family was taught to read it."""
+    if not family.chat:
+        return f"{processor.image_token * len(prompt.images)}{processor.tokenizer.bos_token}{prompt.text}\n"
     content = [*({"type": "image"} for _ in prompt.images), {"type": "text", "text": prompt.text}]
     messages = [{"role": "user", "content": content}]
     return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

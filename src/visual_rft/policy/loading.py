@@ -1,4 +1,4 @@
-"""A policy from a config: model, processor, frozen parts, LoRA.
+"""A policy from a config: model, processor, and what of it learns.
 
 Decision: stock ``AutoModelForImageTextToText`` and ``AutoProcessor``; the embedded model is only a folder name.
 Dropout is off (``eval`` mode) also in training: the policy that is scored must be the one that sampled.
@@ -6,23 +6,41 @@ Dropout is off (``eval`` mode) also in training: the policy that is scored must 
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BitsAndBytesConfig,
+)
+from transformers.utils import is_flash_attn_2_available
 
 from visual_rft.config import EngineConfig, ModelConfig, RolloutConfig
-from visual_rft.errors import ModelError
-from visual_rft.policy.families import family_of
+from visual_rft.errors import ConfigError, ModelError
+from visual_rft.policy.families import Family, PixelLayout, family_of
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.requirements import require_cuda
 from visual_rft.policy.sampling import Sampling
+from visual_rft.policy.trainable import trainable
 
 transformers.utils.logging.disable_progress_bar()  # a run prints one line per step, and nothing else
 
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "base"
 """The folder of the embedded default model."""
+RUN_CONFIG = "config.yaml"
+"""A run's config in its folder."""
+EXPORTED_CONFIG = "visual_rft.yaml"
+"""The same in an exported model, where ``config.json`` is the model's."""
+
+
+class UnseenMarginWarning(UserWarning):
+    """The processor cuts off what lies beside the centre of an image (LLaVA)."""
 
 
 def sampling_of(rollout: RolloutConfig) -> Sampling:
@@ -31,18 +49,40 @@ def sampling_of(rollout: RolloutConfig) -> Sampling:
 
 
 def model_folder(path: str) -> str:
-    """The folder or hub id behind a model's name (``tiny`` is the embedded default).
+    """The folder or hub id behind a model's name.
+
+    Args:
+        path: ``tiny`` (the embedded default), a folder or a hub id. A run folder stands for its newest checkpoint, and
+            a checkpoint for its model.
 
     Raises:
-        ModelError: if the name looks like a folder and there is none.
+        ModelError: if the name looks like a folder and there is no model.
     """
     if path == "tiny":
         return str(EMBEDDED)
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") != 1
     folder = Path(path).expanduser()
-    if looks_local and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+    checkpoints = sorted((folder / "checkpoints").glob("step-*[0-9]"))
+    for place in (folder, folder / "model", *(checkpoint / "model" for checkpoint in checkpoints[-1:])):
+        if any((place / name).is_file() for name in ("config.json", "adapter_config.json")):
+            return str(place)
+    if (folder / RUN_CONFIG).is_file():
+        raise ModelError(f"model.path: the run {path!r} has no checkpoint yet")
+    if folder.is_dir() or path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise ModelError(f"model.path: {path!r} is not a model folder (use 'tiny', a folder or a hub id)")
-    return str(folder) if folder.exists() else path
+    return path
+
+
+def run_config_file(path: str) -> Path | None:
+    """The config of the run that a model came out of, or None.
+
+    Args:
+        path: a run folder, one of its checkpoints or their models, or an exported model.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return None
+    places = [folder / EXPORTED_CONFIG, *(p / RUN_CONFIG for p in [folder, *folder.absolute().parents[:3]])]
+    return next((place for place in places if place.is_file()), None)
 
 
 def load_policy(
@@ -64,51 +104,97 @@ def load_policy(
 
     Raises:
         ModelError: if the model cannot be loaded or its family is unknown.
+        ConfigError: if a setting needs a GPU that is not there, or the processor ignores it.
     """
     base = model_folder(config.path)
     source = str(weights) if weights is not None and config.lora is None else base
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    pixels = {"min_pixels": config.min_pixels, "max_pixels": config.max_pixels}
+    if not empty:
+        _require(config)
     try:
-        # Pixel limits are given at construction: set later, some methods of the image processor do not see them.
-        processor = AutoProcessor.from_pretrained(
-            source, **options, **{key: value for key, value in pixels.items() if value is not None}
-        )
-        dtype = getattr(torch, config.dtype)
+        processor = AutoProcessor.from_pretrained(source, **options)
+        options |= {"dtype": getattr(torch, config.dtype), "attn_implementation": None if empty else _attention(config)}
         if empty:
             with torch.device("meta"):
-                shape = AutoConfig.from_pretrained(source, **options)
-                model = AutoModelForImageTextToText.from_config(shape, dtype=dtype, **options)
+                shape = AutoConfig.from_pretrained(source, trust_remote_code=config.trust_remote_code)
+                model = AutoModelForImageTextToText.from_config(shape, **options)
         else:
-            model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **options)
+            model = AutoModelForImageTextToText.from_pretrained(source, **options, **_quantized(config, base))
     except (OSError, ValueError) as error:
         raise ModelError(f"model.path: cannot load {config.path!r} ({' '.join(str(error).split())})") from error
-    family = family_of(model.config.model_type)
-    if config.freeze_vision:
-        for name, parameter in model.named_parameters():
-            if family.is_vision(name):
-                parameter.requires_grad_(False)
-    if config.lora is not None:
-        model = _with_lora(model, config, weights)
+    family = family_of(model.config.model_type, config.family)
+    _limit_pixels(processor, family, config, source)
+    if getattr(processor.image_processor, "do_center_crop", False):
+        warnings.warn(
+            f"{config.path}: the processor cuts images to their centre square, so the model cannot see objects beside "
+            "it, which then only lower the rewards; train on square images, or choose another family",
+            UnseenMarginWarning,
+            stacklevel=2,
+        )
+    model = trainable(model, family, config, weights if config.lora is not None else None)
     model.eval()
     autocast = None if config.autocast == "no" else getattr(torch, config.autocast)
-    return Policy(model, processor, sampling_of(rollout), autocast, engine)
+    return Policy(model, processor, sampling_of(rollout), autocast, engine, family)
 
 
-def _with_lora(model: Any, config: ModelConfig, weights: Path | None) -> Any:
-    """The model under a LoRA adapter on the language model's linear layers, never on the vision tower."""
-    import peft
+def _require(config: ModelConfig) -> None:
+    """Refuse what cannot run on this machine."""
+    if config.quantization != "none":
+        require_cuda(
+            "model.quantization", config.quantization, package="bitsandbytes",
+            instead="none, with model.lora and model.dtype bfloat16",
+        )  # fmt: skip
+    if config.attention.startswith("flash"):
+        module = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}[config.attention]
+        require_cuda("model.attention", config.attention, package=module, instead="auto")
 
-    assert config.lora is not None
-    if weights is not None:
-        return peft.PeftModel.from_pretrained(model, str(weights), is_trainable=True)
-    family = family_of(model.config.model_type)
-    targets = [
-        name
-        for name, module in model.named_modules()
-        if name.split(".")[-1] in family.lora_targets
-        and isinstance(module, torch.nn.Linear)
-        and not family.is_vision(name)
-    ]
-    adapter = peft.LoraConfig(r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules=targets)
-    return peft.get_peft_model(model, adapter)
+
+def _attention(config: ModelConfig) -> str | None:
+    """What transformers is asked for: flash attention where it can run; None leaves the choice to the library."""
+    if config.attention != "auto":
+        return config.attention
+    can = torch.cuda.is_available() and config.dtype == "bfloat16" and is_flash_attn_2_available()
+    return "flash_attention_2" if can else None
+
+
+def _quantized(config: ModelConfig, base: str) -> dict[str, Any]:
+    """The base in few bits, less what sees: a vision tower is small, and boxes rest on its precision."""
+    if config.quantization == "none":
+        return {}
+    shape = AutoConfig.from_pretrained(base, trust_remote_code=config.trust_remote_code)
+    family = family_of(shape.model_type, config.family)
+    kept = [*family.tower, *family.projector, "lm_head"]
+    bits: dict[str, Any] = {"load_in_8bit": True}
+    if config.quantization == "nf4":
+        bits = {
+            "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
+            "bnb_4bit_compute_dtype": torch.bfloat16,
+        }  # fmt: skip
+    return {"quantization_config": BitsAndBytesConfig(**bits, llm_int8_skip_modules=kept), "device_map": {"": 0}}
+
+
+def _limit_pixels(processor: Any, family: Family, config: ModelConfig, source: str) -> None:
+    """Give the image processor the limits of the config.
+
+    At construction: set later, some of its methods do not see them. Those of families with images of one size would
+    take them without a word and ignore them.
+    """
+    size = dict(processor.image_processor.size)
+    for name, edge in (("min_pixels", "shortest_edge"), ("max_pixels", "longest_edge")):
+        limit = getattr(config, name)
+        if limit is None:
+            continue
+        if family.pixels is not PixelLayout.PATCHES:
+            kind = type(processor.image_processor).__name__
+            raise ConfigError(
+                f"model.{name}: {kind} cuts or resizes every image to {size} and knows no limit of pixels; leave "
+                f"model.{name} out"
+            )
+        size[edge] = limit
+    if config.min_pixels is not None or config.max_pixels is not None:
+        if config.min_pixels is None and size["shortest_edge"] >= size["longest_edge"]:
+            # The checkpoint's own lower limit is above the new upper one: down to one token.
+            size["shortest_edge"] = (processor.image_processor.patch_size * processor.image_processor.merge_size) ** 2
+        processor.image_processor = AutoImageProcessor.from_pretrained(
+            source, size=size, trust_remote_code=config.trust_remote_code
+        )

@@ -53,13 +53,14 @@ class Size:
     token_checkpointed: float
 
 
-def size_of(config: Any, inputs: Inputs, element: int) -> Size:
+def size_of(config: Any, inputs: Inputs, element: int, *, vision_learns: bool = True) -> Size:
     """What encoding ``inputs`` and scoring completions on them keeps.
 
     Args:
         config: of the model.
         inputs: the prompts.
         element: bytes of one value.
+        vision_learns: whether the vision tower or projector is trained; otherwise its pass leaves no graph.
     """
     text = config.get_text_config()
     heads = text.num_attention_heads
@@ -71,7 +72,7 @@ def size_of(config: Any, inputs: Inputs, element: int) -> Size:
     # Logits, their log-softmax and its gradient, float32.
     logits = 3 * 4 * text.vocab_size
     vision = vision_layer = 0.0
-    if inputs.pixels is not None:
+    if inputs.pixels is not None and vision_learns:
         patches, per_layer, patch_width, depth = _vision(config.vision_config, inputs)
         pixels = inputs.pixels.tensors["pixel_values"].numel()
         vision = pixels + patches * per_layer * depth

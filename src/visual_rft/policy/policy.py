@@ -27,7 +27,7 @@ from visual_rft.errors import ModelError, PromptTooLongError
 from visual_rft.policy.attention import NAME
 from visual_rft.policy.checkpointing import Checkpointing
 from visual_rft.policy.engine import Engine
-from visual_rft.policy.families import Family, family_of
+from visual_rft.policy.families import Family, Reading, family_of
 from visual_rft.policy.inputs import Inputs, Prompt, prepare
 from visual_rft.policy.logits import Head
 from visual_rft.policy.memory import Choice, Size, choose, free_memory, size_of
@@ -52,6 +52,7 @@ class Policy:
         sampling: how completions are drawn; ``logprobs`` uses the same temperature.
         autocast: type in which sampling and scoring compute where it is safe; None computes in the weights' own.
         engine: how it computes; None takes the defaults.
+        family: facts about it; None looks them up.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Policy:
         sampling: Sampling | None = None,
         autocast: torch.dtype | None = None,
         engine: EngineConfig | None = None,
+        family: Family | None = None,
     ) -> None:
         self.model = model
         self.processor = processor
@@ -70,7 +72,7 @@ class Policy:
         # peft wraps the model; the wrapped one has the methods that compute image features and positions.
         self.core: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.config: Any = self.core.config
-        self.family: Family = family_of(self.config.model_type)
+        self.family = family or family_of(self.config.model_type)
         self.end_ids = _end_ids(self.core, processor.tokenizer)
         pad_id = processor.tokenizer.pad_token_id
         self.pad_id: int = pad_id if pad_id is not None else self.end_ids[0]
@@ -79,7 +81,7 @@ class Policy:
         self.tower = VisionTower(self.core, self.family, cache)
         self.checkpointing = Checkpointing(self.core)
         self._limit: float | None = None
-        self.shared = self.engine_config.shared_prefix and _attends_fully(self.config)
+        self.shared = self.engine_config.shared_prefix and _is_causal(self.family, self.config)
         if self.shared:
             self.core.set_attn_implementation({"text_config": NAME})
 
@@ -112,7 +114,8 @@ class Policy:
 
     def to(self, device: torch.device) -> Policy:
         """This policy, its model moved to ``device``."""
-        self.model.to(device)
+        if not getattr(self.core, "is_quantized", False):  # quantised weights are loaded where they stay
+            self.model.to(device)
         self.forbidden = self.forbidden.to(device)
         return self
 
@@ -126,7 +129,7 @@ class Policy:
             PromptTooLongError: if a prompt does not fit the model's context; prompts are never truncated.
             DataError: if an image cannot be opened, or a text contains the family's image placeholder.
         """
-        inputs = prepare(prompts, self.processor, self.family)
+        inputs = prepare(prompts, self.processor, self.family, self.config.image_token_id)
         self._check_length(inputs)
         return inputs
 
@@ -300,7 +303,7 @@ class Policy:
             given = self.engine_config.memory_gib
             self._limit = given * 2**30 if given is not None else free_memory(self.model)
         element = (self.autocast or next(self.core.parameters()).dtype).itemsize
-        size = size_of(self.config, inputs, element)
+        size = size_of(self.config, inputs, element, vision_learns=not self.tower.frozen)
         count, longest = len(inputs.prompts), self.sampling.max_new_tokens
         if not self.shared:  # every completion carries its prompt, and nothing is kept before
             share, least = size.prompts / count / longest, size.prompts_checkpointed / count / longest
@@ -332,10 +335,10 @@ class Policy:
         return torch.tensor(sorted(i for i in found if i is not None), dtype=torch.long, device=self.device)
 
 
-def _attends_fully(config: Any) -> bool:
-    """Whether every language layer sees the whole text before it, as the shared prefix assumes."""
+def _is_causal(family: Family, config: Any) -> bool:
+    """Whether every token sees the whole text before it and nothing else, as the shared prefix assumes."""
     kinds = getattr(config.get_text_config(), "layer_types", None) or ["full_attention"]
-    return set(kinds) == {"full_attention"}
+    return family.reading is Reading.CAUSAL and set(kinds) == {"full_attention"}
 
 
 def _end_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from visual_rft.policy.engine import scattered
-from visual_rft.policy.families import Family
+from visual_rft.policy.families import Family, Reading
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.logits import Head
 from visual_rft.policy.prefix import Prefix, Rows
@@ -55,6 +55,10 @@ class RepeatedEngine:
         prompt["input_ids"] = torch.cat([prompt["input_ids"], rows.ids[:, :-1]], dim=1)
         prompt["attention_mask"] = torch.cat([prompt["attention_mask"], read.to(prompt["attention_mask"].dtype)], dim=1)
         prompt["position_ids"] = torch.cat([prompt["position_ids"], position], dim=-1)
+        name = self.family.type_ids
+        if name is not None:  # text, or the part that is read causally
+            types = torch.full_like(read, int(self.family.reading is Reading.PROMPT), dtype=prompt[name].dtype)
+            prompt[name] = torch.cat([prompt[name], types], dim=1)
         hidden = self.core.model(**prompt, use_cache=False).last_hidden_state[:, width - 1 :]
         return scattered(self.head.of_tokens(hidden[mask], rows.ids[mask]), mask)
 

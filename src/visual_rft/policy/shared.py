@@ -56,7 +56,7 @@ class SharedEngine:
             **options,
         ).last_hidden_state[0]  # fmt: skip
         ends = torch.tensor(lengths, device=device).cumsum(0) - 1
-        return Prefix(lengths, attention.layers, hidden[ends], next_position, features, inputs)
+        return Prefix(lengths, attention.take(), hidden[ends], next_position, features, inputs)
 
     def decoder(self, prefix: Prefix, group_size: int) -> SharedDecoder:
         """``group_size`` slots on every prompt."""

@@ -58,7 +58,9 @@ class Pixels:
                 sizes = [1] * len(self.keys)
             elif self.layout is PixelLayout.TILES:  # every tile has the same number of tokens
                 sizes = [n * len(tensor) // sum(self.tokens) for n in self.tokens]
-            elif name == "image_grid_thw":
+            elif self.layout is PixelLayout.IMAGES and name == "batch_num_images":
+                sizes = [1] * len(self.keys)
+            elif self.layout is PixelLayout.IMAGES or name == "image_grid_thw":
                 sizes = list(self.images)
             else:
                 grids = self.tensors["image_grid_thw"].split(list(self.images))
@@ -73,10 +75,6 @@ class Features:
     """Features of each image set of a batch."""
 
     sets: tuple[SetFeatures, ...]
-
-    def detach(self) -> Features:
-        """The same values without graph."""
-        return Features(tuple(tuple(x.detach() for x in features) for features in self.sets))
 
     def only(self, sets: Sequence[int]) -> Features:
         """Those of these sets, in this order."""

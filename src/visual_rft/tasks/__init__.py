@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from visual_rft.config import TaskConfig
-from visual_rft.errors import ConfigError
+from visual_rft.errors import ConfigError, did_you_mean
 from visual_rft.tasks.base import Prediction, Sample, Score, Task
 from visual_rft.tasks.classification import Classification
 from visual_rft.tasks.detection import Detection
@@ -38,14 +37,15 @@ def load_task(name: str, *, think: bool = True, weights: Mapping[str, float] | N
         task = TASKS[name]
     else:
         raise ConfigError(
-            f"task.name: unknown task {name!r}{_hint(name, TASKS)} (known: {', '.join(sorted(TASKS))}, or your own as "
-            "module:Class or file.py:Class)"
+            f"task.name: unknown task {name!r}{did_you_mean(name, TASKS)} (known: {', '.join(sorted(TASKS))}, or your "
+            "own as module:Class or file.py:Class)"
         )
     known = [field.name for field in fields(task) if field.name not in ("think", "weights")]
     for option in options:
         if option not in known:
             raise ConfigError(
-                f"task.options: {task.name} has no option {option!r}{_hint(option, known)} (known: {', '.join(known)})"
+                f"task.options: {task.name} has no option {option!r}{did_you_mean(option, known)} "
+                f"(known: {', '.join(known)})"
             )
     loaded: Task = task(think=think, weights=weights, **options)
     return loaded
@@ -54,11 +54,6 @@ def load_task(name: str, *, think: bool = True, weights: Mapping[str, float] | N
 def task_of(config: TaskConfig) -> Task:
     """The task that a config's ``task`` section describes; errors as in :func:`load_task`."""
     return load_task(config.name, think=config.think, weights=config.weights, **config.options)
-
-
-def _hint(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 __all__ = [

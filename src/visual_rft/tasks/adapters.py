@@ -170,7 +170,7 @@ class _Scorer:
         if self.space is CoordinateSpace.RELATIVE_1000 or "image_size" not in truth:
             return None  # a task that reads boxes misses the size itself; one that reads names needs none
         size = image_size_of(truth)
-        if self.space is CoordinateSpace.PIXELS:
+        if self.space is not CoordinateSpace.PROCESSED_PIXELS:
             return Frame.of(self.space, size)
         processed = _plain(truth.get("processed_size") if processed_size is None else processed_size)
         if processed is None:

@@ -55,6 +55,7 @@ _FOUR = re.compile(rf"[\[(]{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}[\])]")
 _PAIR = re.compile(r"\d\s*,\s*[-+]?\d")
 _APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
 _BOX_TOKENS = re.compile(r"<\|box_(?:start|end)\|>")
+_LOCATIONS = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")
 _DROPPED = re.compile("['\u2019`]")
 _PUNCTUATION = re.compile(r"[\W_]+")
 _ARTICLE = re.compile(r"(?:an?|the) (?=.)")
@@ -95,6 +96,34 @@ class Detections(NamedTuple):
     boxes: tuple[Box, ...]
     confidence: tuple[float, ...]
     unread: int = 0
+
+
+def location_tokens(box: tuple[int, int, int, int]) -> str:
+    """A box in the notation of models that have a token per place: y before x, 0..1023.
+
+    >>> location_tokens((10, 20, 110, 220))
+    '<loc0020><loc0010><loc0220><loc0110>'
+    """
+    x1, y1, x2, y2 = box
+    return "".join(f"<loc{value:04d}>" for value in (y1, x1, y2, x2))
+
+
+def without_location_tokens(text: str, notation: str) -> str:
+    """``text`` with four location tokens in a row written as a box.
+
+    Args:
+        text: a completion.
+        notation: a box with the places {x1}, {y1}, {x2}, {y2}.
+
+    >>> without_location_tokens("at <loc0020><loc0010><loc0220><loc0110>", "[{x1}, {y1}, {x2}, {y2}]")
+    'at [10, 20, 110, 220]'
+    """
+
+    def box(found: re.Match[str]) -> str:
+        y1, x1, y2, x2 = (int(value) for value in found.groups())
+        return notation.format(x1=x1, y1=y1, x2=x2, y2=y2)
+
+    return _LOCATIONS.sub(box, text)
 
 
 def has_tag_format(text: str, think: bool = True) -> bool:

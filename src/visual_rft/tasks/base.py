@@ -33,6 +33,7 @@ UNITS = {
     CoordinateSpace.RELATIVE_1000: "integers from 0 to 1000 measured from the top left corner",
     CoordinateSpace.PROCESSED_PIXELS: "integers in pixels measured from the top left corner",
     CoordinateSpace.PIXELS: "integers in pixels measured from the top left corner",
+    CoordinateSpace.LOCATION_TOKENS: "location tokens <loc0000> to <loc1023>, y before x",
 }
 """How a prompt describes coordinates."""
 

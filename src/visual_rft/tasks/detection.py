@@ -21,7 +21,14 @@ from typing import Any, ClassVar
 
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.answers import NO_OBJECTS, Failure, Parsed, parse_detections
+from visual_rft.tasks.answers import (
+    NO_OBJECTS,
+    Failure,
+    Parsed,
+    location_tokens,
+    parse_detections,
+    without_location_tokens,
+)  # fmt: skip
 from visual_rft.tasks.base import (
     UNITS,
     Comparison,
@@ -38,6 +45,8 @@ from visual_rft.vision.boxes import Box, Matching, match_by_confidence, match_hu
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
 
+TOKENS = CoordinateSpace.LOCATION_TOKENS
+_CORNERS = {False: "[x1, y1, x2, y2]", True: "<top><left><bottom><right>"}
 MATCHING: dict[str, Callable[..., Matching]] = {"confidence": match_by_confidence, "hungarian": match_hungarian}
 
 
@@ -99,7 +108,7 @@ class Detection(Task):
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
         return ready_made(question) or (
             f"Find every {question['category']} in the image. {self._steps('how many there are and where')} "
-            "the list [{'Position': [x1, y1, x2, y2], 'Confidence': number}, ...]. "
+            f"the list [{{'Position': {_CORNERS[space is TOKENS]}, 'Confidence': number}}, ...]. "
             f"Positions are {UNITS[space]}, confidence is between 0 and 1 with two decimals. "
             f"If there is none, the answer is {NO_OBJECTS}."
         )
@@ -124,6 +133,8 @@ class Detection(Task):
         category = truth.get("category")
         if category is not None and not isinstance(category, str):
             raise DataError(f"truth.category: {category!r} is not a name; leave it out to believe every label")
+        if frame.tokens:
+            completion = without_location_tokens(completion, "[{x1}, {y1}, {x2}, {y2}]")
         parsed = parse_detections(completion, frame.extent, category)
         if isinstance(parsed, Failure):
             return parsed
@@ -182,9 +193,11 @@ class Detection(Task):
     def _answer(self, thought: str, rows: Sequence[tuple[Box, float]], frame: Frame) -> str:
         if not rows:
             return self._wrap(thought, NO_OBJECTS)
+        places = [frame.from_pixels(box) for box, _ in rows]
+        written = [location_tokens(place) if frame.tokens else str(list(place)) for place in places]
         items = ", ".join(
-            f"{{'Position': {list(frame.from_pixels(box))}, 'Confidence': {confidence:.2f}}}"
-            for box, confidence in rows
+            f"{{'Position': {place}, 'Confidence': {confidence:.2f}}}"
+            for place, (_, confidence) in zip(written, rows, strict=True)
         )
         return self._wrap(thought, f"[{items}]")
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.answers import Failure, Parsed, parse_box
+from visual_rft.tasks.answers import Failure, Parsed, location_tokens, parse_box, without_location_tokens
 from visual_rft.tasks.base import (
     UNITS,
     Comparison,
@@ -33,6 +33,8 @@ from visual_rft.tasks.base import (
 from visual_rft.vision.boxes import Box, area, iou
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
+
+_CORNERS = {False: "(x1,y1),(x2,y2)", True: "<top><left><bottom><right>"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Grounding(Task):
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
         return ready_made(question) or (
             f"Find {question['expression']} in the image. {self._steps('which object is meant')} "
-            f"its box as (x1,y1),(x2,y2). Coordinates are {UNITS[space]}."
+            f"its box as {_CORNERS[space is CoordinateSpace.LOCATION_TOKENS]}. Coordinates are {UNITS[space]}."
         )
 
     def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
@@ -85,6 +87,8 @@ class Grounding(Task):
 
     def parse(self, completion: str, truth: Mapping[str, Any], frame: Frame | None) -> Parsed[Any] | Failure:
         frame = frame_of(truth, frame)
+        if frame.tokens:
+            completion = without_location_tokens(completion, "({x1},{y1}),({x2},{y2})")
         parsed = parse_box(completion, frame.extent)
         return parsed if isinstance(parsed, Failure) else Parsed(list(frame.to_pixels(parsed.value)), parsed.notes)
 
@@ -121,5 +125,5 @@ class Grounding(Task):
         return [(answer, ""), (None, str(question["expression"]))]
 
     def _answer(self, thought: str, box: Box, frame: Frame) -> str:
-        x1, y1, x2, y2 = frame.from_pixels(box)
-        return self._wrap(thought, f"({x1},{y1}),({x2},{y2})")
+        x1, y1, x2, y2 = place = frame.from_pixels(box)
+        return self._wrap(thought, location_tokens(place) if frame.tokens else f"({x1},{y1}),({x2},{y2})")

@@ -1,7 +1,7 @@
 """Write the untrained embedded model: ``python -m visual_rft.tiny.build FOLDER``.
 
 Teaching it is then one run on its vision tower (:mod:`visual_rft.tiny.see`) and two ordinary supervised runs,
-``configs/tiny/exact.yaml`` and ``configs/tiny/imprecise.yaml``; see docs/tiny.md.
+the configs ``tiny/exact`` and ``tiny/imprecise``; see docs/tiny.md.
 """
 
 from __future__ import annotations

@@ -61,11 +61,14 @@ def step_metrics(
     """One flat line for ``metrics.jsonl`` from the batches of a step.
 
     ``reward_std`` is the mean over groups of the standard deviation within the group; ``zero_std_share`` the share
-    of groups whose rewards are all equal (they teach nothing); ``length`` is in tokens.
+    of groups whose rewards are all equal (they teach nothing); ``length`` is in tokens. ``entropy_estimate`` is the
+    mean negative log-probability of the sampled tokens, in nats: what was sampled from the policy estimates its entropy
+    per token, at the temperature of the rollout.
     """
     rewards = torch.cat([r.rewards for r in results])
     scores = [score for r in results for group in r.scores for score in group]
     lengths = torch.cat([r.completions.lengths.flatten() for r in results])
+    surprise = -sum(r.completions.logprobs.detach().sum().item() for r in results)
     truncated = torch.cat([r.completions.truncated.flatten() for r in results])
     names = scores[0].parts
     return {
@@ -77,6 +80,7 @@ def step_metrics(
         "parse_failure_share": sum(s.failure is not None for s in scores) / len(scores),
         "truncated_share": truncated.float().mean().item(),
         "length": lengths.float().mean().item(),
+        "entropy_estimate": surprise / max(1, int(lengths.sum())),
         "kl": sum(r.stats.kl for r in results) / len(results),
         "clipped_share": sum(r.stats.clipped for r in results) / len(results),
         "loss": sum(r.stats.loss for r in results) / len(results),

@@ -22,7 +22,6 @@ from visual_rft.training.advantages import group_advantages
 from visual_rft.training.metrics import BatchResult, Stopwatch, step_metrics
 from visual_rft.training.objective import GroupLoss
 from visual_rft.training.session import Session
-from visual_rft.training.tracking import progress_line
 
 
 def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
@@ -38,8 +37,15 @@ def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
     Raises:
         VisualRFTError: if the config, data, model or run folder cannot be used.
     """
-    session = Session.start(config, resume=resume)
+    with Session.start(config, resume=resume) as session:
+        reinforce(session)
+        return session.finish()
+
+
+def reinforce(session: Session) -> None:
+    """The steps that are left of a run."""
     policy, device = session.policy, session.accelerator.device
+    config = session.config
     loop, objective = config.run, config.objective
     reference = Reference.at_start(policy, config, session.checkpoint) if objective.beta > 0 else None
 
@@ -71,12 +77,8 @@ def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
                         prefix = policy.encode(inputs)  # again: the weights have changed
                     logprobs = policy.backward(prefix, completions, loss.share, loss.needed)
             results.append(BatchResult(rewards, scores, completions, loss.stats(logprobs)))
-            if loop.rollouts_every and step % loop.rollouts_every == 0:
-                session.folder.write_rollouts(step, samples, inputs, completions, scores, advantages)
+            session.keep_rollouts(step, samples, inputs, completions, scores, advantages)
         with watch("update"):
             grad_norm = session.optimize()
         metrics = step_metrics(step, results, grad_norm, session.schedule.get_last_lr()[0], watch)
-        session.folder.append_metrics(metrics)
-        print(progress_line(metrics, loop.steps), flush=True)
-        session.after_step(step)
-    return session.finish()
+        session.after_step(step, metrics)

@@ -30,8 +30,14 @@ def train_supervised(config: Config, *, resume: bool = False) -> dict[str, Any]:
     Raises:
         VisualRFTError: if the config, data, model or run folder cannot be used.
     """
-    session = Session.start(config, resume=resume)
-    policy, task, loop = session.policy, session.task, config.run
+    with Session.start(config, resume=resume) as session:
+        imitate(session)
+        return session.finish()
+
+
+def imitate(session: Session) -> None:
+    """The steps that are left of a run."""
+    policy, task, loop = session.policy, session.task, session.config.run
     for step, batches in session.steps():
         watch, losses = Stopwatch(), []
         for samples, inputs in batches:
@@ -49,14 +55,7 @@ def train_supervised(config: Config, *, resume: bool = False) -> dict[str, Any]:
             "learning_rate": session.schedule.get_last_lr()[0],
             "samples_per_second": loop.prompts_per_batch * loop.accumulation / watch.total,
         }
-        session.folder.append_metrics(metrics)
-        print(
-            f"step {step + 1}/{loop.steps} | loss {metrics['loss']:.4f} | grad norm {grad_norm:.2f} | "
-            f"{metrics['samples_per_second']:.0f} samples/s",
-            flush=True,
-        )
-        session.after_step(step)
-    return session.finish()
+        session.after_step(step, metrics)
 
 
 def _mean_of(weights: Tensor) -> Loss:

@@ -1,38 +1,41 @@
-"""The run folder, and the line a step prints.
+"""The run folder.
 
-Decision: the folder is the interface; everything that draws or compares a run reads it.
+Decision: the folder is the interface; everything that draws or compares a run reads the folder (``report/reading.py``),
+never the process that wrote it. docs/run-folder.md says what each file holds.
 
-    config.yaml         the resolved config                environment.json   versions, device, command
-    metrics.jsonl       one line per step                  rollouts/          completions with rewards, images once
-    evaluation/*.json   one file per evaluation            checkpoints/       model and optimiser
-    summary.json        what came out
+    config.yaml         the resolved config                environment.json   command, versions, device, commit, seed
+    metrics.jsonl       one line per step                  rollouts/          completions with rewards and answers
+    evaluation/*.json   numbers and fixed examples         images/            each picture once, for both
+    checkpoints/        model and optimiser                plots/             learning curves
+    summary.json        what came out                      report.html        all of it to look at
 """
 
 from __future__ import annotations
 
 import json
-import math
-import platform
 import re
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from visual_rft.config import Config, dump_config, load_config
 from visual_rft.errors import RunFolderError
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.prefix import Completions
-from visual_rft.tasks.base import Sample, Score
+from visual_rft.report.reading import finite, read_lines
+from visual_rft.tasks.base import Prediction, Sample, Score
+from visual_rft.training.environment import environment
 from visual_rft.vision.images import ImageReference
 
-PACKAGES = ("visual-rft", "torch", "torchvision", "transformers", "accelerate", "peft", "numpy")
+LOSSLESS_PIXELS = 262_144
+"""A stored picture up to this many pixels (512 x 512) is PNG, a larger one JPEG: quicker to write, and smaller."""
+STORED_SIDE = 1280
+"""Longest side of a stored picture; it is there to be looked at, and boxes stay in pixels of the original."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,18 @@ class RunFolder:
             (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot make this run folder ({error.strerror})") from None
-        self.write_json("environment.json", environment())
+        self.write_json("environment.json", environment(config.run.seed))
+
+    def note_resumed(self, config: Config, step: int) -> None:
+        """Add to ``environment.json`` that and with what the run was continued after ``step`` steps."""
+        file = self.path / "environment.json"
+        try:
+            before = json.loads(file.read_bytes())
+        except (OSError, ValueError):
+            print(f"warning: {file}: cannot be read; written anew", file=sys.stderr)
+            before = {}
+        resumed = [*before.get("resumed", []), {"after_steps": step, **environment(config.run.seed)}]
+        self.write_json("environment.json", {**before, "resumed": resumed})
 
     def resumable_checkpoint(self, config: Config) -> Path | None:
         """The checkpoint from which an interrupted run continues; None if it had not written one yet.
@@ -91,32 +105,74 @@ class RunFolder:
         return sorted((self.path / "checkpoints").glob("step-*[0-9]"))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write one JSON file below the folder."""
+        """Write one JSON file below the folder; complete or not at all. Numbers that are not finite become null.
+
+        Raises:
+            RunFolderError: if it cannot be written.
+        """
         file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        clean, bad = finite(content)
+        _warn(name, bad)
+        unfinished = file.with_name(file.name + ".unfinished")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text(json.dumps(clean, indent=2) + "\n", encoding="utf-8")
+            unfinished.replace(file)
+        except OSError as error:
+            raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from error
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Append one step to ``metrics.jsonl``; a value that is not finite is written as null and named.
 
-        The file is flushed, so that a crash loses nothing.
+        The file is closed, so that a crash of this process loses nothing.
         """
-        bad = [key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]
-        if bad:
-            print(f"warning: step {metrics.get('step')}: not finite: {', '.join(bad)}", file=sys.stderr)
-        clean = {key: None if key in bad else value for key, value in metrics.items()}
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(clean) + "\n")
+        clean, bad = finite(metrics)
+        _warn(f"step {metrics.get('step')}", bad)
+        self._append("metrics.jsonl", [clean])
 
     def drop_from(self, step: int) -> None:
-        """Forget the metrics and rollouts of ``step`` and later, which a resumed run makes again."""
+        """Forget what a run that continues after ``step`` steps makes again.
+
+        Those are the metrics and rollouts of ``step`` and later, and evaluations after more steps. A last line that was
+        cut off by a crash goes too, and is named.
+        """
         for rollouts in (self.path / "rollouts").glob("step-*.jsonl"):
             if int(rollouts.stem.removeprefix("step-")) >= step:
                 rollouts.unlink()
+        for evaluation in (self.path / "evaluation").glob("step-*.json"):
+            if int(evaluation.stem.removeprefix("step-")) > step:
+                evaluation.unlink()
         file = self.path / "metrics.jsonl"
+        rows, problem = read_lines(file)
+        if problem:
+            print(f"warning: {problem}", file=sys.stderr)
         if file.exists():
-            lines = [x for x in file.read_text(encoding="utf-8").splitlines() if json.loads(x)["step"] < step]
-            file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            kept = "".join(json.dumps(row) + "\n" for row in rows if row["step"] < step)
+            unfinished = file.with_name(file.name + ".unfinished")
+            unfinished.write_text(kept, encoding="utf-8")
+            unfinished.replace(file)
+
+    def write_evaluation(
+        self, step: int, metrics: Mapping[str, Any], asked: Mapping[str, str], examples: Sequence[Prediction]
+    ) -> None:
+        """Write ``evaluation/step-N.json``: the numbers after ``step`` steps, and the answers to the fixed examples.
+
+        Args:
+            step: optimiser steps done.
+            metrics: of all held-out questions.
+            asked: the prompt of each example by its id.
+            examples: the answers to show; the same questions at every evaluation.
+        """
+        rows = []
+        for prediction in examples:
+            sample = prediction.sample
+            images = [self._store_image(image) for image in sample.images]
+            completion = _completion_row(prediction.completion, prediction.score)
+            rows.append(
+                _question_row(sample, images, sample.truth.get("image_size"), asked[sample.id])
+                | {"completion": completion}
+            )
+        self.write_json(f"evaluation/step-{step:06d}.json", {**metrics, "step": step, "examples": rows})
 
     def write_rollouts(
         self,
@@ -128,71 +184,79 @@ class RunFolder:
         advantages: Tensor,
     ) -> None:
         """Append every completion of a batch with its rewards to the step's file; each image is stored once."""
-        folder = self.path / "rollouts"
-        (folder / "images").mkdir(parents=True, exist_ok=True)
-        with (folder / f"step-{step:06d}.jsonl").open("a", encoding="utf-8") as file:
-            for i, (sample, prompt) in enumerate(zip(samples, inputs.prompts, strict=True)):
-                row = {
-                    "step": step,
-                    "id": sample.id,
-                    "images": [self._store_image(image) for image in sample.images],
-                    "prompt": prompt.text,
-                    "question": dict(sample.question),
-                    "truth": dict(sample.truth),
-                    "completions": [
-                        {
-                            "text": text,
-                            "rewards": dict(score.parts),
-                            "total": score.total,
-                            "advantage": advantage,
-                            "truncated": truncated,
-                            "answer": score.answer,
-                            "failure": score.failure,
-                            "notes": list(score.notes),
-                        }
-                        for text, score, advantage, truncated in zip(
-                            completions.text[i],
-                            scores[i],
-                            advantages[i].tolist(),
-                            completions.truncated[i].tolist(),
-                            strict=True,
-                        )
-                    ],
-                }
-                file.write(json.dumps(row) + "\n")
+        rows = []
+        for i, (sample, prompt) in enumerate(zip(samples, inputs.prompts, strict=True)):
+            images = [self._store_image(image) for image in sample.images]
+            frame = inputs.frames[i]
+            several = zip(
+                completions.text[i], scores[i], advantages[i].tolist(), completions.truncated[i].tolist(),
+                completions.lengths[i].tolist(), strict=True,
+            )  # fmt: skip
+            answers = [
+                {**_completion_row(text, score), "advantage": advantage, "truncated": truncated, "tokens": tokens}
+                for text, score, advantage, truncated, tokens in several
+            ]
+            size = frame.image_size if frame else None
+            row = {"step": step, **_question_row(sample, images, size, prompt.text), "completions": answers}
+            clean, bad = finite(row)
+            _warn(f"rollouts of step {step}, {sample.id}", bad)
+            rows.append(clean)
+        self._append(f"rollouts/step-{step:06d}.jsonl", rows)
+
+    def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        file = self.path / name
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("a", encoding="utf-8") as opened:
+                opened.write("".join(json.dumps(row) + "\n" for row in rows))
+        except OSError as error:
+            raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from error
 
     def _store_image(self, image: ImageReference) -> str:
-        """Write an image if it is not there yet; returns its name relative to ``rollouts/``."""
+        """Write an image if it is not there yet; returns its name relative to the folder."""
         # Two paths may become the same name once slashes are gone; the checksum of the key keeps them apart.
         readable = re.sub(r"[^\w.-]+", "_", image.key)[-60:]
-        name = f"{readable}-{zlib.crc32(image.key.encode()):08x}.png"
-        file = self.path / "rollouts" / "images" / name
-        if not file.exists():
-            image.load().save(file)
-        return f"images/{name}"
+        stem = f"images/{readable}-{zlib.crc32(image.key.encode()):08x}"
+        for suffix in (".png", ".jpg"):
+            if (self.path / (stem + suffix)).exists():
+                return stem + suffix
+        picture = image.load()
+        small = picture.width * picture.height <= LOSSLESS_PIXELS
+        name = stem + (".png" if small else ".jpg")
+        picture.thumbnail((STORED_SIDE, STORED_SIDE))
+        try:
+            (self.path / "images").mkdir(exist_ok=True)
+            picture.save(self.path / name, **({} if small else {"quality": 90}))
+        except OSError as error:
+            raise RunFolderError(f"{self.path / name}: cannot be written ({error.strerror})") from error
+        return name
 
 
-def environment() -> dict[str, Any]:
-    """Versions, machine and command of this process."""
+def _question_row(sample: Sample, images: Sequence[str], size: Sequence[int] | None, prompt: str) -> dict[str, Any]:
+    """What was asked: id, pictures, (width, height) of the first as it was, prompt, question and truth."""
     return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
+        "id": sample.id,
+        "images": list(images),
+        "image_size": size and list(size),
+        "prompt": prompt,
+        "question": dict(sample.question),
+        "truth": dict(sample.truth),
     }
 
 
-def progress_line(metrics: Mapping[str, Any], steps: int) -> str:
-    """One step in one line, the same on a terminal and in a pipe."""
-    parts = " ".join(
-        f"{k.removeprefix('reward/')} {'-' if v is None else f'{v:.2f}'}"
-        for k, v in metrics.items() if k.startswith("reward/")
-    )  # fmt: skip
-    seconds = " ".join(f"{k.removeprefix('seconds/')} {v:.2f}" for k, v in metrics.items() if k.startswith("seconds/"))
-    return (
-        f"step {metrics['step'] + 1}/{steps} | {parts} | total {metrics['reward']:.2f} ± {metrics['reward_std']:.2f} "
-        f"equal {metrics['zero_std_share']:.0%} | kl {metrics['kl']:.4f} | length {metrics['length']:.0f} "
-        f"cut {metrics['truncated_share']:.0%} | {metrics['tokens_per_second']:.0f} tok/s | {seconds} s"
-    )
+def _completion_row(text: str, score: Score) -> dict[str, Any]:
+    """What was written and what it is worth; boxes of the answer are in pixels of the original image."""
+    return {
+        "text": text,
+        "rewards": dict(score.parts),
+        "total": score.total,
+        "answer": score.answer,
+        "failure": score.failure,
+        "notes": list(score.notes),
+    }
+
+
+def _warn(where: str, names: Sequence[str]) -> None:
+    """Name the values that are not finite."""
+    if names:
+        print(f"warning: {where}: not finite: {', '.join(names)}", file=sys.stderr)

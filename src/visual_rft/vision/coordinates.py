@@ -29,6 +29,8 @@ class CoordinateSpace(StrEnum):
     """Pixels of the image after the processor's resize (Qwen2.5-VL)."""
     PIXELS = "pixels"
     """Pixels of the original image."""
+    LOCATION_TOKENS = "location_tokens"
+    """``<loc0000>`` to ``<loc1023>``, each 1/1024 of an axis; four per box, y before x (PaliGemma)."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,12 @@ class Frame:
     Attributes:
         image_size: (width, height) of the original image in pixels.
         extent: (width, height) of the same image in the model's units.
+        tokens: whether the model has a token for each value, of which ``extent`` itself is none.
     """
 
     image_size: tuple[int, int]
     extent: tuple[int, int]
+    tokens: bool = False
 
     @classmethod
     def of(
@@ -61,6 +65,8 @@ class Frame:
             return cls(image_size, (1000, 1000))
         if space is CoordinateSpace.PIXELS:
             return cls(image_size, image_size)
+        if space is CoordinateSpace.LOCATION_TOKENS:
+            return cls(image_size, (1024, 1024), tokens=True)
         if processed_size is None:
             raise ValueError("the space 'processed_pixels' needs the size of the image after the processor's resize")
         return cls(image_size, processed_size)
@@ -80,7 +86,8 @@ class Frame:
     def from_pixels(self, box: Box) -> tuple[int, int, int, int]:
         """A box from pixels of the original image to the model's units, rounded to integers.
 
-        A box thinner than one unit is widened to one unit, so that it stays a valid box.
+        A box thinner than one unit is widened to one unit, so that it stays a valid box. Where values are tokens, the
+        last one stands for the far edge too, one unit beside it.
         """
         x1, x2 = self._interval(box[0], box[2], 0)
         y1, y2 = self._interval(box[1], box[3], 1)
@@ -88,5 +95,6 @@ class Frame:
 
     def _interval(self, low: float, high: float, axis: int) -> tuple[int, int]:
         extent, size = self.extent[axis], self.image_size[axis]
-        start = min(max(round(low * extent / size), 0), extent - 1)
-        return start, min(max(round(high * extent / size), start + 1), extent)
+        most = extent - 1 if self.tokens else extent
+        start = min(max(round(low * extent / size), 0), most - 1)
+        return start, min(max(round(high * extent / size), start + 1), most)

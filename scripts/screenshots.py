@@ -1,0 +1,79 @@
+"""Screenshots of a run's report for the docs: light, dark, and a phone's width.
+
+    python scripts/screenshots.py runs/demo
+
+Writes report-light.png, report-dark.png and report-narrow.png into docs/images, each below 250 KB. Needs Chromium and
+the package playwright.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import browser  # noqa: E402 (the tests' browser)
+
+from visual_rft.report.page import write_report  # noqa: E402
+from visual_rft.report.reading import read_run  # noqa: E402
+
+LARGEST = 250_000
+"""Bytes of a picture; a repository keeps every version of it."""
+SHOTS = {
+    "report-light": ("#overview", {"viewport": {"width": 1280, "height": 1500}, "color_scheme": "light"}),
+    "report-dark": ("#rollouts", {"viewport": {"width": 1280, "height": 1020}, "color_scheme": "dark"}),
+    "report-narrow": (
+        "#rollouts",
+        {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 1.5, "color_scheme": "light"},
+    ),
+}
+
+
+def main() -> None:
+    """Make the pictures of one run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--step", type=int, default=40, help="of the rollouts that are shown (default 40)")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
+    arguments = parser.parse_args()
+    if browser.missing():
+        sys.exit(f"screenshots: {browser.missing()}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    run = read_run(arguments.run)
+    place = min(range(len(run.rollout_steps)), key=lambda i: abs(run.rollout_steps[i] - arguments.step))
+    with tempfile.TemporaryDirectory() as folder, browser.chromium() as chromium:
+        page_file = Path(folder) / "report.html"
+        write_report([run], page_file)
+        for name, (section, options) in SHOTS.items():
+            page = chromium.new_context(**options).new_page()
+            page.goto(page_file.as_uri())
+            page.locator("#step").evaluate(f"s => {{ s.value = {place}; s.dispatchEvent(new Event('input')) }}")
+            page.evaluate(f"document.querySelector('{section}').scrollIntoView()")
+            if section == "#rollouts":
+                page.locator("[data-reply='0'] > summary").first.click()
+                page.mouse.move(0, 0)
+                page.evaluate("document.activeElement.blur()")
+            file = arguments.out / f"{name}.png"
+            print(f"{file}: {save_small(page.screenshot(), file) / 1000:.0f} KB")
+
+
+def save_small(content: bytes, file: Path) -> int:
+    """Save a screenshot with as many colours as fit into ``LARGEST`` bytes; returns the size."""
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    picture.save(file, optimize=True)
+    for colours in (256, 128, 64):
+        if file.stat().st_size < LARGEST:
+            break
+        picture.quantize(colours, dither=Image.Dither.NONE).save(file, optimize=True)
+    return file.stat().st_size
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""What can be said about the data and prompts of a run before anything is computed.
+
+Decision: the three mistakes that cost most runs are looked for at every start: boxes in other units than said, a prompt
+that does not fit the model's context, images that are shrunk until their objects vanish. Sizes come from the truth or
+from the headers of files, so thousands of images cost seconds; only the few prompts that are likely to be the longest
+go through the processor. A prompt that is longer all the same is an error when its batch is prepared.
+
+>>> shrunk_images([((2000, 1000), [(0, 0, 40, 40)])], limit=500_000, cell=28)[:47]
+'1 of 1 images have more than 500,000 pixels and'
+>>> shrunk_images([((640, 480), [(0, 0, 40, 40)])], limit=500_000, cell=28) is None
+True
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from statistics import median
+from typing import Any
+
+from visual_rft.policy.families import PixelLayout
+from visual_rft.policy.inputs import Inputs, Prompt
+from visual_rft.policy.policy import Policy
+from visual_rft.tasks import Detection, Grounding, Sample, Task
+from visual_rft.tasks.base import boxes_of
+from visual_rft.tasks.spaces import gold_space_hint
+from visual_rft.vision.boxes import Box
+
+LOOKED = 1000
+"""Questions that are looked at, spread over the data."""
+EXTREMES = 3
+"""Questions that are prepared of each kind of extreme: most pixels, most characters, longest side against the other."""
+ROUNDING = 1.05
+"""Share by which an image may exceed the limit before it counts as shrunk: sides are rounded to whole patches."""
+Size = tuple[int, int]
+
+
+def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """At most so many questions, evenly spread over the data."""
+    count = min(most, len(samples))
+    return [samples[i * len(samples) // count] for i in range(count)]
+
+
+def look_at_data(policy: Policy, task: Task, samples: Sequence[Sample]) -> list[str]:
+    """Warnings about training questions, each naming its remedy.
+
+    Args:
+        policy: the model, with or without its weights.
+        task: asks the questions.
+        samples: all training questions.
+
+    Raises:
+        PromptTooLongError: if a prompt and a completion of full length do not fit the model's context.
+        DataError: if an image cannot be opened.
+    """
+    looked = spread(samples, LOOKED)
+    sizes = [size_of_image(sample) for sample in looked]
+    for sample in likely_longest(policy, task, looked, sizes):
+        policy.prepare([Prompt.of(task, sample, policy.space)])
+    found: list[str | None] = []
+    if isinstance(task, (Detection, Grounding)):
+        found.append(gold_space_hint(sample.truth for sample in looked))
+    limit = pixel_limit(policy)
+    if limit is not None:
+        pictures = {s.images[0].key: (size, _boxes(s)) for s, size in zip(looked, sizes, strict=True) if size}
+        found.append(shrunk_images(list(pictures.values()), limit, token_side(policy)))
+    return [warning for warning in found if warning]
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Print warnings on standard error."""
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+
+
+def size_of_image(sample: Sample) -> Size | None:
+    """(width, height) in pixels of the first image, from the truth or the file's header; None if it is drawn."""
+    if "image_size" in sample.truth:
+        width, height = sample.truth["image_size"]
+        return int(width), int(height)
+    read = getattr(sample.images[0], "size", None) if sample.images else None
+    return None if read is None else read()
+
+
+def likely_longest(policy: Policy, task: Task, samples: Sequence[Sample], sizes: Sequence[Size | None]) -> list[Sample]:
+    """The questions that may have the longest prompts: most pixels, most text, most stretched images, most images."""
+    texts = [len(task.prompt(sample.question, policy.space)) for sample in samples]
+    pixels = [
+        size[0] * size[1] * len(sample.images) if size else 0 for sample, size in zip(samples, sizes, strict=True)
+    ]
+    shapes = [max(size) / max(min(size), 1) if size else 0.0 for size in sizes]
+    chosen: dict[int, None] = {}
+    for values in (pixels, texts, shapes):
+        chosen |= dict.fromkeys(sorted(range(len(samples)), key=lambda i: -values[i])[:EXTREMES])
+    return [samples[i] for i in chosen]
+
+
+def pixel_limit(policy: Policy) -> int | None:
+    """Pixels above which the processor shrinks an image; None where it brings every image to one size."""
+    if policy.family.pixels is not PixelLayout.PATCHES:
+        return None
+    return int(policy.processor.image_processor.size["longest_edge"])
+
+
+def token_side(policy: Policy) -> int:
+    """Pixels across one image token."""
+    processor = policy.processor.image_processor
+    return int(processor.patch_size) * int(processor.merge_size)
+
+
+def shrunk_images(images: Sequence[tuple[Size, Sequence[Box]]], limit: int, cell: int) -> str | None:
+    """How many images are shrunk, by how much, and what becomes of their boxes; None if none is.
+
+    Args:
+        images: (width, height) and true boxes of each, in pixels.
+        limit: pixels that an image may have.
+        cell: pixels across one image token, below which an object is hard to see.
+    """
+    shares, boxes, lost = [], 0, 0
+    for (width, height), found in images:
+        if width * height <= limit * ROUNDING:
+            continue
+        share = sqrt(limit / (width * height))
+        shares.append(share)
+        for x1, y1, x2, y2 in found:
+            side = min(x2 - x1, y2 - y1)
+            boxes += 1
+            lost += side >= cell > side * share
+    if not shares:
+        return None
+    small = (
+        f"{lost} of the {boxes} boxes in them become narrower than {cell} pixels, one image token, and are hard to "
+        "see; raise model.max_pixels, which costs tokens, or cut the images into parts"
+        if lost
+        else "no box in them becomes narrower than an image token; model.max_pixels is the limit"
+    )
+    return (
+        f"{len(shares)} of {len(images)} images have more than {limit:,} pixels and are shrunk to {min(shares):.0%} of "
+        f"their sides at least, {median(shares):.0%} in the median: {small}"
+    )
+
+
+def _boxes(sample: Sample) -> Sequence[Box]:
+    if "boxes" in sample.truth:
+        return boxes_of(sample.truth)
+    return boxes_of({"boxes": [sample.truth["box"]]}) if "box" in sample.truth else ()
+
+
+class TokenCounts:
+    """Tokens of real prompts, and the longest of them.
+
+    Args:
+        policy: prepares them.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.counts: dict[str, list[int]] = {"prompt": [], "image": [], "gold answer": []}
+        self.longest: Inputs | None = None
+
+    def add(self, inputs: Inputs, gold: str) -> int:
+        """Count one prompt and its gold answer; returns the tokens of the answer."""
+        ids = inputs.tensors["input_ids"]
+        if self.longest is None or inputs.lengths > self.longest.lengths:
+            self.longest = inputs
+        self.counts["prompt"].append(ids.shape[1])
+        self.counts["image"].append(int((ids == self.policy.config.image_token_id).sum()))
+        self.counts["gold answer"].append(int(self.policy.completions_of([gold]).ids.shape[-1]))
+        return self.counts["gold answer"][-1]
+
+    def lines(self) -> list[str]:
+        """One line per kind of text: least, median and most."""
+        return [
+            f"tokens per {name}: {min(values)} to {max(values)}, median {median(values):g}"
+            for name, values in self.counts.items()
+            if values
+        ]
+
+
+def gib(parts: Mapping[str, float]) -> str:
+    """Bytes by name as one line in GiB, the largest first."""
+    ordered: list[tuple[str, Any]] = sorted(parts.items(), key=lambda part: -part[1])
+    return f"{sum(parts.values()) / 2**30:.2f} GiB ({', '.join(f'{n} {b / 2**30:.2f}' for n, b in ordered if b)})"

@@ -1,0 +1,169 @@
+"""Export a run: weights, processor and model card in one folder that plain transformers loads.
+
+Decision: an adapter is merged by default, in float32 whatever the run's type (a merge in bfloat16 rounds the small
+update away), and cast afterwards. The folder is made under another name and renamed when it is complete. The run's
+config travels along as ``visual_rft.yaml``, so that ``predict``, ``app`` and ``evaluate`` ask the exported model as it
+was asked in training.
+
+    exported = export_run(Path("runs/coins"))
+    exported.folder        # runs/coins-model
+    exported.serve         # vllm serve runs/coins-model ...
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from visual_rft.config import Config, dump_config, load_config
+from visual_rft.errors import ConfigError, ModelError, RunFolderError
+from visual_rft.evaluation.run import weights_of
+from visual_rft.export.card import Facts, model_card, serve_command, snippet
+from visual_rft.policy.families import family_of
+from visual_rft.policy.loading import EXPORTED_CONFIG, RUN_CONFIG, model_folder, run_config_file
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was made.
+
+    Attributes:
+        folder: where it is.
+        what: the weights in words.
+        serve: the command that serves it with vLLM.
+        snippet: Python that asks it with transformers.
+    """
+
+    folder: Path
+    what: str
+    serve: str
+    snippet: str
+
+
+def export_run(source: Path, out: Path | None = None, adapter: bool = False, dtype: str | None = None) -> Exported:
+    """Write a trained model, its processor and its model card.
+
+    Args:
+        source: a run folder (its newest checkpoint is taken), a checkpoint, or a checkpoint's model folder.
+        out: the folder to make; default beside the run folder, with ``-model`` added.
+        adapter: of a LoRA run the adapter alone; otherwise it is merged into the base.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; None keeps that of the run.
+
+    Raises:
+        ConfigError: if ``source`` is no run, or ``adapter`` is wanted of a run without one.
+        ModelError: if the run has no checkpoint, or its base cannot be loaded.
+        RunFolderError: if the folder exists already or cannot be written.
+    """
+    file = run_config_file(str(source))
+    if file is None or file.name != RUN_CONFIG:
+        raise ConfigError(f"{source}: is not a run folder or a checkpoint of one (no {RUN_CONFIG})")
+    run, config = file.parent, load_config(file)
+    weights = Path(model_folder(str(source)))
+    is_adapter = (weights / "adapter_config.json").is_file()
+    if adapter and not is_adapter:
+        raise ConfigError(f"--adapter: {weights} holds all weights, not an adapter (the run has no model.lora)")
+    if adapter and dtype:
+        raise ConfigError("--dtype and --adapter: an adapter is exported as it is")
+    target = out or run.with_name(f"{run.name}-model")
+    if target.exists():
+        raise RunFolderError(f"{target}: exists already; choose another --out, or delete it")
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        if adapter:
+            for name in ("adapter_config.json", "adapter_model.safetensors"):
+                shutil.copyfile(weights / name, unfinished / name)
+        else:
+            _whole_model(config, weights, is_adapter, dtype).save_pretrained(unfinished)
+        AutoProcessor.from_pretrained(weights).save_pretrained(unfinished)
+        (unfinished / EXPORTED_CONFIG).write_text(dump_config(config), encoding="utf-8")
+        facts = _facts(config, run, weights, target, adapter)
+        (unfinished / "README.md").write_text(model_card(replace(facts, name=target.name)), encoding="utf-8")
+        unfinished.rename(target)
+    except OSError as error:
+        raise RunFolderError(f"{target}: cannot be written ({error.strerror or error})") from error
+    what = "adapter" if adapter else "merged weights" if is_adapter else "weights"
+    return Exported(target, what, serve_command(facts), snippet(facts))
+
+
+def _whole_model(config: Config, weights: Path, is_adapter: bool, dtype: str | None) -> Any:
+    """The trained model without any adapter left on it."""
+    wanted = getattr(torch, dtype or config.model.dtype)
+    options = {"trust_remote_code": config.model.trust_remote_code}
+    try:
+        if not is_adapter:
+            return AutoModelForImageTextToText.from_pretrained(weights, dtype=wanted, **options)
+        base = model_folder(config.model.path)
+        model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32, **options)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{weights}: cannot load this model or its base ({' '.join(str(error).split())})") from error
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(weights)).merge_and_unload().to(wanted)
+
+
+def _facts(config: Config, run: Path, weights: Path, target: Path, adapter: bool) -> Facts:
+    """What the run folder knows about the model."""
+    step = weights.parent.name if weights.name == "model" else ""
+    summary, environment = _json(run / "summary.json"), _json(run / "environment.json")
+    base = model_folder(config.model.path)
+    shape = AutoConfig.from_pretrained(
+        base if (weights / "adapter_config.json").is_file() else weights,
+        trust_remote_code=config.model.trust_remote_code,
+    )
+    return Facts(
+        config=config,
+        name=str(target),
+        base=config.model.path,
+        base_folder=base,
+        adapter=adapter,
+        space=family_of(shape.model_type, config.model.family).space,
+        checkpoint=step,
+        evaluation=_json(run / "evaluation" / f"{step}.json"),
+        base_evaluation=summary.get("base") or _json(run / "evaluation" / "step-000000.json"),
+        other_evaluations=_other_evaluations(config, weights),
+        environment=environment,
+    )
+
+
+def _other_evaluations(config: Config, weights: Path) -> list[dict[str, Any]]:
+    """Results of ``visual-rft evaluate`` for these weights, and for the base under the same protocol.
+
+    An evaluation belongs to a model if its weights files are those it was made with: a run that went on since then has
+    others under the same name.
+    """
+    own: list[dict[str, Any]] = []
+    base: list[dict[str, Any]] = []
+    for file in sorted(Path(f"{config.run.folder}-evaluation").glob("*/result.json")):
+        result, settings = _json(file), _json(file.with_name("settings.json"))
+        asked = (settings.get("weights"), result.get("model"))
+        if asked[0] and asked[0] == weights_of(str(weights)):
+            own.append(result)
+        elif asked == (weights_of(config.model.path), config.model.path):
+            base.append(result)
+    same = {(result["protocol"], result["n_images"]) for result in own}
+    return [result for result in base if (result["protocol"], result["n_images"]) in same] + own
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """A JSON object of the run folder, empty where there is none.
+
+    Raises:
+        RunFolderError: if the file is not a JSON object.
+    """
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{file}: cannot be read ({error})") from None
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{file}: is not a JSON object")
+    return content

@@ -1,0 +1,89 @@
+"""Which parameters learn: everything, less what is frozen, or an adapter.
+
+Decision: LoRA is given the full names of the layers it adapts, found by the family's facts, so that it never attaches
+to a vision tower that happens to use the same names (SmolVLM's and LLaVA's have ``q_proj`` too).
+
+    model = trainable(model, family, ModelConfig(lora=LoraConfig(rank=16)))
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visual_rft.config import ModelConfig
+from visual_rft.errors import ModelError
+from visual_rft.policy.families import Family
+
+
+def trainable(model: Any, family: Family, config: ModelConfig, weights: Path | None = None) -> Any:
+    """``model`` with the parameters that do not learn frozen, under an adapter if there is to be one.
+
+    Args:
+        model: as it was loaded.
+        family: facts about it.
+        config: what is trained.
+        weights: an adapter's folder to continue from.
+
+    Raises:
+        ModelError: if a part that is to be frozen or adapted is not found, or the model is an adapter already.
+    """
+    if config.lora is not None:
+        return _adapted(model, family, config, weights)
+    projector = config.freeze_vision if config.freeze_projector is None else config.freeze_projector
+    for part, places, frozen in (
+        ("vision tower", family.tower, config.freeze_vision),
+        ("projector", family.projector, projector),
+    ):
+        found = False
+        for name, parameter in model.named_parameters():
+            inside = family.is_projector(name)
+            if inside if part == "projector" else family.is_vision(name) and not inside:
+                found = True
+                if frozen:
+                    parameter.requires_grad_(False)
+        if frozen and places and not found:
+            raise ModelError(
+                f"the {part} is to be frozen, but no parameter of {model.config.model_type!r} is within "
+                f"{', '.join(places)}; see model.family"
+            )
+    return model
+
+
+def _adapted(model: Any, family: Family, config: ModelConfig, weights: Path | None) -> Any:
+    import peft
+
+    assert config.lora is not None
+    if config.quantization != "none":
+        # Layer norms in float32; checkpointing is the engine's.
+        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(
+            "model.path: is an adapter already, and model.lora would put another on top; merge it first (visual-rft "
+            "export RUN --out FOLDER) and train from that folder, or continue its run with --resume"
+        )
+    if weights is not None:
+        return peft.PeftModel.from_pretrained(model, str(weights), is_trainable=True)
+    targets = adapted_layers(model, family, vision=config.lora.vision)
+    if not targets:
+        raise ModelError(
+            f"no linear layer of {model.config.model_type!r} is named {', '.join(family.lora_targets)}, so LoRA has "
+            "nothing to adapt; set model.family.lora_targets"
+        )
+    return peft.get_peft_model(
+        model, peft.LoraConfig(r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules=targets)
+    )
+
+
+def adapted_layers(model: Any, family: Family, *, vision: bool) -> list[str]:
+    """Full names of the layers that LoRA adapts: the family's in the language model, with ``vision`` also all of the
+    vision tower and projector."""
+    found = []
+    for name, module in model.named_modules():
+        if not isinstance(module, torch.nn.Linear):
+            continue
+        if vision if family.is_vision(name) else name.split(".")[-1] in family.lora_targets:
+            found.append(name)
+    return found

@@ -1,0 +1,313 @@
+"""What the page knows: runs as plain values, small enough for a file.
+
+Decision: whole steps are shown or left out, chosen by halving (first, last, middle, quarters, ...) until the budget for
+text or pictures is used up, so that a run of any length stays a page that opens at once; what was left out is said on
+the page. Boxes stay in pixels of the original image; the page scales them.
+
+>>> by_halving(5)
+[0, 4, 2, 1, 3]
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from visual_rft.config import parse_config
+from visual_rft.errors import ConfigError
+from visual_rft.report.health import HealthWatch
+from visual_rft.report.marks import of_answer, of_truth
+from visual_rft.report.pictures import data_uri
+from visual_rft.report.reading import Row, Run
+from visual_rft.report.series import curves_of
+
+TEXT_BUDGET = 12_000_000
+"""Characters of rollouts in a page, all runs together."""
+PICTURE_BUDGET = 14_000_000
+"""Characters of pictures in a page."""
+LEAST_STEPS = 8
+"""So many steps always fit: of a step that is larger than its share the first questions are shown."""
+MOST_EVALUATIONS = 40
+"""Of a run, with their examples."""
+MOST_WARNINGS = 8
+"""Of a run."""
+LONGEST = 4_000
+"""Characters of a completion that are shown."""
+SIDES = ((100, 768), (400, 512), (1_600, 320))
+"""Of so many pictures, the longer side in pixels at which they are embedded; more are 224."""
+
+
+@dataclass
+class Pictures:
+    """The pictures of a page, each once.
+
+    Args:
+        source: what an ``img`` element gets for a file; called once per file.
+    """
+
+    source: Callable[[Path], str]
+    images: dict[str, str] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    used: int = 0
+
+    def key(self, run: Run, number: int, name: str) -> str | None:
+        """The key of a stored picture; None if it is not there or no picture."""
+        key = f"{number}/{name}"
+        if key not in self.images:
+            file = run.image(name)
+            if file is None:
+                return None
+            try:
+                self.images[key] = self.source(file)
+            except OSError:
+                return None
+            self.files[key] = file
+            self.used += len(self.images[key])
+        return key
+
+
+def embedded(runs: Sequence[Run]) -> Pictures:
+    """Pictures as data URIs, the smaller the more there are."""
+    count = sum(1 for run in runs for base in ("images", "rollouts/images") for _ in (run.path / base).glob("*.*"))
+    side = next((side for most, side in SIDES if count <= most), 224)
+    return Pictures(lambda file: data_uri(file, side))
+
+
+def payload(
+    runs: Sequence[Run],
+    pictures: Pictures,
+    groups_of: Callable[[Run, int], list[Row]] | None = None,
+    budget: int = TEXT_BUDGET,
+) -> dict[str, Any]:
+    """Everything the page shows, JSON-able.
+
+    Args:
+        runs: in the order of their colours.
+        pictures: embedded or served; filled on the way.
+        groups_of: reads the rollouts of one step; default from the folder.
+        budget: characters of rollouts, all runs together.
+    """
+    groups_of = groups_of or Run.rollouts
+    shown = [_run(run, number, pictures) for number, run in enumerate(runs)]
+    waiting = sum(bool(run.rollout_steps) for run in runs)
+    for number, (run, one) in enumerate(zip(runs, shown, strict=True)):
+        share = max(1, waiting)
+        limit = pictures.used + max(0, PICTURE_BUDGET - pictures.used) // share
+        chosen, cut = _steps(run, number, pictures, groups_of, budget // share, limit)
+        budget -= sum(_size(group) for groups in chosen.values() for group in groups)
+        waiting -= bool(run.rollout_steps)
+        one["rollouts"] = {str(step): chosen[step] for step in sorted(chosen)}
+        one["left_out"] = _left_out(run, len(chosen), cut)
+        one["problems"] = list(run.problems)
+    return {"runs": shown, "images": pictures.images, "differences": differences(runs)}
+
+
+def _run(run: Run, number: int, pictures: Pictures) -> dict[str, Any]:
+    section = run.config.get("task")
+    last = max([row["step"] + 1 for row in run.metrics], default=0)
+    evaluations = [run.evaluations[i] for i in sorted(by_halving(len(run.evaluations))[:MOST_EVALUATIONS])]
+    return {
+        "name": run.name,
+        "folder": str(run.path),
+        "kind": run.kind,
+        "task": (section if isinstance(section, Mapping) else {}).get("name", "detection"),
+        "weights": (section if isinstance(section, Mapping) else {}).get("weights"),
+        "steps": run.steps,
+        "done": last,
+        "finished": run.summary is not None,
+        "facts": _facts(run),
+        "config": yaml.safe_dump(dict(run.config), sort_keys=False),
+        "curves": [
+            {"name": c.name, "label": c.label, "of": c.of, "steps": c.steps, "values": [_short(v) for v in c.values]}
+            for c in curves_of(run)
+        ],
+        "evaluations": [
+            {"step": row["step"], "examples": [_example(run, number, pictures, e) for e in row.get("examples", [])]}
+            for row in evaluations
+        ],
+        "warnings": _warnings(run),
+    }
+
+
+def _warnings(run: Run) -> list[str]:
+    """What looked wrong on the way, the newest last."""
+    try:
+        config = parse_config(dict(run.config), str(run.path))
+    except ConfigError:  # of another version of this package; the advice then names its defaults
+        config = None
+    watch = HealthWatch(config)
+    told = [f"{run.name}, step {row['step']}: {text}" for row in run.metrics for text in watch.new(row)]
+    return told[-MOST_WARNINGS:]
+
+
+def _facts(run: Run) -> list[list[str]]:
+    """What a run was made with, as pairs of name and value."""
+    environment, config = run.environment, run.config
+    git = environment.get("git")
+    packages = environment.get("packages")
+    command = environment.get("command")
+    facts = {
+        "model": (config.get("model") or {}).get("path"),
+        "seed": (config.get("run") or {}).get("seed"),
+        "device": environment.get("device"),
+        "started": environment.get("started"),
+        "commit": git["commit"][:12] + (" and changes" if git.get("changed") else "") if git else None,
+        "versions": ", ".join(f"{k} {v}" for k, v in packages.items()) if packages else None,
+        "command": " ".join(map(str, command)) if command else None,
+        "seconds": (run.summary or {}).get("seconds", {}).get("total"),
+    }
+    return [[name, f"{v:.0f}" if isinstance(v, float) else str(v)] for name, v in facts.items() if v is not None]
+
+
+def _steps(
+    run: Run, number: int, pictures: Pictures, groups_of: Callable[[Run, int], list[Row]], text: int, image: int
+) -> tuple[dict[int, list[dict[str, Any]]], int]:
+    """The steps that fit, by halving, and how many questions of theirs did not."""
+    chosen: dict[int, list[dict[str, Any]]] = {}
+    used = cut = 0
+    parts = min(LEAST_STEPS, max(1, len(run.rollout_steps)))
+    start = pictures.used
+    for place in by_halving(len(run.rollout_steps)):
+        step = run.rollout_steps[place]
+        rows, before = groups_of(run, step), pictures.used
+        groups: list[dict[str, Any]] = []
+        size = 0
+        for row in rows:
+            group = _group(run, number, pictures, row)
+            size += _size(group)
+            if groups and (size > text // parts or pictures.used - before > (image - start) // parts):
+                size -= _size(group)
+                break
+            groups.append(group)
+        if chosen and (used + size > text or pictures.used > image):
+            break
+        if groups:
+            chosen[step] = groups
+            used += size
+            cut += len(rows) - len(groups)
+    return chosen, cut
+
+
+def by_halving(size: int) -> list[int]:
+    """All places, so that any beginning of the list is spread over the whole."""
+    if size <= 2:
+        return list(range(size))
+    order, waiting = [0, size - 1], deque([(0, size - 1)])
+    while waiting:
+        low, high = waiting.popleft()
+        middle = (low + high) // 2
+        if low < middle < high:
+            order.append(middle)
+            waiting += [(low, middle), (middle, high)]
+    return order
+
+
+def _left_out(run: Run, steps: int, cut: int) -> str | None:
+    """What the page does not show of a run."""
+    said = []
+    if steps < len(run.rollout_steps):
+        said.append(f"{steps} of the {len(run.rollout_steps)} steps with rollouts are here, evenly spread")
+    if cut:
+        said.append(f"{cut} questions of these steps are left out")
+    if len(run.evaluations) > MOST_EVALUATIONS:
+        said.append(f"{MOST_EVALUATIONS} of the {len(run.evaluations)} evaluations show their examples")
+    return f"{run.name}: {'; '.join(said)}. All of it is in {run.path}." if said else None
+
+
+def _group(run: Run, number: int, pictures: Pictures, row: Row) -> dict[str, Any]:
+    return {
+        **_question(run, number, pictures, row),
+        "answers": [_answer(completion) for completion in row["completions"] if isinstance(completion, dict)],
+    }
+
+
+def _example(run: Run, number: int, pictures: Pictures, row: Row) -> dict[str, Any]:
+    return {**_question(run, number, pictures, row), "answers": [_answer(row.get("completion") or {})]}
+
+
+def _question(run: Run, number: int, pictures: Pictures, row: Row) -> dict[str, Any]:
+    keys = [key for name in row.get("images", []) if (key := pictures.key(run, number, str(name))) is not None]
+    truth = row.get("truth") or {}
+    marks = of_truth(truth)
+    size = row.get("image_size") or truth.get("image_size")
+    if not size and keys:
+        with Image.open(pictures.files[keys[0]]) as image:
+            size = image.size
+    return {
+        "id": str(row.get("id", "")),
+        "images": keys,
+        "size": list(size) if size else None,
+        "prompt": _clipped(str(row.get("prompt", ""))),
+        "asked": _asked(row.get("question") or {}),
+        "truth": {"boxes": _rounded(marks.boxes), "text": marks.text},
+    }
+
+
+def _asked(question: Mapping[str, Any]) -> str:
+    """The question in two words, where it has a parameter."""
+    return next((str(question[name]) for name in ("category", "expression", "subject") if name in question), "")
+
+
+def _answer(completion: Row) -> dict[str, Any]:
+    marks = of_answer(completion.get("answer"))
+    rewards = completion.get("rewards") or {}
+    return {
+        "text": _clipped(str(completion.get("text", ""))),
+        "rewards": {name: _short(value) for name, value in rewards.items()},
+        "total": _short(completion.get("total")),
+        "advantage": _short(completion.get("advantage")),
+        "truncated": bool(completion.get("truncated")),
+        "tokens": completion.get("tokens"),
+        "boxes": _rounded(marks.boxes),
+        "labels": marks.labels,
+        "words": marks.text,
+        "failure": completion.get("failure"),
+        "notes": [str(note) for note in completion.get("notes") or []],
+    }
+
+
+def _size(group: Mapping[str, Any]) -> int:
+    """Characters of a group in the page, roughly: texts, and 300 for the numbers of an answer."""
+    return len(group["prompt"]) + 300 + sum(len(answer["text"]) + 300 for answer in group["answers"])
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text) - LONGEST} more characters)"
+
+
+def _short(value: Any) -> Any:
+    """A number with the digits that a page can show; None if it is not finite."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.5g}") if value - value == 0 else None
+
+
+def _rounded(boxes: Sequence[Sequence[float]]) -> list[list[float]]:
+    return [[round(v, 2) for v in box] for box in boxes]
+
+
+def differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The config fields in which several runs differ: ``field`` and the ``values`` of each run."""
+    flats = [_flat(run.config) for run in runs]
+    names = {name: None for flat in flats for name in flat}
+    return [
+        {"field": name, "values": [flat.get(name, "") for flat in flats]}
+        for name in names
+        if len(runs) > 1 and name != "run.folder" and len({flat.get(name, "") for flat in flats}) > 1
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(value, Mapping) and value:
+        inner = (_flat(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items())
+    elif isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+        inner = (_flat(v, f"{prefix}.{i}") for i, v in enumerate(value))
+    else:
+        return {prefix: str(value)}
+    return {name: text for part in inner for name, text in part.items()}

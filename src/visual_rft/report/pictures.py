@@ -1,0 +1,121 @@
+"""Pictures of a report: small copies as data URIs, and annotated ones for plots and trackers."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from visual_rft.report.marks import Marks, of_answer, of_truth
+from visual_rft.report.reading import Row, Run
+from visual_rft.vision.drawing import PREDICTED, TRUTH, Mark, contact_sheet, draw_marks
+
+COLOURS = ("#3b82f6", "#f97316", "#a855f7", "#ec4899", "#06b6d4", "#eab308", "#ef4444", "#a16207")
+"""Of the completions of a group, in their order; also in page.css. None of them is the truth's green."""
+SHOWN_SIDE = 384
+"""An annotated picture is enlarged to at least this many pixels a side (whole-number enlargement)."""
+CELL = 256
+"""Pixels a side of a picture of before and after; drawn at about this size, so that lines stay visible."""
+LEAST = 192
+"""The shorter side at which such a picture is drawn."""
+COLUMNS = 6
+"""Questions in it."""
+
+
+def data_uri(file: Path, side: int) -> str:
+    """A picture as a data URI, its longer side at most ``side`` pixels; a small file is taken as it is.
+
+    Raises:
+        OSError: if it cannot be read as a picture.
+    """
+    content = file.read_bytes()
+    with Image.open(io.BytesIO(content)) as image:
+        kind, size = image.format or "", image.size
+        if max(size) > side or len(content) > 150_000:
+            image.draft("RGB", (side, side))  # a JPEG is decoded at a fraction of its size
+            picture = image.convert("RGB")
+            picture.thumbnail((side, side))
+            buffer = io.BytesIO()
+            picture.save(buffer, "JPEG", quality=80)
+            content, kind = buffer.getvalue(), "JPEG"
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}"
+
+
+def annotated(picture: Image.Image, truth: Mapping[str, Any], answers: Sequence[Any]) -> Image.Image:
+    """A picture with its truth in green and each answer in the colour of its place in the group.
+
+    Args:
+        picture: the original, RGB; boxes are in its pixels.
+        truth: of the question.
+        answers: parsed, None where one could not be read.
+    """
+    size = picture.size
+    for i, answer in enumerate(answers):
+        picture = _drawn(picture, of_answer(answer), ImageColor.getrgb(COLOURS[i % len(COLOURS)])[:3], size)
+    return _drawn(picture, of_truth(truth), TRUTH, size)
+
+
+def before_after(run: Run) -> Image.Image | None:
+    """Fixed evaluation questions, one a column: first evaluation above, last below; truth green, answer red.
+
+    Returns:
+        None where there are not two evaluations with the same questions and pictures.
+    """
+    if len(run.evaluations) < 2:
+        return None
+    first, last = run.evaluations[0], run.evaluations[-1]
+    after = {row["id"]: row for row in last.get("examples", [])}
+    above: list[Image.Image] = []
+    below: list[Image.Image] = []
+    for row in first.get("examples", []):
+        file = run.image(row["images"][0]) if row.get("images") else None
+        if file is None or row["id"] not in after or len(above) == COLUMNS:
+            continue
+        with Image.open(file) as image:
+            picture = image.convert("RGB")
+        size = row.get("image_size") or picture.size
+        above.append(_example(picture, size, row))
+        below.append(_example(picture, size, after[row["id"]]))
+    if not above:
+        return None
+    titles = ["before" if one["step"] == 0 else f"after {one['step']} steps" for one in (first, last)]
+    rows = [contact_sheet(cells, columns=len(cells), cell=CELL) for cells in (above, below)]
+    height = CELL // 10
+    both = Image.new("RGB", (rows[0].width, 2 * (CELL + height)), (255, 255, 255))
+    for number, (row_, title) in enumerate(zip(rows, titles, strict=True)):
+        top = number * (CELL + height)
+        font = ImageFont.load_default(size=height - 8)
+        ImageDraw.Draw(both).text((6, top + 3), title, fill=(0, 0, 0), font=font)
+        both.paste(row_, (0, top + height))
+    return both
+
+
+def _example(picture: Image.Image, size: Sequence[int], row: Row) -> Image.Image:
+    truth, answer = of_truth(row["truth"]), of_answer(row["completion"]["answer"])
+    if row["completion"]["answer"] is None:
+        answer = Marks([], [], "no answer")
+    if truth.text is not None:
+        truth = Marks([], [], f"truth: {truth.text}")
+    return _drawn(_drawn(picture, truth, TRUTH, size, LEAST), answer, PREDICTED, size, LEAST)
+
+
+def _drawn(
+    picture: Image.Image, marks: Marks, colour: tuple[int, ...], size: Sequence[int], least: int = SHOWN_SIDE
+) -> Image.Image:
+    """``picture``, an enlarged or shrunk copy of one of ``size`` pixels, with marks; enlarged first if it is small."""
+    factor = -(-least // min(picture.size))
+    if factor > 1:
+        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    across, down = picture.width / size[0], picture.height / size[1]
+    placed: list[Mark] = [
+        ([x1 * across, y1 * down, x2 * across, y2 * down], label)
+        for (x1, y1, x2, y2), label in zip(marks.boxes, marks.labels, strict=True)
+        if x1 <= x2 and y1 <= y2
+    ]
+    if marks.text is not None:
+        placed.append((None, marks.text))
+    return draw_marks(picture, placed, (colour[0], colour[1], colour[2]), least_side=1)

@@ -1,0 +1,200 @@
+"""A run folder as plain values: whatever is there, of runs that finished, go on, or crashed.
+
+Decision: reading never needs the process that wrote. Everything but ``config.yaml`` may be missing; a last line that
+was torn by a crash is left out and named in ``Run.problems``, as is any file that is not what it should be. Rollouts
+are read step by step when asked for, because a long run has more of them than fit into memory.
+
+    run = read_run(Path("runs/demo"))
+    run.metrics[-1]["reward"], run.evaluations[-1]["AP"]
+    run.rollouts(run.rollout_steps[0])[0]["completions"][0]["text"]
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from visual_rft.errors import RunFolderError
+
+Row = Mapping[str, Any]
+"""One JSON object."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds.
+
+    Attributes:
+        path: the folder.
+        name: how the run is called beside others.
+        config: ``config.yaml`` as plain values.
+        environment: ``environment.json``, {} if missing.
+        metrics: the lines of ``metrics.jsonl``, oldest first.
+        evaluations: the files of ``evaluation/``, oldest first, each with its ``step``.
+        rollout_steps: the steps that ``rollouts/`` holds, ascending.
+        summary: ``summary.json``, None if the run has not finished.
+        problems: what could not be read, one sentence each.
+    """
+
+    path: Path
+    name: str
+    config: Row
+    environment: Row
+    metrics: tuple[Row, ...]
+    evaluations: tuple[Row, ...]
+    rollout_steps: tuple[int, ...]
+    summary: Row | None
+    problems: list[str] = field(default_factory=list)
+
+    def rollout_file(self, step: int) -> Path:
+        """Where the completions of ``step`` are."""
+        return self.path / "rollouts" / f"step-{step:06d}.jsonl"
+
+    def rollouts(self, step: int) -> list[Row]:
+        """The groups of one step, in the order in which they were sampled; problems are added to ``problems``."""
+        rows, problem = read_lines(self.rollout_file(step))
+        self._remember(problem)
+        whole = [row for row in rows if isinstance(row.get("completions"), list)]
+        if len(whole) < len(rows):
+            self._remember(f"{self.rollout_file(step)}: {len(rows) - len(whole)} rows have no completions; left out")
+        return whole
+
+    def image(self, name: str) -> Path | None:
+        """The file of a stored image by the name that rows give it; None if it is missing or outside the folder."""
+        for base in (self.path, self.path / "rollouts"):
+            file = base / name
+            if file.is_file() and file.resolve().is_relative_to(self.path.resolve()):
+                return file
+        return None
+
+    @property
+    def kind(self) -> str:
+        """``rft`` or ``sft``, from what its steps are measured by."""
+        return "rft" if self.rollout_steps or any("reward" in row for row in self.metrics) else "sft"
+
+    @property
+    def steps(self) -> int:
+        """Steps that were planned; 0 if the config does not say."""
+        planned = (self.config.get("run") or {}).get("steps", 0)
+        return planned if isinstance(planned, int) else 0
+
+    def _remember(self, problem: str | None) -> None:
+        if problem and problem not in self.problems:
+            self.problems.append(problem)
+
+
+def read_run(path: Path, name: str | None = None) -> Run:
+    """Read a run folder.
+
+    Args:
+        path: the folder.
+        name: how to call the run; default the folder's name.
+
+    Raises:
+        RunFolderError: if it is not a run folder (no readable ``config.yaml``).
+    """
+    problems: list[str] = []
+    file = path / "config.yaml"
+    if not file.is_file():
+        raise RunFolderError(f"{path}: no run here (no config.yaml); name the folder that run.folder named")
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunFolderError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
+    if not isinstance(config, dict):
+        raise RunFolderError(f"{file}: is not a mapping of sections, as a config is")
+    metrics, problem = read_lines(path / "metrics.jsonl")
+    evaluations = []
+    for place in sorted((path / "evaluation").glob("step-*.json")):
+        content = _read_json(place, problems)
+        step = _step_of(place)
+        if content is not None and step is not None:
+            evaluations.append({**content, "step": step})
+    steps = (_step_of(place) for place in (path / "rollouts").glob("step-*.jsonl"))
+    return Run(
+        path, name or path.resolve().name, config, _read_json(path / "environment.json", problems) or {},
+        tuple(row for row in metrics if isinstance(row.get("step"), int)), tuple(evaluations),
+        tuple(sorted(step for step in steps if step is not None)), _read_json(path / "summary.json", problems),
+        [*problems, *([problem] if problem else [])],
+    )  # fmt: skip
+
+
+def read_lines(file: Path) -> tuple[list[Row], str | None]:
+    """The objects of a JSON Lines file, and what was wrong with it.
+
+    A last line without its line break was torn by a crash while it was written: it is left out and named. So is any
+    other line that is not a JSON object.
+
+    Returns:
+        The rows (none if the file is missing), and a sentence or None.
+    """
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [], None
+    except OSError as error:
+        return [], f"{file}: cannot be read ({error.strerror})"
+    rows: list[Row] = []
+    broken = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            broken.append(number)
+    problems = []
+    if broken:
+        problems.append(f"{'line' if len(broken) == 1 else 'lines'} {', '.join(map(str, broken[:5]))} not readable")
+    if lines[-1]:
+        problems.append(f"line {len(lines)}, the last, is cut off")
+    return rows, f"{file}: {' and '.join(problems)}; left out" if problems else None
+
+
+def finite(value: Any, name: str = "") -> tuple[Any, list[str]]:
+    """``value`` with None for every number that is not finite, and the names of those.
+
+    >>> finite({"kl": float("nan"), "length": [3.0, float("inf")]})
+    ({'kl': None, 'length': [3.0, None]}, ['kl', 'length.1'])
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None, [name]
+    if isinstance(value, (str, int, float)) or value is None:
+        return value, []
+    if isinstance(value, Mapping):
+        pairs = {key: finite(inner, f"{name}.{key}" if name else str(key)) for key, inner in value.items()}
+        return {key: clean for key, (clean, _) in pairs.items()}, [n for _, names in pairs.values() for n in names]
+    if isinstance(value, (list, tuple)):
+        items = [finite(inner, f"{name}.{i}" if name else str(i)) for i, inner in enumerate(value)]
+        return [clean for clean, _ in items], [n for _, names in items for n in names]
+    return value, []
+
+
+def _read_json(file: Path, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        problems.append(f"{file}: cannot be read ({error.strerror})")
+        return None
+    except ValueError:
+        problems.append(f"{file}: not valid JSON; left out")
+        return None
+    if not isinstance(content, dict):
+        problems.append(f"{file}: not a JSON object; left out")
+        return None
+    return content
+
+
+def _step_of(file: Path) -> int | None:
+    digits = file.stem.removeprefix("step-")
+    return int(digits) if digits.isdigit() else None

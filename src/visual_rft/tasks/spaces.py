@@ -1,0 +1,147 @@
+"""Wrong units of boxes, found out from the boxes: the number one reason for an IoU reward that stays at zero.
+
+Decision: evidence first, words after. A hint is given only where the boxes as they are understood fit nothing and the
+same numbers in other units fit well, so a model that merely points badly hears nothing. It names what to set.
+
+>>> from visual_rft.tasks import load_task
+>>> truth = {"boxes": [[300, 200, 500, 400]], "image_size": [640, 480]}
+>>> said = "<answer>[{'Position': [301, 199, 498, 402], 'Confidence': 0.9}]</answer>"  # pixels, read as 0..1000
+>>> hint = wrong_space_hint(load_task("detection"), [Answered(said, truth, Frame((640, 480), (1000, 1000)))] * 8)
+>>> hint.partition(": ")[2]
+'read as pixels of the image they do (0.97); set model.family.coordinates: pixels'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from visual_rft.tasks.answers import Failure
+from visual_rft.tasks.base import Task, frame_of, image_size_of
+from visual_rft.vision.boxes import Box, as_box, iou
+from visual_rft.vision.coordinates import CoordinateSpace, Frame
+
+LEAST_ANSWERS = 8
+"""Answers to say anything about."""
+MISSED, MET = 0.1, 0.4
+"""Mean IoU below which answers fit nothing, and above which they fit. Boxes at random places of an image overlap an
+object by 0.1 or less; a base model that finds objects roughly reaches 0.5 (docs/tiny.md)."""
+LEAST_BOXES = 20
+"""True boxes to say anything about."""
+
+
+class Answered(NamedTuple):
+    """A completion, the truth, and the units in which its boxes are understood (None: 0..1000)."""
+
+    text: str
+    truth: Mapping[str, Any]
+    frame: Frame | None
+
+
+def wrong_space_hint(task: Task, answers: Sequence[Answered]) -> str | None:
+    """What to change if answers meet nothing in their units, but their objects in others; None if all is well.
+
+    Args:
+        task: that asked; one without boxes gives no hint.
+        answers: about images with objects; those without are passed over.
+    """
+    asked: list[float] = []
+    others: dict[str, list[float]] = {}
+    claimed = False
+    for answered in answers:
+        true = _boxes_of(answered.truth)
+        if not true or "image_size" not in answered.truth:
+            continue
+        claimed = claimed or "space" in answered.truth
+        frame, size = frame_of(answered.truth, answered.frame), image_size_of(answered.truth)
+        bare = {key: value for key, value in answered.truth.items() if key != "space"}
+        asked.append(_fit(task, answered.text, bare, frame, true))
+        for name, other in _candidates(size):
+            if other.extent != frame.extent:
+                others.setdefault(name, []).append(_fit(task, answered.text, bare, other, true))
+    if len(asked) < LEAST_ANSWERS or _mean(asked) >= MISSED:
+        return None
+    fitting = {name: _mean(values) for name, values in others.items() if len(values) == len(asked)}
+    best = max(fitting, key=lambda name: fitting[name], default="")
+    if not best or fitting[best] < MET:
+        return None
+    remedy = f"correct 'space' of the data's truth to {best}" if claimed else f"set model.family.coordinates: {best}"
+    return (
+        f"boxes meet no object in the units they are asked for (mean IoU {_mean(asked):.2f} of {len(asked)} answers): "
+        f"read as {_WORDS[best]} they do ({fitting[best]:.2f}); {remedy}"
+    )
+
+
+_WORDS = {"relative_1000": "0..1000", "pixels": "pixels of the image"}
+
+
+def _candidates(size: tuple[int, int]) -> list[tuple[str, Frame]]:
+    spaces = (CoordinateSpace.RELATIVE_1000, CoordinateSpace.PIXELS)
+    return [(space.value, Frame.of(space, size)) for space in spaces]
+
+
+def _fit(task: Task, text: str, truth: Mapping[str, Any], frame: Frame, true: Sequence[Box]) -> float:
+    """Mean over the answered boxes of the IoU with the best true one; 0 where none can be read."""
+    parsed = task.parse(text, truth, frame)
+    said = [] if isinstance(parsed, Failure) else _boxes_in(parsed.value)
+    return _mean([max(iou(box, other) for other in true) for box in said]) if said else 0.0
+
+
+def _boxes_of(truth: Mapping[str, Any]) -> list[Box]:
+    found = truth.get("boxes", [truth["box"]] if "box" in truth else [])
+    return [as_box(list(box)) for box in found]
+
+
+def _boxes_in(value: Any) -> list[Box]:
+    """The boxes of an answer to a task of detection or grounding; none of any other."""
+    if isinstance(value, Mapping):
+        return [as_box(box) for box in value.get("boxes", ())]
+    return [as_box(value)] if isinstance(value, list) and len(value) == 4 else []
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def gold_space_hint(truths: Iterable[Mapping[str, Any]]) -> str | None:
+    """What is wrong with the units of true boxes, judged by where they lie; None if nothing seems to be.
+
+    Boxes said to be 0..1000 that never go beyond the pixels of smaller images are pixels; boxes said to be pixels that
+    stop at 1000 in images that do not are 0..1000, and those that lie within one pixel are shares of the image.
+
+    Args:
+        truths: of the questions, boxes in pixels; ``space`` names the units in which a published table has them.
+    """
+    tables: list[tuple[Box, tuple[int, int]]] = []
+    files: list[tuple[Box, tuple[int, int]]] = []
+    for truth in truths:
+        boxes = _boxes_of(truth)
+        if not boxes or "image_size" not in truth:
+            continue
+        size = image_size_of(truth)
+        if truth.get("space") == CoordinateSpace.RELATIVE_1000:
+            written = Frame.of(CoordinateSpace.RELATIVE_1000, size)
+            tables += [(tuple(map(float, written.from_pixels(box))), size) for box in boxes]  # type: ignore[misc]
+        else:
+            files += [(box, size) for box in boxes]
+    if len(tables) >= LEAST_BOXES:
+        reach = max(max(box[2] / width, box[3] / height) for box, (width, height) in tables)
+        if 0.9 <= reach <= 1.0 and max(max(size) for _, size in tables) < 950:
+            return (
+                f"the {len(tables)} boxes of the solutions all end inside their image if they are pixels, and one "
+                "reaches its edge: they seem to be pixels, not 0..1000; write them as 0..1000 of the image, or read "
+                "the data as a coco or jsonl source"
+            )
+    if len(files) >= LEAST_BOXES:
+        reach = max(max(box[2], box[3]) for box, _ in files)
+        if reach <= 1.0:
+            return (
+                f"all {len(files)} boxes lie within the first pixel of their image: they seem to be shares of its "
+                "size, 0..1; multiply them by width and height"
+            )
+        if 900 <= reach <= 1000 and min(min(size) for _, size in files) > 1100:
+            return (
+                f"none of the {len(files)} boxes goes beyond 1000, though every image does: they seem to be 0..1000, "
+                "not pixels; multiply them by width / 1000 and height / 1000"
+            )
+    return None
