@@ -158,7 +158,7 @@ def test_the_scans_of_shots_and_validation_are_parts_of_train_and_share_none():
 
 def test_open_vocabulary_trains_on_no_novel_class():
     for domain in ("handwriting", "shapes"):
-        (cell,) = grid("open-vocabulary", EXPERIMENTS["open-vocabulary"], arms=("rft",), domains=(domain,))
+        (cell,) = grid("open-vocabulary", EXPERIMENTS["open-vocabulary"], shots=(16,), arms=("rft",), domains=(domain,))
         task = task_of(cell.config.task)
         trained = {s.question["category"] for s in load_samples(cell.config.data.train, task)}
         asked = {s.question["category"] for s in load_samples(cell.config.data.evaluation, task)}

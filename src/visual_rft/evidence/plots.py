@@ -33,7 +33,7 @@ def plot(result: Mapping[str, Any], file: Path) -> None:
         "axes.spines.right": False,
     }
     with rc_context(style):
-        height = 1.0 + 0.22 * len(means) if ablation else 3.0
+        height = 1.0 + 0.22 * len(means) if ablation else 3.4
         width = 3.6 * max(len(domains), 1 + ablation)
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, len(domains), squeeze=False)[0]
@@ -47,7 +47,8 @@ def plot(result: Mapping[str, Any], file: Path) -> None:
                 axis.set_ylim(bottom=0)
         if not ablation:
             axes[0].set_ylabel(label(main))
-            axes[-1].legend(frameon=False, fontsize=8)
+            handles, names = axes[-1].get_legend_handles_labels()
+            figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
         figure.savefig(file, metadata={"Date": None})
 
 
