@@ -41,7 +41,7 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
     policy = load_policy(config.model, config.rollout, engine=config.engine, empty=True)
     print("\n".join(parameter_lines(config, policy)))
     print(f"data: {len(samples):,} training questions, {len(held_out):,} held out; task {task.name}, boxes in "
-          f"{policy.space.value}")  # fmt: skip
+          f"{policy.space.value}, {policy.path}")  # fmt: skip
     warnings = look_at_data(policy, task, samples)
     tokens = TokenCounts(policy)
     chosen = spread(samples, PREPARED)

@@ -108,6 +108,11 @@ class Policy:
         return RepeatedEngine(self.core, self.family, self.head)
 
     @property
+    def path(self) -> str:
+        """How prompts are computed, in words."""
+        return "each prompt computed once" if self.shared else "each completion with its prompt (the repeated path)"
+
+    @property
     def weights_version(self) -> int:
         """Rises whenever a weight is changed."""
         return sum(parameter._version for parameter in self.core.parameters())

@@ -160,7 +160,8 @@ class Session:
         parameters = list(self.policy.model.parameters())
         self.console.say(
             f"{self.config.model.path}: {self.policy.config.model_type}, {_millions(parameters)} parameters, "
-            f"{_millions([p for p in parameters if p.requires_grad])} of them trained, on {self.accelerator.device}. "
+            f"{_millions([p for p in parameters if p.requires_grad])} of them trained, on {self.accelerator.device}, "
+            f"{self.policy.path}. "
             f"Task {self.task.name}: {len(self.samples)} questions to train on, {len(self.held_out)} held out."
         )
         if self.first_step == 0 and loop.evaluate_base:
