@@ -204,7 +204,7 @@ def test_every_argument_is_explained():
 def test_without_arguments_the_help_is_shown(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
-    assert all(f"\n    {verb} " in out for verb in VERBS)
+    assert {line.split()[0] for line in out.splitlines() if line.startswith("    ") and line[4] != " "} >= set(VERBS)
 
 
 def test_a_reader_that_has_seen_enough():
