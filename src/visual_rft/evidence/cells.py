@@ -75,11 +75,14 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """Of everything that decides its result, the weights of a local model included."""
-        config = self.config.model_dump(mode="json", exclude={"run": {"folder", "threads"}})
+        """Of everything that decides its result, the weights of a local model included.
+
+        Of the config what differs from the defaults: a new field does not make a night's runs be run again.
+        """
+        config = self.config.model_dump(mode="json", exclude={"run": {"folder", "threads"}}, exclude_defaults=True)
         if self.arm == "base":  # nothing is trained
-            config = {key: config[key] for key in ("model", "task", "data", "rollout")}
-            config["data"]["train"] = None
+            asked = {"evaluation": config["data"]["evaluation"]}
+            config = {key: config.get(key) for key in ("model", "task", "rollout")} | asked
         what = [self.arm, config, _weights(self.config.model.path), [cell.digest for cell in self.matched]]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
