@@ -295,3 +295,19 @@ def test_the_page_shows_what_the_results_say(tmp_path, capsys):
     page.write_text("nothing")
     assert cli.main(["reproduce", "tables", "--out", str(folder), "--page", str(page)]) == 2
     assert "to fill" in capsys.readouterr().err
+
+
+def test_the_readme_says_what_the_results_say():
+    """The table "When it pays", row by row."""
+    result = read_result(DOCS / "evidence" / "few-shot-detection.json")
+    means = {
+        (row["method"], row["budget"], row["shots"]): row["value"]
+        for row in result["means"]
+        if row["domain"] == "handwriting" and row["metric"] == "AP"
+    }
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8").partition("## When it pays")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    shots = [int(cell) for cell in rows[0][1:]]
+    assert f"base {means['base', None, None]:.3f}" in text
+    for row, method in ((rows[2], "sft"), (rows[3], "rft")):
+        assert row == [method.upper(), *(f"{means[method, 'steps', k]:.3f}" for k in shots)]
