@@ -75,6 +75,7 @@ def _arms(axis: Any, rows: list[Any]) -> None:
         axis.set_xlabel("shots per class")
     else:
         axis.set_xticks([])
+        axis.set_xlabel(f"{shots[0]} shot{'s' * (shots[0] > 1)} per class" if shots else "")
 
 
 def _variants(axis: Any, rows: list[Any], name: str) -> None:
