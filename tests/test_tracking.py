@@ -19,13 +19,13 @@ from test_training import config
 
 from visual_rft.config import Config
 from visual_rft.errors import ConfigError, RunFolderError
+from visual_rft.evaluation.look import spread
 from visual_rft.report.reading import read_run
 from visual_rft.tasks import Sample, Score
 from visual_rft.training import session, trackers
 from visual_rft.training.console import RunConsole, progress_line
 from visual_rft.training.environment import git_commit
 from visual_rft.training.rft import train
-from visual_rft.training.session import spread
 from visual_rft.training.sft import train_supervised
 from visual_rft.training.tracking import RunFolder
 from visual_rft.vision.images import RenderedImage

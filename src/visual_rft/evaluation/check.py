@@ -54,7 +54,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     task = task_of(config.task)
     questions = load_samples(config.data.train, task)
     policy = load_policy(config.model, config.rollout, empty=True)
-    chosen = spread(questions, samples)
+    chosen = [questions[i] for i in spread(len(questions), samples)]
     print(
         f"{len(questions)} training questions, {len(chosen)} checked; task {task.name}, boxes in {policy.space.value}"
     )

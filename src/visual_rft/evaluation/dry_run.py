@@ -44,7 +44,7 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
           f"{policy.space.value}, {policy.path}")  # fmt: skip
     warnings = look_at_data(policy, task, samples)
     tokens = TokenCounts(policy)
-    chosen = spread(samples, PREPARED)
+    chosen = [samples[i] for i in spread(len(samples), PREPARED)]
     for sample in [*chosen, *likely_longest(policy, task, chosen, [size_of_image(s) for s in chosen])]:
         inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
         tokens.add(inputs, task.gold(sample.truth, inputs.frames[0]))

@@ -36,10 +36,14 @@ ROUNDING = 1.05
 Size = tuple[int, int]
 
 
-def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
-    """At most so many questions, evenly spread over the data."""
-    count = min(most, len(samples))
-    return [samples[i * len(samples) // count] for i in range(count)]
+def spread(size: int, count: int) -> list[int]:
+    """``count`` places (or all), evenly spread over ``size``, so that every joined source has its share.
+
+    >>> spread(10, 4), spread(3, 8)
+    ([0, 2, 5, 7], [0, 1, 2])
+    """
+    count = min(size, count)
+    return [i * size // count for i in range(count)]
 
 
 def look_at_data(policy: Policy, task: Task, samples: Sequence[Sample]) -> list[str]:
@@ -54,7 +58,7 @@ def look_at_data(policy: Policy, task: Task, samples: Sequence[Sample]) -> list[
         PromptTooLongError: if a prompt and a completion of full length do not fit the model's context.
         DataError: if an image cannot be opened.
     """
-    looked = spread(samples, LOOKED)
+    looked = [samples[i] for i in spread(len(samples), LOOKED)]
     sizes = [size_of_image(sample) for sample in looked]
     for sample in likely_longest(policy, task, looked, sizes):
         policy.prepare([Prompt.of(task, sample, policy.space)])

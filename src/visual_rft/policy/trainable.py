@@ -37,18 +37,20 @@ def trainable(model: Any, family: Family, config: ModelConfig, weights: Path | N
         ("vision tower", family.tower, config.freeze_vision),
         ("projector", family.projector, projector),
     ):
-        found = False
-        for name, parameter in model.named_parameters():
-            inside = family.is_projector(name)
-            if inside if part == "projector" else family.is_vision(name) and not inside:
-                found = True
-                if frozen:
-                    parameter.requires_grad_(False)
-        if frozen and places and not found:
+        if not frozen:
+            continue
+        found = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if family.is_vision(name) and family.is_projector(name) == (part == "projector")
+        ]
+        if places and not found:
             raise ModelError(
                 f"the {part} is to be frozen, but no parameter of {model.config.model_type!r} is within "
                 f"{', '.join(places)}; see model.family"
             )
+        for parameter in found:
+            parameter.requires_grad_(False)
     return model
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from visual_rft.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError
-from visual_rft.evaluation.look import look_at_data, warn
+from visual_rft.evaluation.look import look_at_data, spread, warn
 from visual_rft.evaluation.predict import evaluation_line, predict
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.inputs import Inputs, Prompt
@@ -282,16 +282,6 @@ class Session:
             return {}
         written = json.loads(file.read_bytes())
         return {"base": {name: value for name, value in written.items() if name not in ("step", "examples")}}
-
-
-def spread(size: int, count: int) -> list[int]:
-    """``count`` places (or all), evenly spread over ``size``, so that every joined source has its share.
-
-    >>> spread(10, 4), spread(3, 8)
-    ([0, 2, 5, 7], [0, 1, 2])
-    """
-    count = min(size, count)
-    return [i * size // count for i in range(count)]
 
 
 def _millions(parameters: Sequence[Tensor]) -> str:
