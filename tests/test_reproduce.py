@@ -53,10 +53,10 @@ def test_every_arm_and_no_run_twice_after_an_interruption(tmp_path, monkeypatch,
 
     result = read_result(tmp_path / "few-shot-detection.json")
     check_schema(result)
-    assert {(row["method"], row["budget"]) for row in result["rows"]} == set(ARMS.values())
-    by_arm = {(row["method"], row["budget"]): row for row in result["rows"] if row["metric"] == "AP"}
-    assert by_arm["rft", "steps"]["optimizer_steps"] == by_arm["sft", "steps"]["optimizer_steps"] == 4
-    assert by_arm["sft", "time"]["optimizer_steps"] > 4
+    by_arm = {row["arm"]: row for row in result["rows"] if row["metric"] == "AP"}
+    assert set(by_arm) == set(ARMS) - {"sft-reasoning"}  # boxes come without any
+    assert by_arm["rft"]["optimizer_steps"] == by_arm["sft"]["optimizer_steps"] == 4
+    assert by_arm["sft-time"]["optimizer_steps"] > 4
     assert all(row["images"] == 8 for row in result["rows"])
     cells = tmp_path / "few-shot-detection" / "cells"
     assert not list(cells.glob("*.run"))
@@ -73,6 +73,7 @@ def check_schema(result):
     assert {"processor", "cores", "threads", "torch"} <= result["machine"].keys()
     assert result["rows"]
     for row in result["rows"]:
+        assert (row["method"], row["budget"]) == ARMS[row["arm"]]
         assert row["method"] in ("base", "sft", "rft")
         assert row["metric"] in result["metrics"]
         assert {"shots", "seed", "domain", "budget", "split", "images", "optimizer_steps", "cpu_seconds"} <= row.keys()
@@ -100,14 +101,40 @@ def test_budgets_are_matched(name):
         updates = rft.config.run.steps * rft.config.objective.updates_per_rollout
         assert sft.config.run.steps == updates
         for other in (sft, cell):
-            assert other.config.data == rft.config.data
+            assert with_reasoning(other) == rft.config.data
             assert other.config.model == rft.config.model
             assert other.config.task == rft.config.task
             assert other.config.run.prompts_per_batch == rft.config.run.prompts_per_batch
             assert other.config.run.seed == rft.config.run.seed
-    tries = EXPERIMENTS[name].tries
-    assert len({len(rates) for rates in tries.values()}) <= 1
-    assert all(EXPERIMENTS[name].learning_rates[arm] in rates for arm, rates in tries.items())
+    for cell in cells:
+        if cell.arm == "sft-reasoning":
+            sft = by_name[cell.name.removesuffix("-reasoning")]
+            assert with_reasoning(sft) == cell.config.data
+            assert sft.config.data != cell.config.data
+            assert sft.config.run == cell.config.run
+    tries, rates = EXPERIMENTS[name].tries, EXPERIMENTS[name].learning_rates
+    assert len({len(some) for some in tries.values()}) <= 1
+    assert not tries or all(rate in tries[ARMS[arm][0]] for arm, rate in rates.items())
+
+
+def with_reasoning(cell):
+    data = cell.config.data
+    return data.model_copy(update={"train": tuple(s.model_copy(update={"reasoning": True}) for s in data.train)})
+
+
+def test_only_the_arm_that_is_given_reasoning_sees_it():
+    cells = grid("few-shot-classification", EXPERIMENTS["few-shot-classification"], shots=(1,), domains=("flowers",))
+    gold = {}
+    for cell in cells:
+        task = task_of(cell.config.task)
+        samples = load_samples(cell.config.data.train, task)
+        gold[cell.arm] = {sample.id: task.gold(sample.truth) for sample in samples}
+    labels = {id: text.partition("<answer>")[2] for id, text in gold["sft-reasoning"].items()}
+    assert gold["sft"] == gold["sft-time"] == {
+        id: f"<think>{text.removesuffix('</answer>')}</think><answer>{text}" for id, text in labels.items()
+    }  # fmt: skip
+    assert all("petals" in text for text in gold["sft-reasoning"].values())
+    assert not any("petals" in text for text in gold["sft"].values())
 
 
 def test_steps_of_equal_time():
@@ -270,15 +297,15 @@ def test_committed_results_have_the_promised_form(file):
 def test_stored_learning_rates_are_the_best_of_the_tries(file):
     """Summed over the domains, on validation."""
     result, experiment = read_result(file), EXPERIMENTS[file.stem]
-    for arm, (method, budget) in ARMS.items():
+    for arm in ARMS:
         tried: Counter[float] = Counter()
         for row in result["rows"]:
-            if (row["method"], row["budget"], row["split"]) != (method, budget, "validation") or row["variant"]:
+            if (row["arm"], row["split"]) != (arm, "validation") or row["variant"]:
                 continue
             if row["metric"] == experiment.metrics[0]:
                 tried[row["learning_rate"]] += row["value"]
         if tried:
-            assert set(tried) == set(experiment.tries[arm])
+            assert set(tried) == set(experiment.tries[ARMS[arm][0]])
             assert experiment.learning_rates[arm] == max(tried, key=tried.__getitem__)
 
 
@@ -301,13 +328,13 @@ def test_the_readme_says_what_the_results_say():
     """The table "When it pays", row by row."""
     result = read_result(DOCS / "evidence" / "few-shot-detection.json")
     means = {
-        (row["method"], row["budget"], row["shots"]): row["value"]
+        (row["arm"], row["shots"]): row["value"]
         for row in result["means"]
         if row["domain"] == "handwriting" and row["metric"] == "AP"
     }
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8").partition("## When it pays")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     shots = [int(cell) for cell in rows[0][1:]]
-    assert f"base {means['base', None, None]:.3f}" in text
-    for row, method in ((rows[2], "sft"), (rows[3], "rft")):
-        assert row == [method.upper(), *(f"{means[method, 'steps', k]:.3f}" for k in shots)]
+    assert f"base {means['base', None]:.3f}" in text
+    for row, arm in ((rows[2], "sft"), (rows[3], "rft")):
+        assert row == [arm.upper(), *(f"{means[arm, k]:.3f}" for k in shots)]

@@ -159,6 +159,8 @@ class SourceConfig(Section):
     ``refer``: find what an expression means. Null takes what the task wants."""
     absent_rate: float = Field(0.0, ge=0, le=1)
     """Chance per image of asking for a class that is not there (answer: No Objects)."""
+    reasoning: bool = True
+    """Gold answers hold the reasoning that came with the data (``thought``); false: only what the labels say."""
     imprecision: float = Field(0.0, ge=0)
     """Enlarge the true boxes at random by up to this share and randomise confidence; supervised training only."""
 

@@ -133,6 +133,8 @@ def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample
             samples: Sequence[Sample] = [ready_made(sample, questions, task) for sample in dataset.samples]
         else:
             samples = questions_about(dataset, source, questions)
+        if not source.reasoning:
+            samples = LabelsAlone(samples)
         if source.imprecision > 0:
             samples = Imprecise(samples, source.imprecision, source.seed)
         parts.append(samples)
@@ -198,6 +200,18 @@ class OneNamePerImage(LazySequence[Sample]):
 
     def item(self, index: int) -> Sample:
         return self.images[index].name(self.subject)
+
+
+class LabelsAlone(LazySequence[Sample]):
+    """The same samples without the reasoning that came with them: all that reinforcement is told as well."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        super().__init__(len(samples))
+        self.samples = samples
+
+    def item(self, index: int) -> Sample:
+        sample = self.samples[index]
+        return replace(sample, truth={key: value for key, value in sample.truth.items() if key != "thought"})
 
 
 class Joined(LazySequence[Sample]):

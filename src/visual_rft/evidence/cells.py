@@ -43,7 +43,7 @@ class Cell:
     Attributes:
         experiment: its name.
         domain: kind of pictures.
-        arm: ``base``, ``rft``, ``sft`` or ``sft-time``.
+        arm: one of :data:`visual_rft.evidence.experiments.ARMS`.
         shots: labelled images per class; None where the source says how many images there are.
         seed: of the choice of shots, of batch order and sampling; None of ``base``.
         split: ``test`` or ``validation``: what the numbers are of.
@@ -90,6 +90,7 @@ class Cell:
         """What a row of results says about where it comes from."""
         method, budget = ARMS[self.arm]
         return {
+            "arm": self.arm,
             "method": method,
             "budget": budget,
             "domain": self.domain,
@@ -149,8 +150,9 @@ def tuning_grid(name: str, experiment: Experiment, quick: bool = False) -> list[
     place = _Place(name, experiment, domain, k, TUNING_SEED, "validation", "", Variant("-", {}), quick)
     rft = [place.cell("rft", rate) for rate in experiment.tries["rft"]]
     sft = [place.cell("sft", rate) for rate in experiment.tries["sft"]]
-    timed = [place.cell("sft-time", rate, (rft[-2], sft[-2])) for rate in experiment.tries["sft-time"]]
-    return [*rft, *sft, *timed]
+    timed = [place.cell("sft-time", rate, (rft[-2], sft[-2])) for rate in experiment.tries["sft"]]
+    reasoned = experiment.tries["sft"] if place.reasoning else ()
+    return [*rft, *sft, *timed, *(place.cell("sft-reasoning", rate) for rate in reasoned)]
 
 
 @dataclass(frozen=True)
@@ -167,17 +169,25 @@ class _Place:
     change: Variant
     quick: bool
 
+    @property
+    def reasoning(self) -> bool:
+        return self.experiment.domains[self.domain].reasoning
+
     def cells(self, arms: set[str], rates: Mapping[str, float]) -> list[Cell]:
         found = {arm: self.cell(arm, rates[arm]) for arm in ("rft", "sft") if arm in arms}
         ordered = [self.cell("base", rates["rft"])] if "base" in arms else []
         ordered += found.values()
         if "sft-time" in arms:
             ordered.append(self.cell("sft-time", rates["sft-time"], (found["rft"], found["sft"])))
+        if "sft-reasoning" in arms and self.reasoning:
+            ordered.append(self.cell("sft-reasoning", rates["sft-reasoning"]))
         return ordered
 
     def cell(self, arm: str, rate: float, matched: tuple[Cell, ...] = ()) -> Cell:
         values = _config(self.experiment, self.experiment.domains[self.domain], self.shots, self.seed, self.split)
         values["optimizer"]["learning_rate"] = rate
+        if self.reasoning and arm in ("sft", "sft-time"):
+            values["data"]["train"][0]["reasoning"] = False
         for path, value in self.change.changes.items():
             *parents, last = path.split(".")
             place = values

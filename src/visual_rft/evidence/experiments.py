@@ -1,17 +1,18 @@
 """What each experiment of the evidence is: data, metric, budget and tuned learning rates, as plain values.
 
-Decision: an experiment is a description without code of its own, so that what was run can be read on one page. Four
+Decision: an experiment is a description without code of its own, so that what was run can be read on one page. Five
 arms are compared on the same shots:
 
 * ``base``: the embedded model as it is;
 * ``rft``: reinforcement, ``run.steps`` steps with ``objective.updates_per_rollout`` optimiser steps each;
 * ``sft``: gold answers, as many optimiser steps with as many prompts each;
-* ``sft-time``: gold answers, as many steps as fit into the CPU seconds that the steps of ``rft`` took.
+* ``sft-time``: gold answers, as many steps as fit into the CPU seconds that the steps of ``rft`` took;
+* ``sft-reasoning``: as ``sft``, given the reasoning that is written down for a domain besides its labels.
 
-All train every weight of the language model under a frozen vision tower. k shots are k labelled images per class, the
-set of fewer shots being part of the larger one. Training, validation and test use other scans (handwriting) or other
-seeds (procedural images); learning rates are chosen among equally many per arm on validation, with training images of a
-seed that no other run uses.
+Reinforcement is told labels only, and so are ``sft`` and ``sft-time``: who has a few labelled images has no reasoning
+written to them. All arms train the same weights. k shots are k labelled images per class, the set of fewer shots being
+part of the larger one. Training, validation and test use other scans (handwriting) or other seeds (procedural images);
+learning rates are chosen among equally many per arm on validation, with training images of a seed that no other run uses.
 
 >>> experiment = EXPERIMENTS["few-shot-detection"]
 >>> experiment.metrics[0], experiment.shots
@@ -24,7 +25,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-ARMS = {"base": ("base", None), "rft": ("rft", "steps"), "sft": ("sft", "steps"), "sft-time": ("sft", "time")}
+ARMS = {
+    "base": ("base", None),
+    "rft": ("rft", "steps"),
+    "sft": ("sft", "steps"),
+    "sft-time": ("sft", "time"),
+    "sft-reasoning": ("sft", "steps"),
+}
 """Method and budget of each arm."""
 TRAIN_SEED = 2000
 """Training images of seed s are drawn from 2000 + s: the base model was taught on scenes of seeds below 50."""
@@ -42,11 +49,13 @@ class Domain:
         train: a source (as in ``data.train`` of a config) without seed and shots.
         validation: where learning rates and ablations are compared.
         test: where the result is measured.
+        reasoning: whether its images come with written reasoning that their labels do not say.
     """
 
     train: Mapping[str, Any]
     validation: Mapping[str, Any]
     test: Mapping[str, Any]
+    reasoning: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,9 @@ class Experiment:
         domains: by name.
         shots: labelled images per class; ``(None,)`` where ``Domain.train`` says how many images there are in all.
         config: sections of a config; its learning rate is set by the arm.
-        learning_rates: the one of each arm that was best on validation; ``docs/evidence/*.json`` holds all tries.
-        tries: equally many learning rates per arm, compared in the first domain; none where the choice of few-shot
-            detection is used.
+        learning_rates: of each arm, the one that was best on validation; ``docs/evidence/*.json`` holds all tries.
+        tries: equally many learning rates per method, compared in the first domain for each of its arms; none where
+            the choice of few-shot detection is used.
         variants: ablations: changes of a config by dotted path, and the arms they are run for. Measured on validation.
     """
 
@@ -112,34 +121,32 @@ def _shapes(**more: Any) -> Domain:
     )
 
 
-_STEPS = {"prompts_per_batch": 4, "rollouts_every": 0, "threads": 1}
 _OPTIMIZER = {"schedule": "linear", "warmup_steps": 5, "betas": [0.9, 0.99]}
 _OBJECTIVE = {"beta": 0.0, "updates_per_rollout": 2}
-_MODEL = {"path": "tiny", "freeze_vision": True}
-"""Frozen, because its features are then computed once per image; on validation AP is the same (the ablations)."""
 
 
-def _config(task: Mapping[str, Any], longest: int, steps: int) -> dict[str, Any]:
-    """Sections of a config: what is asked, the longest completion in tokens, and the budget; the rest is the same."""
+def _config(task: Mapping[str, Any], longest: int, steps: int, prompts: int, freeze_vision: bool) -> dict[str, Any]:
+    """Sections of a config: what is asked, the longest completion in tokens, and the budget; the rest is the same.
+
+    Where the vision tower is frozen, its features are computed once per image.
+    """
     return {
-        "model": _MODEL,
+        "model": {"path": "tiny", "freeze_vision": freeze_vision},
         "task": task,
         "rollout": {"group_size": 8, "max_new_tokens": longest},
         "objective": _OBJECTIVE,
         "optimizer": _OPTIMIZER,
-        "run": {"steps": steps, **_STEPS},
+        "run": {"steps": steps, "prompts_per_batch": prompts, "rollouts_every": 0, "threads": 1},
     }
 
 
-_DETECTION = _config({"name": "detection", "weights": {"iou": 2.0, "confidence": 0.5, "format": 0.5}}, 96, steps=50)
-_CLASSIFICATION = _config({"name": "classification"}, 32, steps=80)
-_GROUNDING = _config({"name": "grounding", "weights": {"iou": 1.0, "giou": 1.0, "format": 0.5}}, 48, steps=60)
-_TRIES = {
-    "rft": (4e-5, 7.5e-5, 1.5e-4, 3e-4),
-    "sft": (5e-5, 1e-4, 3e-4, 1e-3),
-    "sft-time": (5e-5, 1e-4, 3e-4, 1e-3),
-}
-_CHOSEN = {"rft": 7.5e-5, "sft": 1e-4, "sft-time": 5e-5}
+_BOXES = {"name": "detection", "weights": {"iou": 2.0, "confidence": 0.5, "format": 0.5}}
+_BOX = {"name": "grounding", "weights": {"iou": 1.0, "giou": 1.0, "format": 0.5}}
+_DETECTION = _config(_BOXES, 96, steps=80, prompts=8, freeze_vision=False)
+_CLASSIFICATION = _config({"name": "classification"}, 32, steps=80, prompts=4, freeze_vision=True)
+_GROUNDING = _config(_BOX, 48, steps=150, prompts=8, freeze_vision=True)
+_ABLATIONS = _config(_BOXES, 96, steps=50, prompts=4, freeze_vision=True)
+_CHOSEN = {"rft": 1e-4, "sft": 5e-5, "sft-time": 2e-5}
 
 _NOVEL_DIGITS = ("digit 7", "digit 8", "digit 9")
 _BASE_DIGITS = tuple(f"digit {i}" for i in range(7))
@@ -167,7 +174,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         domains={"handwriting": _digits(), "shapes": _shapes()},
         shots=(1, 2, 4, 8, 16),
         config=_DETECTION,
-        tries=_TRIES,
+        tries={"rft": (5e-5, 7.5e-5, 1e-4, 2e-4), "sft": (2e-5, 5e-5, 1e-4, 3e-4)},
         learning_rates=_CHOSEN,
     ),
     "few-shot-classification": Experiment(
@@ -178,13 +185,14 @@ EXPERIMENTS: dict[str, Experiment] = {
                 train={"source": "flowers", "count": 24 * 40},
                 validation=_source("flowers", 192, 501),
                 test=_source("flowers", 192, 1001),
+                reasoning=True,
             ),
             "handwriting": _digits(),
         },
         shots=(1, 2, 4, 8, 16),
         config=_CLASSIFICATION,
-        tries=_TRIES,
-        learning_rates={"rft": 4e-5, "sft": 1e-4, "sft-time": 5e-5},
+        tries={"rft": (4e-5, 7.5e-5, 1.5e-4, 3e-4), "sft": (5e-5, 1e-4, 3e-4, 1e-3)},
+        learning_rates={"rft": 4e-5, "sft": 1e-4, "sft-time": 5e-5, "sft-reasoning": 1e-4},
     ),
     "open-vocabulary": Experiment(
         title="Open vocabulary: trained on base classes, measured on novel ones",
@@ -205,20 +213,21 @@ EXPERIMENTS: dict[str, Experiment] = {
                 train={"source": "shapes", "count": 256, "max_objects": 2},
                 validation=_source("shapes", 200, 501, max_objects=2),
                 test=_source("shapes", 200, 1001, max_objects=2),
+                reasoning=True,
             )
         },
         shots=(None,),
         config=_GROUNDING,
-        tries=dict.fromkeys(_TRIES, (4e-5, 1e-4, 3e-4)),
-        learning_rates={"rft": 1e-4, "sft": 1e-4, "sft-time": 4e-5},
+        tries={"rft": (5e-5, 1e-4, 2e-4), "sft": (5e-5, 1e-4, 3e-4)},
+        learning_rates={"rft": 1e-4, "sft": 1e-4, "sft-time": 5e-5, "sft-reasoning": 5e-5},
     ),
     "ablations": Experiment(
         title="Ablations of 4-shot detection of handwriting",
         metrics=("AP", "AP50", "mean_iou"),
         domains={"handwriting": _digits()},
         shots=(4,),
-        config=_DETECTION,
-        learning_rates=_CHOSEN,
+        config=_ABLATIONS,
+        learning_rates={"rft": 7.5e-5, "sft": 1e-4},
         variants={
             "as in few-shot detection": Variant("-", {}, ("base", "rft", "sft")),
             "iou 1, confidence 1, format 1 (the method's)": Variant(

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from visual_rft.evidence.tables import COLUMNS, NAMES, arm_of, label
+from visual_rft.evidence.tables import NAMES, label
 
-COLOURS = {"base": "#777777", "sft": "#e69f00", "sft-time": "#d55e00", "rft": "#0072b2"}
+COLOURS = {"base": "#777777", "sft": "#e69f00", "sft-time": "#d55e00", "sft-reasoning": "#009e73", "rft": "#0072b2"}
 """Colours that stay apart for colour-blind readers (Okabe and Ito 2008)."""
 
 
@@ -55,8 +55,8 @@ def plot(result: Mapping[str, Any], file: Path) -> None:
 def _arms(axis: Any, rows: list[Any]) -> None:
     """A curve over shots, or a point per arm where there is only one number of shots."""
     shots = sorted({row["shots"] for row in rows if row["shots"] is not None})
-    for number, arm in enumerate(COLUMNS):
-        own = sorted((row for row in rows if arm_of(row) == arm), key=lambda row: row["shots"] or 0)
+    for number, arm in enumerate(NAMES):
+        own = sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["shots"] or 0)
         if not own:
             continue
         value = [row["value"] for row in own]
@@ -80,7 +80,7 @@ def _arms(axis: Any, rows: list[Any]) -> None:
 
 def _variants(axis: Any, rows: list[Any], name: str) -> None:
     """One line per variant, the unchanged setting as a vertical line."""
-    rows = [row for row in rows if arm_of(row) == "rft"]
+    rows = [row for row in rows if row["arm"] == "rft"]
     for place, row in enumerate(rows):
         axis.errorbar(
             [row["value"]], [place], xerr=_error([row]), color=COLOURS["rft"], marker="o", markersize=4, capsize=2

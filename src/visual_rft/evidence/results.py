@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from visual_rft.evaluation.resampling import Floats, interval
 from visual_rft.evidence.cells import Cell
+from visual_rft.evidence.experiments import ARMS
 
 PICK_SEED = 0
 """Of the draws of seeds: equal for all arms, so that differences are taken on the same seeds."""
@@ -92,7 +93,8 @@ def means_of(
             )  # fmt: skip
             if arm != "rft":
                 continue
-            others = [("base", None, variant), ("sft", shots, variant), ("sft-time", shots, variant)]
+            others = [("base", None, variant)]
+            others += [(other, shots, variant) for other, (method, _) in ARMS.items() if method == "sft"]
             if variant != first:
                 others.append(("rft", shots, first))
             for other, k, changed in others:

@@ -16,15 +16,16 @@ from typing import Any
 
 from visual_rft.errors import ConfigError
 
-COLUMNS = ("base", "sft", "sft-time", "rft")
-NAMES = {"base": "base", "sft": "SFT, equal steps", "sft-time": "SFT, equal time", "rft": "RFT"}
+NAMES = {
+    "base": "base",
+    "sft": "SFT, equal steps",
+    "sft-time": "SFT, equal time",
+    "sft-reasoning": "SFT, given reasoning",
+    "rft": "RFT",
+}
+"""How an arm is called, in the order of the columns."""
 LABELS = {"top1_strict": "accuracy", "mean_iou": "mean IoU", "acc50": "Acc@0.5"}
 """How a metric is called in a table where its own name is not what the field calls it."""
-
-
-def arm_of(row: Mapping[str, Any]) -> str:
-    """The arm of a row."""
-    return "sft-time" if row["method"] == "sft" and row["budget"] == "time" else str(row["method"])
 
 
 def label(metric: str) -> str:
@@ -67,8 +68,8 @@ def _curve(
     result: Mapping[str, Any], domain: str, means: Sequence[Any], differences: Sequence[Any], metric: str
 ) -> str:
     """One line per number of shots: the arms, and what RFT has more."""
-    here = {(arm_of(row), row["shots"]): row for row in means if row["metric"] == metric}
-    arms = [arm for arm in COLUMNS if any(found == arm for found, _ in here)]
+    here = {(row["arm"], row["shots"]): row for row in means if row["metric"] == metric}
+    arms = [arm for arm in NAMES if any(found == arm for found, _ in here)]
     shots = list(dict.fromkeys(k for arm, k in here if arm != "base")) or [None]
     more = {(row["minus"], row["shots"]): row for row in differences if row["metric"] == metric}
     minus = [arm for arm in arms if any(found == arm for found, _ in more)]
@@ -87,7 +88,7 @@ def _curve(
 def _budget(domain: str, means: Sequence[Any], metric: str) -> str:
     """CPU seconds of the steps, mean over shots and seeds."""
     cost = {
-        arm: [row["cpu_seconds"] for row in means if row["metric"] == metric and arm_of(row) == arm] for arm in COLUMNS
+        arm: [row["cpu_seconds"] for row in means if row["metric"] == metric and row["arm"] == arm] for arm in NAMES
     }
     said = [f"{NAMES[arm]} {sum(s) / len(s):.0f} s" for arm, s in cost.items() if s and arm != "base"]
     return f"CPU time of the steps of a run, {domain}, mean: {', '.join(said)}." if said else ""
@@ -97,7 +98,7 @@ def _ablations(result: Mapping[str, Any], domain: str, means: Sequence[Any], dif
     main = result["metrics"][0]
     first = means[0]["variant"]
     more = {row["variant"]: row for row in differences if row["metric"] == main and row["minus"] == "rft"}
-    own = {(arm_of(row), row["variant"], row["metric"]): row for row in means}
+    own = {(row["arm"], row["variant"], row["metric"]): row for row in means}
     seeds = means[0]["seeds"]
     heading = [f"{domain}, validation, {seeds} {'seed' if seeds == 1 else 'seeds'}", *map(label, result["metrics"])]
     heading += [f"change of {label(main)}", "CPU s"]
@@ -121,12 +122,12 @@ def _tuning(result: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     most = max(
-        len([r for r in rows if (r["domain"], arm_of(r)) == key]) for key in {(r["domain"], arm_of(r)) for r in rows}
+        len([r for r in rows if (r["domain"], r["arm"]) == key]) for key in {(r["domain"], r["arm"]) for r in rows}
     )
     lines = [_line([f"learning rates on validation, {label(main)}", *[""] * most]), "|---" * (most + 1) + "|"]
     for domain in dict.fromkeys(row["domain"] for row in rows):
-        for arm in COLUMNS:
-            own = [row for row in rows if row["domain"] == domain and arm_of(row) == arm]
+        for arm in NAMES:
+            own = [row for row in rows if row["domain"] == domain and row["arm"] == arm]
             best = max((row["value"] for row in own), default=None)
             said = [f"{row['learning_rate']:.2g}: {row['value']:.3f}" for row in own]
             said = [f"**{text}**" if row["value"] == best else text for row, text in zip(own, said, strict=True)]
