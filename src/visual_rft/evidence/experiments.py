@@ -12,7 +12,7 @@ arms are compared on the same shots:
 Reinforcement is told labels only, and so are ``sft`` and ``sft-time``: who has a few labelled images has no reasoning
 written to them. All arms train the same weights. k shots are k labelled images per class, the set of fewer shots being
 part of the larger one. Training, validation and test use other scans (handwriting) or other seeds (procedural images);
-learning rates are chosen among equally many per arm on validation, with training images of a seed that no other run uses.
+learning rates are chosen among equally many per arm on validation, with training images of a seed no other run uses.
 
 >>> experiment = EXPERIMENTS["few-shot-detection"]
 >>> experiment.metrics[0], experiment.shots

@@ -93,7 +93,7 @@ def means_of(
             )  # fmt: skip
             if arm != "rft":
                 continue
-            others = [("base", None, variant)]
+            others: list[tuple[str, int | None, str]] = [("base", None, variant)]
             others += [(other, shots, variant) for other, (method, _) in ARMS.items() if method == "sft"]
             if variant != first:
                 others.append(("rft", shots, first))
