@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,24 @@ def test_references_have_many_kinds_and_a_box():
     assert all(len(sample.truth["box"]) == 4 and sample.truth["thought"] for sample in samples)
     with pytest.raises(DataError, match="source 'digits' has no referring expressions"):
         load_samples([SourceConfig(source="digits")], load_task("grounding"))
+
+
+def test_references_of_chosen_kinds_and_none_without_the_reasoning_that_came_with_them():
+    def asked(**more):
+        source = SourceConfig(source="shapes", count=100, max_objects=2, seed=3, **more)
+        return load_samples([source], load_task("grounding"))
+
+    texts = [sample.question["expression"] for sample in asked(expressions=("superlatives", "relations"))]
+    assert all(re.search("most|largest|smallest|left of|right of|above|below", text) for text in texts)
+    assert any("most" in text for text in texts)
+    assert any("left of" in text for text in texts)
+    samples, alone = asked(), asked(reasoning=False)
+    assert all("thought" in sample.truth for sample in samples)
+    assert not any("thought" in sample.truth for sample in alone)
+    assert [sample.truth["box"] for sample in samples] == [sample.truth["box"] for sample in alone]
+    one = Shapes(3, seed=3, max_objects=1)
+    with pytest.raises(DataError, match="no expression among relations means exactly one"):
+        OneReferencePerImage(one, kinds=("relations",))[0]
 
 
 def test_no_scan_is_in_two_splits():

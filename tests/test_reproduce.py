@@ -249,7 +249,7 @@ def test_intervals_of_means_and_differences_by_hand():
         (["few-shot-detection", "--methods", "dpo"], "unknown 'dpo'; choose from base, sft, rft"),
         (["few-shot-detection", "--domains", "digits"], "choose from handwriting, shapes"),
         (["few-shot-detection", "--page", "a.md"], "--page needs 'reproduce tables'"),
-        (["ablations", "--tune"], "takes the learning rates of few-shot-detection"),
+        (["open-vocabulary", "--tune"], "takes the learning rates of the ablations"),
         (["tables"], "holds no result"),
     ],
 )

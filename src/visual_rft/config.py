@@ -157,6 +157,8 @@ class SourceConfig(Section):
     questions: Literal["present", "one", "name", "refer"] | None = None
     """``present``: find each class that is in an image; ``one``: find one class per image; ``name``: name the object;
     ``refer``: find what an expression means. Null takes what the task wants."""
+    expressions: tuple[Literal["names", "superlatives", "relations", "exceptions"], ...] | None = None
+    """Kinds of expression that ``refer`` draws from in ``shapes``; null takes all."""
     absent_rate: float = Field(0.0, ge=0, le=1)
     """Chance per image of asking for a class that is not there (answer: No Objects)."""
     reasoning: bool = True

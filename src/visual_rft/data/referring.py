@@ -13,7 +13,7 @@ of no other, with a margin (a "largest" is 1.3 times as large as the next) that 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def expressions(image: AnnotatedImage) -> list[tuple[str, int]]:
     Args:
         image: objects labelled ``colour form``, e.g. ``red circle``.
     """
-    return [pair for kind in _KINDS for pair in kind(image)]
+    return [pair for kind in KINDS.values() for pair in kind(image)]
 
 
 def _words(image: AnnotatedImage) -> list[tuple[str, str]]:
@@ -105,7 +105,13 @@ def _exceptions(image: AnnotatedImage) -> list[tuple[str, int]]:
     return found
 
 
-_KINDS = (_names, _superlatives, _relations, _exceptions)
+KINDS: Mapping[str, Callable[[AnnotatedImage], list[tuple[str, int]]]] = {
+    "names": _names,
+    "superlatives": _superlatives,
+    "relations": _relations,
+    "exceptions": _exceptions,
+}
+"""Superlatives and relations are about places and sizes, names and exceptions about colours and forms."""
 
 
 class OneReferencePerImage(LazySequence[Sample]):
@@ -114,18 +120,20 @@ class OneReferencePerImage(LazySequence[Sample]):
     Args:
         images: scenes of shapes.
         seed: of the choice.
+        kinds: names in :data:`KINDS`.
     """
 
-    def __init__(self, images: Sequence[AnnotatedImage], seed: int = 0) -> None:
+    def __init__(self, images: Sequence[AnnotatedImage], seed: int = 0, kinds: Sequence[str] = tuple(KINDS)) -> None:
         super().__init__(len(images))
-        self.images, self.seed = images, seed
+        self.images, self.seed, self.kinds = images, seed, kinds
 
     def item(self, index: int) -> Sample:
         image = self.images[index]
         rng = np.random.default_rng((self.seed, index, 2))
-        options = [found for found in (kind(image) for kind in _KINDS) if found]
+        options = [found for found in (KINDS[kind](image) for kind in self.kinds) if found]
         if not options:
-            raise DataError(f"image {image.id}: no expression means exactly one of its objects")
+            said = "" if len(self.kinds) == len(KINDS) else f" among {', '.join(self.kinds)}"
+            raise DataError(f"image {image.id}: no expression{said} means exactly one of its objects")
         chosen = options[rng.integers(len(options))]
         text, target = chosen[rng.integers(len(chosen))]
         return Sample(

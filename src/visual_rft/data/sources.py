@@ -31,7 +31,7 @@ from visual_rft.data.lisa import load_lisa
 from visual_rft.data.parquet import load_parquet
 from visual_rft.data.reading import Problems
 from visual_rft.data.refcoco import load_refcoco
-from visual_rft.data.referring import OneReferencePerImage
+from visual_rft.data.referring import KINDS, OneReferencePerImage
 from visual_rft.data.shapes import Shapes
 from visual_rft.data.voc import load_voc
 from visual_rft.data.yolo import load_yolo
@@ -154,7 +154,7 @@ def questions_about(dataset: Dataset, source: SourceConfig, questions: str) -> S
     made = name in PROCEDURAL
     if questions == "refer":
         if name == "shapes":
-            return OneReferencePerImage(images, source.seed)
+            return OneReferencePerImage(images, source.seed, source.expressions or tuple(KINDS))
         if made or not any(image.expressions for image in images):
             raise DataError(f"data: source {name!r} has no referring expressions; 'shapes', 'refcoco' and 'lisa' have")
         return [image.refer(text, target) for image in images for text, target in image.expressions]

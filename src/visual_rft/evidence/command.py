@@ -127,7 +127,7 @@ def _grids(name: str, arguments: argparse.Namespace) -> tuple[list[Any], list[An
     experiment = EXPERIMENTS[name]
     tuning = tuning_grid(name, experiment, arguments.quick)
     if arguments.tune and not tuning and arguments.what != "all":
-        raise ConfigError(f"--tune: {name} takes the learning rates of few-shot-detection")
+        raise ConfigError(f"--tune: {name} takes the learning rates of the ablations")
     if arguments.seeds < 1:
         raise ConfigError(f"--seeds {arguments.seeds}: at least 1")
     shots: Sequence[int | None] = experiment.shots
