@@ -203,7 +203,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         shots=(1, 2, 4, 8, 16),
         config=_CLASSIFICATION,
         tries={"rft": (4e-5, 7.5e-5, 1.5e-4, 3e-4), "sft": (5e-5, 1e-4, 3e-4, 1e-3)},
-        learning_rates={"rft": 4e-5, "sft": 1e-4, "sft-time": 5e-5, "sft-reasoning": 1e-4},
+        learning_rates={"rft": 4e-5, "sft": 3e-4, "sft-time": 1e-3, "sft-reasoning": 1e-4},
     ),
     "open-vocabulary": Experiment(
         title="Open vocabulary: trained on base classes, measured on novel ones",
