@@ -1,6 +1,7 @@
 import pytest
 
-from visual_rft.tasks.answers import MOST_BOXES, Failure, Parsed, answer_text, has_tag_format, parse_detections
+from visual_rft.tasks.answers import MOST_BOXES, parse_detections
+from visual_rft.tasks.completion import Failure, Parsed, answer_text, has_tag_format
 
 BOX = "{'Position': [10, 20, 110, 220], 'Confidence': 0.9}"
 ONE = ((10.0, 20.0, 110.0, 220.0),)

@@ -26,8 +26,9 @@ from visual_rft.data.annotated import Dataset, images_of
 from visual_rft.data.reading import Problems
 from visual_rft.data.writing import NewFolder
 from visual_rft.errors import DataError
-from visual_rft.tasks.answers import Failure, parse_box, parse_detections, parse_label
+from visual_rft.tasks.answers import parse_box, parse_detections, parse_label
 from visual_rft.tasks.base import Sample, Task
+from visual_rft.tasks.completion import Failure
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.images import EncodedImage
 

@@ -25,7 +25,7 @@ from visual_rft.evaluation.answering import BATCH, ImageQuestions, answer, best_
 from visual_rft.policy.loading import load_policy, run_config_file
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Sample, Task, load_task, task_of
-from visual_rft.tasks.answers import Parsed
+from visual_rft.tasks.completion import Parsed
 from visual_rft.vision.drawing import PREDICTED, draw_marks
 from visual_rft.vision.images import ImageFile, RenderedImage
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from visual_rft.tasks.answers import Failure, answer_text, normalized
+from visual_rft.tasks.completion import Failure, answer_text, normalized
 
 if TYPE_CHECKING:
     from visual_rft.evaluation.answering import ImageAnswers, ImageQuestions

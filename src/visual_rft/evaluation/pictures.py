@@ -6,8 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from visual_rft.tasks.answers import Parsed
 from visual_rft.tasks.base import Sample, Task
+from visual_rft.tasks.completion import Parsed
 from visual_rft.vision.coordinates import Frame
 from visual_rft.vision.drawing import PREDICTED, TRUTH, draw_marks
 

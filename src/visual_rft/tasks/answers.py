@@ -1,8 +1,8 @@
 """Model text to an answer, or to the reason why not. The text is data: nothing here raises, nothing runs it.
 
-Decision: strict JSON first, then a Python literal, then salvage of whole ``{...}`` objects; whatever was tolerated,
-repaired or dropped is noted by name. The last complete ``<answer>`` outside ``<think>`` counts. Items are checked one
-by one, so one malformed item does not take the good ones with it.
+Decision: whatever was tolerated, repaired or dropped is noted by name. Items are checked one by one, so one malformed
+item does not take the good ones with it. Tags are read in :mod:`visual_rft.tasks.completion`, lists and objects in
+:mod:`visual_rft.tasks.structure`.
 
 >>> text = "<think>one</think><answer>[{'Position': [10, 20, 110, 220], 'Confidence': 0.9}]</answer>"
 >>> parse_detections(text, extent=(1000, 1000)).value.boxes
@@ -15,73 +15,31 @@ Failure(reason='no answer tag')
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-import unicodedata
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+from visual_rft.tasks.completion import Failure, Parsed, answer_text, normalized
+from visual_rft.tasks.structure import LONGEST_ANSWER, OBJECT, SALVAGED, read_structure, unfenced
 from visual_rft.vision.boxes import Box, is_finite_number, is_four_numbers
 
-LONGEST_ANSWER = 20_000
-"""Characters read of one answer; 100 boxes take about 6,000."""
 MOST_BOXES = 100
 """Boxes kept of one answer, as many as COCO's AP looks at; matching stays cheap whatever the model writes."""
 TOLERANCE = 0.01
 """Share of the image by which a coordinate may lie outside it; it is then moved to the edge."""
 
 NO_OBJECTS = "No Objects"
-SALVAGED = "salvaged whole objects from a malformed list"
 _NOTHING_THERE = {"no objects", "no object", "no objects found", "there are no objects", "none", "nothing"}
 _POSITION_KEYS = ("position", "bbox_2d", "bbox", "box")
 _CONFIDENCE_KEYS = ("confidence", "score")
 _LABEL_KEYS = ("label", "category", "class", "name")
 
-_TAG = re.compile(
-    r"<(/?)(think|answer)>", re.IGNORECASE | re.ASCII
-)  # ASCII: no other letter may pass for an "s" or a "k"
-_PLAIN = re.compile(r"\s*<think>[^<]*</think>\s*<answer>([^<]*)</answer>\s*")
-"""A completion exactly as asked, without any other ``<``: nearly all are, and one match then tells all there is to."""
-# No two neighbouring parts of a pattern may both match a space: on 800 spaces, _FENCE took a second that way.
-_FENCE = re.compile(r"```(?:\w*(?=\s*[\n\[{]))?(.*?)(?:```\s*)?", re.DOTALL)
-_OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
-_BARE_KEY = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 _NUMBER = r"\s*([-+]?\d{1,12}(?:\.\d{0,12})?)\s*"
 _CORNERS = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*(?:,\s*)?\({_NUMBER},{_NUMBER}\)")
 _FOUR = re.compile(rf"[\[(]{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}[\])]")
 _PAIR = re.compile(r"\d\s*,\s*[-+]?\d")
-_APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
 _BOX_TOKENS = re.compile(r"<\|box_(?:start|end)\|>")
-_LOCATIONS = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")
-_DROPPED = re.compile("['\u2019`]")
-_PUNCTUATION = re.compile(r"[\W_]+")
-_ARTICLE = re.compile(r"(?:an?|the) (?=.)")
-
 _NUMBERS = frozenset({int, float})
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """No answer could be read; ``reason`` is a short phrase that can be counted."""
-
-    reason: str
-
-
-class Parsed(NamedTuple, Generic[T]):
-    """An answer, and what was tolerated, repaired or dropped to read it.
-
-    Attributes:
-        value: the answer; boxes in the units the model wrote, valid and inside the image.
-        notes: e.g. ``"item 3: x2 <= x1"`` or ``"truncated"``; empty if the answer was exactly as asked.
-    """
-
-    value: T
-    notes: tuple[str, ...] = ()
 
 
 class Detections(NamedTuple):
@@ -96,108 +54,6 @@ class Detections(NamedTuple):
     boxes: tuple[Box, ...]
     confidence: tuple[float, ...]
     unread: int = 0
-
-
-def location_tokens(box: tuple[int, int, int, int]) -> str:
-    """A box in the notation of models that have a token per place: y before x, 0..1023.
-
-    >>> location_tokens((10, 20, 110, 220))
-    '<loc0020><loc0010><loc0220><loc0110>'
-    """
-    x1, y1, x2, y2 = box
-    return "".join(f"<loc{value:04d}>" for value in (y1, x1, y2, x2))
-
-
-def without_location_tokens(text: str, notation: str) -> str:
-    """``text`` with four location tokens in a row written as a box.
-
-    Args:
-        text: a completion.
-        notation: a box with the places {x1}, {y1}, {x2}, {y2}.
-
-    >>> without_location_tokens("at <loc0020><loc0010><loc0220><loc0110>", "[{x1}, {y1}, {x2}, {y2}]")
-    'at [10, 20, 110, 220]'
-    """
-
-    def box(found: re.Match[str]) -> str:
-        y1, x1, y2, x2 = (int(value) for value in found.groups())
-        return notation.format(x1=x1, y1=y1, x2=x2, y2=y2)
-
-    return _LOCATIONS.sub(box, text)
-
-
-def has_tag_format(text: str, think: bool = True) -> bool:
-    """Whether ``text`` is exactly one think block (if ``think``) followed by one answer block and nothing else."""
-    if think and _PLAIN.fullmatch(text):
-        return True
-    lower = text.lower()  # tags are read in any case: <ANSWER> inside the block would be a second answer
-    if lower.count("<answer>") != 1 or lower.count("</answer>") != 1:
-        return False
-    before, _, answer = text.partition("<answer>")
-    if not answer.rstrip().endswith("</answer>"):
-        return False
-    before = before.strip()
-    if not think:
-        return not before
-    if lower.count("<think>") != 1 or lower.count("</think>") != 1:
-        return False
-    return before.startswith("<think>") and before.endswith("</think>")
-
-
-def answer_text(text: str) -> tuple[str, bool] | Failure:
-    """The content of the last complete answer tag outside the reasoning, and whether it was cut off.
-
-    A final ``<answer>`` that was never closed is used, marked as cut off, only if no complete one exists. A
-    ``</think>`` without its ``<think>`` ends a reasoning that the prompt had opened.
-    """
-    plain = _PLAIN.fullmatch(text)
-    if plain:
-        return plain[1].strip(), False
-    thinking, opened = False, -1
-    last: tuple[int, int] | None = None
-    for tag in _tags(text):
-        closing, name = tag[1], tag[2].lower()
-        if name == "think":
-            if closing and not thinking:
-                last, opened = None, -1
-            thinking = not closing
-        elif thinking:
-            continue
-        elif not closing:
-            opened = tag.end()
-        elif opened >= 0:
-            last, opened = (opened, tag.start()), -1
-    if last is not None:
-        return text[last[0] : last[1]].strip(), False
-    if opened >= 0 and not thinking:
-        return text[opened:].strip(), True
-    return Failure("no answer tag")
-
-
-def _tags(text: str) -> Iterator[re.Match[str]]:
-    """The think and answer tags of a text. Looked for at each ``<`` only: a search without case tries every letter."""
-    place = text.find("<")
-    while place >= 0:
-        tag = _TAG.match(text, place)
-        if tag:
-            yield tag
-        place = text.find("<", place + 1)
-
-
-def read_structure(text: str) -> Parsed[Any] | Failure:
-    """Text to a Python value by JSON, then literal, then salvage of whole objects."""
-    if len(text) > LONGEST_ANSWER:
-        return Failure("answer too long")
-    notes: tuple[str, ...] = ()
-    if text.startswith("```"):
-        text, notes = _unfenced(text), ("code fence",)
-    value = _parse(text)
-    if value is not _UNREADABLE:
-        return Parsed(value, notes)
-    objects = [value for found in _OBJECT.findall(text) if isinstance(value := _salvaged(found), dict)]
-    if objects:
-        return Parsed(objects, (*notes, SALVAGED))
-    return Failure("not a list")
 
 
 def parse_detections(
@@ -220,13 +76,13 @@ def parse_detections(
     notes = ["truncated"] if cut else []
     if body == NO_OBJECTS:
         return Parsed(Detections((), ()), tuple(notes))
-    if len(body) < 40 and normalized(_unfenced(body)) in _NOTHING_THERE:
+    if len(body) < 40 and normalized(unfenced(body)) in _NOTHING_THERE:
         return Parsed(Detections((), ()), (*notes, "'No Objects' written otherwise"))
     structure = read_structure(body)
     if isinstance(structure, Failure):
         return Failure("truncated") if cut else structure
     notes += structure.notes
-    if SALVAGED in notes and NO_OBJECTS.casefold() in _OBJECT.sub("", body).casefold():
+    if SALVAGED in notes and NO_OBJECTS.casefold() in OBJECT.sub("", body).casefold():
         return Failure("boxes beside 'No Objects'")
     items = _as_items(structure.value, notes)
     if items is None:
@@ -264,7 +120,7 @@ def parse_label(text: str) -> Parsed[str] | Failure:
     notes: tuple[str, ...] = ()
     if body[:1] in "[{\"'`(" and body:
         structure = read_structure(body)
-        value = structure.value if isinstance(structure, Parsed) else _unfenced(body).strip("`'\"() \n")
+        value = structure.value if isinstance(structure, Parsed) else unfenced(body).strip("`'\"() \n")
         if isinstance(value, dict):
             value = [value[key] for key in _LABEL_KEYS if key in value] or list(value.values())
         if isinstance(value, (list, tuple, set)):
@@ -329,17 +185,6 @@ def parse_box(text: str, extent: tuple[float, float]) -> Parsed[Box] | Failure:
         notes.insert(0, "truncated")
     box = _box(position, extent, notes)
     return box if isinstance(box, Failure) else Parsed(box, tuple(notes))
-
-
-def normalized(name: str) -> str:
-    """A name without case, punctuation, ``_``, extra spaces and a leading article: what two equal names share.
-
-    >>> normalized("The German_Shepherd."), normalized("dog's toy")
-    ('german shepherd', 'dogs toy')
-    """
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    words = _PUNCTUATION.sub(" ", _DROPPED.sub("", folded)).strip()
-    return _ARTICLE.sub("", words, count=1) if _ARTICLE.match(words) else words
 
 
 def _as_items(value: Any, notes: list[str]) -> list[Any] | None:
@@ -439,40 +284,3 @@ def _box(position: Any, extent: tuple[float, float], notes: list[str]) -> Box | 
             return Failure("y2 <= y1")
         notes.append("moved to the edge of the image")
     return float(x1), float(y1), float(x2), float(y2)
-
-
-_UNREADABLE = object()
-_JSON = json.JSONDecoder()
-
-
-def _unfenced(text: str) -> str:
-    """``text`` without a code fence around it, if there is one."""
-    fenced = _FENCE.fullmatch(text)
-    return fenced[1].strip() if fenced else text
-
-
-def _salvaged(found: str) -> Any:
-    """One ``{...}`` out of a malformed list, also with bare keys, or with an apostrophe inside single quotes."""
-    value = _parse(found)
-    if value is _UNREADABLE:
-        value = _parse(_APOSTROPHE.sub("\u2019", _BARE_KEY.sub(r'\1"\2":', found)))
-    return value
-
-
-def _parse(text: str) -> Any:
-    text = text.strip()
-    try:
-        # Python's single quotes: with no double quote and no backslash in the text, the two notations have the same
-        # strings, and JSON is ten times as fast as a literal.
-        quoted = text.replace("'", '"') if '"' not in text and "\\" not in text else text
-        value, end = _JSON.raw_decode(quoted)
-        if end == len(quoted):
-            return value
-    except (ValueError, RecursionError):
-        pass
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the compiler warns about "\d" in a model's string
-            return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return _UNREADABLE

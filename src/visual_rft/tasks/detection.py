@@ -21,14 +21,7 @@ from typing import Any, ClassVar
 
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.answers import (
-    NO_OBJECTS,
-    Failure,
-    Parsed,
-    location_tokens,
-    parse_detections,
-    without_location_tokens,
-)  # fmt: skip
+from visual_rft.tasks.answers import NO_OBJECTS, parse_detections
 from visual_rft.tasks.base import (
     UNITS,
     Comparison,
@@ -40,6 +33,7 @@ from visual_rft.tasks.base import (
     place_of,
     ready_made,
 )  # fmt: skip
+from visual_rft.tasks.completion import Failure, Parsed, location_tokens, without_location_tokens
 from visual_rft.tasks.detection_metrics import detection_metrics
 from visual_rft.vision.boxes import Box, Matching, match_by_confidence, match_hungarian
 from visual_rft.vision.coordinates import CoordinateSpace, Frame

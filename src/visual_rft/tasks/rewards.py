@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from visual_rft.tasks.answers import Failure, Parsed, has_tag_format, normalized
+from visual_rft.tasks.completion import Failure, Parsed, has_tag_format, normalized
 from visual_rft.vision import boxes as geometry
 from visual_rft.vision.boxes import Box, Matching
 
@@ -100,8 +100,8 @@ def average_precision(matching: Matching) -> float:
 def accuracy(answer: str, label: str, synonyms: Sequence[str] = ()) -> float:
     """``R_acc``: 1 if the answer is the label or one of its synonyms after normalisation, else 0 (arXiv 2503.01785).
 
-    Normalisation (:func:`visual_rft.tasks.answers.normalized`) removes case, punctuation, ``_``, spaces and a leading
-    article. Never a substring: a list of every class is no class.
+    Normalisation (:func:`visual_rft.tasks.completion.normalized`) removes case, punctuation, ``_``, spaces and a
+    leading article. Never a substring: a list of every class is no class.
     """
     return float(normalized(answer) in {normalized(name) for name in (label, *synonyms)})
 

@@ -1,0 +1,146 @@
+"""The text of a completion: its think and answer tags, location tokens, names. The text is data: nothing here raises.
+
+Decision: the last complete ``<answer>`` outside ``<think>`` counts, so neither an answer tried in the reasoning nor a
+second thought after the answer is read in its place.
+
+>>> answer_text("<think>red, or <answer>blue</answer>?</think><answer>red</answer>")
+('red', False)
+>>> answer_text("I see a cat")
+Failure(reason='no answer tag')
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+_TAG = re.compile(
+    r"<(/?)(think|answer)>", re.IGNORECASE | re.ASCII
+)  # ASCII: no other letter may pass for an "s" or a "k"
+_PLAIN = re.compile(r"\s*<think>[^<]*</think>\s*<answer>([^<]*)</answer>\s*")
+"""A completion exactly as asked, without any other ``<``: nearly all are, and one match then tells all there is to."""
+_LOCATIONS = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")
+_DROPPED = re.compile("['\u2019`]")
+_PUNCTUATION = re.compile(r"[\W_]+")
+_ARTICLE = re.compile(r"(?:an?|the) (?=.)")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """No answer could be read; ``reason`` is a short phrase that can be counted."""
+
+    reason: str
+
+
+class Parsed(NamedTuple, Generic[T]):
+    """An answer, and what was tolerated, repaired or dropped to read it.
+
+    Attributes:
+        value: the answer; boxes in the units the model wrote, valid and inside the image.
+        notes: e.g. ``"item 3: x2 <= x1"`` or ``"truncated"``; empty if the answer was exactly as asked.
+    """
+
+    value: T
+    notes: tuple[str, ...] = ()
+
+
+def location_tokens(box: tuple[int, int, int, int]) -> str:
+    """A box in the notation of models that have a token per place: y before x, 0..1023.
+
+    >>> location_tokens((10, 20, 110, 220))
+    '<loc0020><loc0010><loc0220><loc0110>'
+    """
+    x1, y1, x2, y2 = box
+    return "".join(f"<loc{value:04d}>" for value in (y1, x1, y2, x2))
+
+
+def without_location_tokens(text: str, notation: str) -> str:
+    """``text`` with four location tokens in a row written as a box.
+
+    Args:
+        text: a completion.
+        notation: a box with the places {x1}, {y1}, {x2}, {y2}.
+
+    >>> without_location_tokens("at <loc0020><loc0010><loc0220><loc0110>", "[{x1}, {y1}, {x2}, {y2}]")
+    'at [10, 20, 110, 220]'
+    """
+
+    def box(found: re.Match[str]) -> str:
+        y1, x1, y2, x2 = (int(value) for value in found.groups())
+        return notation.format(x1=x1, y1=y1, x2=x2, y2=y2)
+
+    return _LOCATIONS.sub(box, text)
+
+
+def has_tag_format(text: str, think: bool = True) -> bool:
+    """Whether ``text`` is exactly one think block (if ``think``) followed by one answer block and nothing else."""
+    if think and _PLAIN.fullmatch(text):
+        return True
+    lower = text.lower()  # tags are read in any case: <ANSWER> inside the block would be a second answer
+    if lower.count("<answer>") != 1 or lower.count("</answer>") != 1:
+        return False
+    before, _, answer = text.partition("<answer>")
+    if not answer.rstrip().endswith("</answer>"):
+        return False
+    before = before.strip()
+    if not think:
+        return not before
+    if lower.count("<think>") != 1 or lower.count("</think>") != 1:
+        return False
+    return before.startswith("<think>") and before.endswith("</think>")
+
+
+def answer_text(text: str) -> tuple[str, bool] | Failure:
+    """The content of the last complete answer tag outside the reasoning, and whether it was cut off.
+
+    A final ``<answer>`` that was never closed is used, marked as cut off, only if no complete one exists. A
+    ``</think>`` without its ``<think>`` ends a reasoning that the prompt had opened.
+    """
+    plain = _PLAIN.fullmatch(text)
+    if plain:
+        return plain[1].strip(), False
+    thinking, opened = False, -1
+    last: tuple[int, int] | None = None
+    for tag in _tags(text):
+        closing, name = tag[1], tag[2].lower()
+        if name == "think":
+            if closing and not thinking:
+                last, opened = None, -1
+            thinking = not closing
+        elif thinking:
+            continue
+        elif not closing:
+            opened = tag.end()
+        elif opened >= 0:
+            last, opened = (opened, tag.start()), -1
+    if last is not None:
+        return text[last[0] : last[1]].strip(), False
+    if opened >= 0 and not thinking:
+        return text[opened:].strip(), True
+    return Failure("no answer tag")
+
+
+def _tags(text: str) -> Iterator[re.Match[str]]:
+    """The think and answer tags of a text. Looked for at each ``<`` only: a search without case tries every letter."""
+    place = text.find("<")
+    while place >= 0:
+        tag = _TAG.match(text, place)
+        if tag:
+            yield tag
+        place = text.find("<", place + 1)
+
+
+def normalized(name: str) -> str:
+    """A name without case, punctuation, ``_``, extra spaces and a leading article: what two equal names share.
+
+    >>> normalized("The German_Shepherd."), normalized("dog's toy")
+    ('german shepherd', 'dogs toy')
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    words = _PUNCTUATION.sub(" ", _DROPPED.sub("", folded)).strip()
+    return _ARTICLE.sub("", words, count=1) if _ARTICLE.match(words) else words
