@@ -10,13 +10,13 @@ from conftest import QWEN
 from fake_policy import FakePolicy
 from PIL import Image
 
-from visual_rft.config import ModelConfig, RolloutConfig
 from visual_rft.data.shapes import Shapes
 from visual_rft.errors import RunFolderError
 from visual_rft.evaluation.answering import BATCH, ImageQuestions, Journal, _packed, answer
 from visual_rft.evaluation.class_list import class_list_numbers, names_in, said_classes
 from visual_rft.evaluation.predict import predict
 from visual_rft.policy.loading import load_policy
+from visual_rft.sections import ModelConfig, RolloutConfig
 from visual_rft.tasks import Detection, load_task
 from visual_rft.tasks.base import Sample
 from visual_rft.vision.images import RenderedImage

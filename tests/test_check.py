@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from visual_rft.cli import main
-from visual_rft.config import Config, EngineConfig, ModelConfig, RolloutConfig
+from visual_rft.config import Config
 from visual_rft.data.shapes import Shapes
 from visual_rft.policy.footprint import Footprint
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
+from visual_rft.sections import EngineConfig, ModelConfig, RolloutConfig
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,12 +16,12 @@ from pictures import coco_content, coco_folder, picture
 from PIL import Image
 
 from visual_rft.cli import main
-from visual_rft.config import SourceConfig
 from visual_rft.data.coco import load_coco
 from visual_rft.data.reading import Problems, inside
 from visual_rft.data.sources import load_samples
 from visual_rft.data.yolo import load_yolo
 from visual_rft.errors import DataError
+from visual_rft.sections import SourceConfig
 from visual_rft.tasks import load_task
 from visual_rft.vision.images import MOST_PIXELS, ImageFile
 

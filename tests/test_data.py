@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visual_rft.config import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, OneQuestionPerImage, questions_of_present_classes
 from visual_rft.data.coco import load_coco
 from visual_rft.data.digits import Digits, scans
@@ -18,6 +17,7 @@ from visual_rft.data.referring import OneReferencePerImage, expressions
 from visual_rft.data.shapes import SIZES, Shapes
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError
+from visual_rft.sections import SourceConfig
 from visual_rft.tasks import Detection, load_task
 from visual_rft.vision.boxes import iou
 from visual_rft.vision.images import ImageFile

@@ -10,11 +10,11 @@ from pictures import tables_stay_here  # noqa: F401
 from PIL import Image
 
 from visual_rft.cli import main
-from visual_rft.config import ModelConfig, RolloutConfig, SourceConfig
 from visual_rft.data.shapes import Shapes
 from visual_rft.data.sources import load_samples
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
+from visual_rft.sections import ModelConfig, RolloutConfig, SourceConfig
 from visual_rft.tasks import load_task
 
 pytestmark = pytest.mark.usefixtures("tables_stay_here")

@@ -10,7 +10,6 @@ from conftest import QWEN, SHARED, random_model
 from oracles import SCENES, alone_logprobs, prompts_of_mixed_size, random_completions
 from tiny_models import chat
 
-from visual_rft.config import EngineConfig, LoraConfig, ModelConfig, ObjectiveConfig
 from visual_rft.errors import DataError, ModelError
 from visual_rft.policy import agreement
 from visual_rft.policy.agreement import SharedPrefixWarning, verify
@@ -25,6 +24,7 @@ from visual_rft.policy.reference import Reference
 from visual_rft.policy.sampling import Sampling
 from visual_rft.policy.trainable import trainable
 from visual_rft.policy.vision import FeatureCache
+from visual_rft.sections import EngineConfig, LoraConfig, ModelConfig, ObjectiveConfig
 from visual_rft.training.advantages import group_advantages
 from visual_rft.training.objective import GroupLoss
 

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from visual_rft.cli import main
-from visual_rft.config import ModelConfig, load_config
+from visual_rft.config import load_config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, ModelError, RunFolderError
 from visual_rft.evaluation.asking import Asker
@@ -23,6 +23,7 @@ from visual_rft.export.card import _UNITS, example_prompt
 from visual_rft.export.export import export_run
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
+from visual_rft.sections import ModelConfig
 from visual_rft.tasks import load_task, task_of
 from visual_rft.vision.coordinates import CoordinateSpace
 

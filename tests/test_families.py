@@ -20,15 +20,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
-from visual_rft.config import (
-    Config,
-    EngineConfig,
-    LoraConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    RolloutConfig,
-    parse_config,
-)
+from visual_rft.config import Config, parse_config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, ModelError
 from visual_rft.evaluation.predict import predict
@@ -41,6 +33,7 @@ from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
 from visual_rft.policy.sampling import Sampling
 from visual_rft.policy.trainable import adapted_layers, trainable
+from visual_rft.sections import EngineConfig, LoraConfig, ModelConfig, ObjectiveConfig, RolloutConfig
 from visual_rft.tasks import Detection, load_task
 from visual_rft.training.objective import GroupLoss
 from visual_rft.training.rft import train

@@ -12,7 +12,6 @@ import yaml
 from pictures import picture, tables_stay_here  # noqa: F401
 from PIL import Image
 
-from visual_rft.config import SourceConfig
 from visual_rft.data.arguments import FORMATS, WRITTEN
 from visual_rft.data.coco import load_coco
 from visual_rft.data.command import WRITERS
@@ -25,6 +24,7 @@ from visual_rft.data.sources import READERS, load_samples
 from visual_rft.data.voc import corners_of, load_voc, read_corners
 from visual_rft.data.yolo import line_of, load_yolo, read_line
 from visual_rft.errors import DataError
+from visual_rft.sections import SourceConfig
 from visual_rft.tasks import load_task
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from visual_rft.config import ObjectiveConfig
 from visual_rft.policy.prefix import Completions
+from visual_rft.sections import ObjectiveConfig
 from visual_rft.training.objective import GroupLoss, grpo_loss, k3, token_weights
 
 

@@ -9,12 +9,12 @@ import pytest
 from fake_policy import FakePolicy
 from PIL import Image
 
-from visual_rft.config import SourceConfig
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.evaluation.answering import answer
 from visual_rft.evaluation.measures import measure_detection
 from visual_rft.evaluation.predict import scored
 from visual_rft.evaluation.protocols import detection_set
+from visual_rft.sections import SourceConfig
 from visual_rft.tasks import Detection
 
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 8, "name": "dog"}, {"id": 5, "name": "cow"}]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from visual_rft import cli
-from visual_rft.config import SourceConfig
 from visual_rft.configs.compose import names
 from visual_rft.data.digits import scans
 from visual_rft.data.sources import load_dataset, load_samples
@@ -20,6 +19,7 @@ from visual_rft.evidence.command import dump_result, read_result
 from visual_rft.evidence.experiments import ARMS, EXPERIMENTS, TRAIN_SEED, TUNING_SEED
 from visual_rft.evidence.published import CONFIGS
 from visual_rft.evidence.results import means_of, over_seeds, pick_seeds, rows_of
+from visual_rft.sections import SourceConfig
 from visual_rft.tasks import task_of
 
 SHORT = ["reproduce", "few-shot-detection", "--quick", "--seeds", "1", "--shots", "1", "--domains", "handwriting"]

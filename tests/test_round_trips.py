@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from pictures import BOXES, SIZES, coco_content, coco_folder, picture, tables_stay_here  # noqa: F401
 
-from visual_rft.config import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.coco import load_coco
 from visual_rft.data.command import WRITERS
@@ -23,6 +22,7 @@ from visual_rft.data.voc import load_voc
 from visual_rft.data.writing import NewFolder, is_plain
 from visual_rft.data.yolo import load_yolo
 from visual_rft.errors import DataError
+from visual_rft.sections import SourceConfig
 from visual_rft.tasks import load_task
 from visual_rft.vision.images import ImageFile
 

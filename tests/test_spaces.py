@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from visual_rft.cli import main
-from visual_rft.config import ModelConfig, RolloutConfig
 from visual_rft.errors import PromptTooLongError
 from visual_rft.evaluation.answering import Answer
 from visual_rft.evaluation.look import look_at_data, shrunk_images
 from visual_rft.evaluation.predict import warn_of_space
 from visual_rft.policy.loading import load_policy
+from visual_rft.sections import ModelConfig, RolloutConfig
 from visual_rft.tasks import load_task
 from visual_rft.tasks.base import Sample
 from visual_rft.tasks.spaces import Answered, gold_space_hint, wrong_space_hint

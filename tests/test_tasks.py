@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from visual_rft.config import SourceConfig
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError
+from visual_rft.sections import SourceConfig
 from visual_rft.tasks import TASKS, Classification, Detection, Grounding, Prediction, Sample, load_task
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.images import RenderedImage

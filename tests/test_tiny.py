@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from visual_rft.config import Config, SourceConfig
+from visual_rft.config import Config
 from visual_rft.data.digits import CLASSES as DIGITS
 from visual_rft.data.shapes import CLASSES as SHAPES
 from visual_rft.data.sources import load_samples
 from visual_rft.evaluation.run import evaluate
 from visual_rft.policy.loading import EMBEDDED
+from visual_rft.sections import SourceConfig
 from visual_rft.tasks import TASKS, load_task
 from visual_rft.vision.coordinates import CoordinateSpace
 

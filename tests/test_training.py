@@ -11,11 +11,12 @@ from conftest import FAMILIES
 from oracles import prompts_of_mixed_size
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from visual_rft.config import Config, ModelConfig, RolloutConfig, parse_config
+from visual_rft.config import Config, parse_config
 from visual_rft.errors import ConfigError, DataError, ModelError, RunFolderError
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.reference import Reference
+from visual_rft.sections import ModelConfig, RolloutConfig
 from visual_rft.training import session
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.rft import train
@@ -184,7 +185,7 @@ def test_lora_reference_is_the_base_and_the_vision_tower_is_untouched(model_fold
 
 
 def test_nothing_trainable_is_refused(model_folders):
-    from visual_rft.config import OptimizerConfig
+    from visual_rft.sections import OptimizerConfig
     from visual_rft.training.optimizer import make_optimizer
 
     policy = load_policy(ModelConfig(path=str(model_folders["qwen2_vl"])), RolloutConfig())

@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from visual_rft.config import Config, Section, section_of
+from visual_rft.config import Config
+from visual_rft.sections import Section, section_of
 
 
 def describe() -> str:

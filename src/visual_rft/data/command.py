@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from visual_rft.config import SourceConfig, explain, load_config
+from visual_rft.config import explain, load_config
 from visual_rft.data.annotated import Dataset
 from visual_rft.data.builders import check_unseen, few_shot, open_vocabulary, restrict
 from visual_rft.data.coco import load_coco, write_coco
@@ -34,6 +34,7 @@ from visual_rft.data.voc import write_voc
 from visual_rft.data.writing import NewFolder, is_plain
 from visual_rft.data.yolo import write_yolo
 from visual_rft.errors import ConfigError
+from visual_rft.sections import SourceConfig
 from visual_rft.tasks import load_task
 
 WRITERS: dict[str, Callable[[Dataset, NewFolder], None]] = {

@@ -12,7 +12,6 @@ from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
-from visual_rft.config import PROCEDURAL, SourceConfig
 from visual_rft.data.annotated import (
     AnnotatedImage,
     Dataset,
@@ -36,6 +35,7 @@ from visual_rft.data.shapes import Shapes
 from visual_rft.data.voc import load_voc
 from visual_rft.data.yolo import load_yolo
 from visual_rft.errors import DataError
+from visual_rft.sections import PROCEDURAL, SourceConfig
 from visual_rft.tasks.base import Sample, Task
 
 SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape"}

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from visual_rft.config import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.coco import annotations_file
 from visual_rft.data.presets import class_names
@@ -27,6 +26,7 @@ from visual_rft.data.sources import load_dataset, path_of
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.evaluation.answering import ImageQuestions
 from visual_rft.evaluation.coco_files import Note, read_ground_truth
+from visual_rft.sections import SourceConfig
 from visual_rft.tasks.base import Prediction
 from visual_rft.tasks.coco_metrics import Rules
 from visual_rft.tasks.detection_metrics import results_of, xywh

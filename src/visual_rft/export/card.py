@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from visual_rft.config import PROCEDURAL, Config, SourceConfig
+from visual_rft.config import Config
+from visual_rft.sections import PROCEDURAL, SourceConfig
 from visual_rft.tasks import Task, task_of
 from visual_rft.vision.coordinates import CoordinateSpace
 

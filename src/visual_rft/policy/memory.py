@@ -29,8 +29,8 @@ from typing import Any
 import psutil
 import torch
 
-from visual_rft.config import EngineConfig
 from visual_rft.policy.inputs import Inputs
+from visual_rft.sections import EngineConfig
 
 SHARE = 0.6
 """Share of the free memory that activations may take when no limit is given; the rest is for what is not counted."""

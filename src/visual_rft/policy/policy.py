@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visual_rft.config import EngineConfig
 from visual_rft.errors import ModelError, PromptTooLongError
 from visual_rft.policy.attention import NAME
 from visual_rft.policy.checkpointing import Checkpointing
@@ -36,6 +35,7 @@ from visual_rft.policy.repeated import RepeatedEngine
 from visual_rft.policy.sampling import Sampling, sample_tokens
 from visual_rft.policy.shared import SharedEngine
 from visual_rft.policy.vision import FeatureCache, Features, VisionTower
+from visual_rft.sections import EngineConfig
 from visual_rft.vision.coordinates import CoordinateSpace
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -20,8 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from visual_rft.config import ObjectiveConfig
 from visual_rft.policy.prefix import Completions
+from visual_rft.sections import ObjectiveConfig
 
 Aggregation = Literal["sequence_mean", "token_mean"]
 

@@ -1,0 +1,313 @@
+"""The sections of a config: every field with its default, its meaning and its limits.
+
+Decision: the text under a field is its description, which ``visual-rft train --fields`` and the files of ``visual-rft
+init`` show, so that the meaning is written once.
+
+>>> SourceConfig(source="shapes", classes="red circle, blue square").classes
+('red circle', 'blue square')
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    """A part of a config: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class LoraConfig(Section):
+    """Train a low-rank adapter on the language model instead of all weights; the base is then the reference."""
+
+    rank: int = Field(16, ge=1)
+    """Rank of the update."""
+    alpha: float = Field(32.0, gt=0)
+    """Scale of the update is alpha / rank."""
+    vision: bool = False
+    """Adapt the linear layers of the vision tower and projector too."""
+
+
+class FamilyConfig(Section):
+    """Facts about the model's family, where they are not listed (docs/models.md) or a checkpoint differs from them."""
+
+    coordinates: Literal["relative_1000", "processed_pixels", "pixels", "location_tokens"] | None = None
+    """Units in which the model writes boxes: 0..1000, pixels after the processor's resize, pixels of the original
+    image, or <loc0000> to <loc1023>."""
+    tower: tuple[str, ...] | None = None
+    """Dotted names of the vision tower within parameter names, e.g. [visual]."""
+    projector: tuple[str, ...] | None = None
+    """Dotted names of the projector, e.g. [visual.merger]; [] if there is none."""
+    pixels: Literal["patches", "tiles", "images", "prompts"] | None = None
+    """What the first axis of the processor's pixel values counts."""
+    axes: Literal[1, 3] | None = None
+    """Position axes: 3 with multimodal rotary positions, else 1."""
+    reading: Literal["causal", "images", "prompt"] | None = None
+    """What a prompt token sees: what is before it, also its whole image, or the whole prompt; null is causal."""
+    chat: bool | None = None
+    """Whether prompts go through the processor's chat template; null is true."""
+    type_ids: str | None = None
+    """Tensor that tells the model image tokens from text; null is mm_token_type_ids with 3 axes, else none."""
+    lora_targets: tuple[str, ...] | None = None
+    """Linear layers of the language model that LoRA adapts; null takes the usual projections."""
+
+
+class ModelConfig(Section):
+    """Which model is trained, and which part of it."""
+
+    path: str = "tiny"
+    """``tiny`` (embedded), a local folder, or a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Data type of the weights. Full fine-tuning wants float32: an update of 1e-6 is lost in bfloat16."""
+    autocast: Literal["no", "bfloat16"] = "no"
+    """Compute in this type where it is safe, with weights as they are."""
+    lora: LoraConfig | None = None
+    """Train an adapter; null trains the weights themselves."""
+    freeze_vision: bool = False
+    """Keep the vision tower as it is."""
+    freeze_projector: bool | None = None
+    """Keep the projector, between tower and language model, as it is; null follows freeze_vision."""
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """Hold the base weights in 4 or 8 bits under a LoRA adapter (QLoRA). Needs a CUDA GPU and bitsandbytes."""
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = "auto"
+    """Attention of the vision tower and the repeated path; auto takes flash attention where it can run, else sdpa."""
+    family: FamilyConfig | None = None
+    """Facts about the model's family where it is not a known one."""
+    min_pixels: int | None = Field(None, ge=1)
+    """Images with fewer pixels are enlarged; null keeps the processor's own limit."""
+    max_pixels: int | None = Field(None, ge=1)
+    """Images with more pixels are shrunk; null keeps the processor's own limit."""
+    trust_remote_code: bool = False
+    """Let transformers run code that comes with a model. Only for models whose code you have read."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ModelConfig:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels ({self.min_pixels}) is above max_pixels ({self.max_pixels})")
+        if self.lora is None and self.quantization != "none":
+            raise ValueError(f"quantization {self.quantization!r} trains an adapter on frozen weights; set lora too")
+        if self.lora is not None and self.lora.vision and (self.freeze_vision or self.freeze_projector):
+            raise ValueError("lora.vision adapts what freeze_vision or freeze_projector keeps as it is; choose one")
+        if self.lora is not None and not self.lora.vision and self.freeze_projector is False:
+            raise ValueError("with lora only the adapter is trained; lora.vision adapts the projector too")
+        return self
+
+
+class TaskConfig(Section):
+    """What is asked and how an answer is rewarded."""
+
+    name: str = "detection"
+    """``detection``, ``classification``, ``grounding``, or your own as module:Class or file.py:Class."""
+    think: bool = True
+    """Ask for reasoning before the answer, and want it in the format reward."""
+    weights: dict[str, float] | None = None
+    """Factor of each reward by name, your own as module:function or file.py:function; null takes the task's own."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What else the task can be told, e.g. {iou_threshold: 0.7}; docs/rewards.md lists them."""
+
+
+class SourceConfig(Section):
+    """Where labelled images come from and what is asked about them."""
+
+    source: Literal[
+        "shapes", "digits", "flowers",
+        "coco", "yolo", "voc", "imagefolder", "jsonl", "refcoco", "lisa", "parquet",
+    ] = "digits"  # fmt: skip
+    """``shapes``, ``digits`` and ``flowers`` are made offline; the others are formats of files (docs/data.md)."""
+    path: str | None = None
+    """Folder or file of a format; ``parquet`` also takes a hub id."""
+    annotations: str | None = None
+    """JSON file of a ``coco`` source (COCO or LVIS); null takes annotations.json in ``path``."""
+    split: str | None = None
+    """Which part of the source, e.g. ``train`` or ``val``; of ``digits`` the scans ``base``, ``train`` (or its parts
+    ``shots`` and ``validation``) or ``test``."""
+    subject: str | None = None
+    """What classification asks the kind of, e.g. ``flower``; null takes ``object``, or what the source holds."""
+    broken: Literal["refuse", "skip"] = "refuse"
+    """A row, box or image that cannot be used is an error, or is left out and counted."""
+    count: int | None = Field(None, ge=1)
+    """The first so many images; null takes all of a format, and makes 64 of a procedural source."""
+    classes: tuple[str, ...] | None = None
+    """Of these images only those that hold an object of these classes, with the labels of these: names, or a published
+    split such as coco-8 (docs/configs.md); null keeps all."""
+    novel: tuple[str, ...] | None = None
+    """Of these images none that shows one of these classes, names or a published split: training must not see them."""
+    shots: int | None = Field(None, ge=1)
+    """Of these images k per class, as ``visual-rft data few-shot`` chooses them; null keeps all."""
+    max_objects: int | None = Field(None, ge=1)
+    """Most objects in a procedural image; null leaves the source's own limit."""
+    seed: int = 0
+    """Seed of procedural images, and of the choice of shots and questions."""
+    questions: Literal["present", "one", "name", "refer"] | None = None
+    """``present``: find each class that is in an image; ``one``: find one class per image; ``name``: name the object;
+    ``refer``: find what an expression means. Null takes what the task wants."""
+    expressions: tuple[Literal["names", "superlatives", "relations", "exceptions"], ...] | None = None
+    """Kinds of expression that ``refer`` draws from in ``shapes``; null takes all."""
+    absent_rate: float = Field(0.0, ge=0, le=1)
+    """Chance per image of asking for a class that is not there (answer: No Objects)."""
+    reasoning: bool = True
+    """Gold answers hold the reasoning that came with the data (``thought``); false: only what the labels say."""
+    imprecision: float = Field(0.0, ge=0)
+    """Enlarge the true boxes at random by up to this share and randomise confidence; supervised training only."""
+
+    @field_validator("classes", "novel", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _files_need_a_path(self) -> SourceConfig:
+        if self.source in PROCEDURAL:
+            return self
+        if self.path is None:
+            raise ValueError(f"a {self.source} source needs 'path', {_PATHS[self.source]}")
+        if self.annotations is not None and self.source != "coco":
+            raise ValueError(f"'annotations' names the file of a coco source; a {self.source} source has 'path' only")
+        return self
+
+
+PROCEDURAL = ("shapes", "digits", "flowers")
+"""Sources that are made, not read."""
+_PATHS = {
+    "coco": "a folder with annotations.json and the images",
+    "yolo": "a folder with data.yaml, images and labels",
+    "voc": "a folder with Annotations and JPEGImages",
+    "imagefolder": "a folder with a subfolder per class",
+    "jsonl": "a file with one JSON object per line",
+    "refcoco": "a folder with refs.json, instances.json and the images",
+    "lisa": "a folder with a JSON file beside each image",
+    "parquet": "a parquet file, a folder or a hub id",
+}
+
+
+class DataConfig(Section):
+    """Training and evaluation data; several sources are joined."""
+
+    train: tuple[SourceConfig, ...] = (SourceConfig(),)
+    """Sources of training questions."""
+    evaluation: tuple[SourceConfig, ...] = (SourceConfig(split="test", count=100, seed=1),)
+    """Sources of held-out questions."""
+
+
+class RolloutConfig(Section):
+    """How completions are sampled. Every field is explicit: no default of a library or checkpoint leaks in."""
+
+    group_size: int = 8
+    """G, completions per prompt; at least 2, the advantage compares them with each other."""
+    max_new_tokens: int = Field(160, ge=1)
+    """Longest completion."""
+    temperature: float = Field(1.0, gt=0)
+    """Divides the logits; 1 samples the policy itself."""
+    top_k: int = Field(0, ge=0)
+    """Keep the k most likely tokens; 0 keeps all."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Keep the most likely tokens up to this total probability; 1 keeps all."""
+
+    @model_validator(mode="after")
+    def _group_of_at_least_two(self) -> RolloutConfig:
+        if self.group_size < 2:
+            raise ValueError(
+                f"group_size is {self.group_size}, but GRPO compares the completions of a group: use at least 2"
+            )
+        return self
+
+
+class ObjectiveConfig(Section):
+    """The GRPO loss."""
+
+    beta: float = Field(0.04, ge=0)
+    """Weight of the KL divergence to the reference; 0 keeps no reference."""
+    clip_low: float = Field(0.2, ge=0)
+    """The ratio is clipped below 1 - clip_low."""
+    clip_high: float = Field(0.2, ge=0)
+    """The ratio is clipped above 1 + clip_high."""
+    aggregation: Literal["sequence_mean", "token_mean"] = "sequence_mean"
+    """Mean over tokens of each completion first (the method), or over all tokens at once."""
+    updates_per_rollout: int = Field(1, ge=1)
+    """Optimiser steps on each set of completions."""
+
+
+class EngineConfig(Section):
+    """How a step is computed. None of these changes what is learned, only time and memory."""
+
+    shared_prefix: bool = True
+    """Compute each image and prompt once per step; false repeats them for every completion."""
+    self_check: bool = True
+    """Compare the shared prefix with the repeated path before the first step; fall back to it where they differ."""
+    memory_gib: float | None = Field(None, gt=0)
+    """Memory for activations; null takes 60 % of what is free. Where null, the next five fields follow from it."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Completions that an update runs at once."""
+    prompts_at_once: int | None = Field(None, ge=1)
+    """Prompts that an update keeps the graph of at once, where it has to encode them again."""
+    checkpoint_prompts: float | None = Field(None, ge=0, le=1)
+    """Share of the layers that keep only their input while prompts and images are encoded, and compute the rest again
+    in the backward pass (gradient checkpointing)."""
+    checkpoint_completions: bool | None = None
+    """The same for all layers while completions are scored."""
+    reuse_rollout_graph: bool | None = None
+    """Keep the graph of the encoded prompts while sampling, so that the update need not encode them again."""
+    feature_cache_mib: float = Field(512.0, ge=0)
+    """Image features kept from step to step where the vision tower is not trained; 0 keeps none."""
+
+
+class OptimizerConfig(Section):
+    """AdamW and its schedule."""
+
+    name: Literal["adamw", "adamw_8bit"] = "adamw"
+    """``adamw_8bit`` keeps its averages in 8 bits: a quarter of the memory. Needs a CUDA GPU and bitsandbytes."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """Decay after the warm-up, to 0 at the last step (or none)."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps of linear warm-up."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's averaging constants."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay, on matrices only."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+
+
+class LoopConfig(Section):
+    """The loop and what it leaves behind."""
+
+    folder: str = "runs/train"
+    """Run folder; must not exist yet."""
+    seed: int = 0
+    """Seed of batch order and sampling."""
+    steps: int = Field(200, ge=1)
+    """Steps of the loop; one optimiser step each, times ``updates_per_rollout``."""
+    prompts_per_batch: int = Field(8, ge=1)
+    """Prompts encoded and answered at once."""
+    accumulation: int = Field(1, ge=1)
+    """Batches per optimiser step."""
+    evaluate_base: bool = True
+    """Evaluate before the first step too, which everything after is compared with."""
+    evaluate_every: int = Field(0, ge=0)
+    """Evaluate every this many steps; 0 evaluates at the end only."""
+    evaluation_examples: int = Field(8, ge=0)
+    """Held-out questions whose answers every evaluation keeps, for before and after; always the same ones."""
+    checkpoint_every: int = Field(0, ge=0)
+    """Write a checkpoint every this many steps; 0 writes one at the end only."""
+    rollouts_every: int = Field(1, ge=0)
+    """Write the completions of every this many steps; 0 writes none."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Send metrics to these too, e.g. [tensorboard]; each is a package of its own."""
+    images_every: int = Field(0, ge=0)
+    """Send a few annotated pictures to the trackers every this many steps; 0 sends none."""
+    workers: int = Field(0, ge=0)
+    """Processes that open and process the images of coming batches; 0 uses a thread."""
+    threads: int = Field(0, ge=0)
+    """CPU threads of PyTorch; 0 leaves its default."""
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    """The section behind an annotation such as ``LoraConfig | None`` or ``tuple[SourceConfig, ...]``."""
+    options = [annotation, *getattr(annotation, "__args__", ())]
+    return next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
