@@ -325,16 +325,25 @@ def test_the_page_shows_what_the_results_say(tmp_path, capsys):
 
 
 def test_the_readme_says_what_the_results_say():
-    """The table "When it pays", row by row."""
-    result = read_result(DOCS / "evidence" / "few-shot-detection.json")
-    means = {
-        (row["arm"], row["shots"]): row["value"]
-        for row in result["means"]
-        if row["domain"] == "handwriting" and row["metric"] == "AP"
-    }
+    """The tables of "When it pays", row by row."""
+
+    def means_of_runs(name, domain):
+        result = read_result(DOCS / "evidence" / f"{name}.json")
+        main = result["metrics"][0]
+        chosen = [row for row in result["means"] if (row["domain"], row["metric"]) == (domain, main)]
+        assert all(row["seeds"] == 3 for row in chosen if row["arm"] != "base")
+        return {(row["arm"], row["shots"]): row["value"] for row in chosen}
+
+    means = means_of_runs("few-shot-detection", "handwriting")
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8").partition("## When it pays")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     shots = [int(cell) for cell in rows[0][1:]]
     assert f"base {means['base', None]:.3f}" in text
     for row, arm in ((rows[2], "sft"), (rows[3], "rft")):
         assert row == [arm.upper(), *(f"{means[arm, k]:.3f}" for k in shots)]
+    others = [("few-shot-classification", "flowers", 1), ("open-vocabulary", "handwriting", 1),
+              ("reasoning-grounding", "places-and-sizes", None)]  # fmt: skip
+    assert len(rows) == 4 + 2 + len(others)
+    for row, (name, domain, k) in zip(rows[6:], others, strict=True):
+        means = means_of_runs(name, domain)
+        assert row[1:] == [f"{means[arm, at]:.3f}" for arm, at in (("base", None), ("sft", k), ("rft", k))]
