@@ -47,18 +47,22 @@ def plot(result: Mapping[str, Any], file: Path) -> None:
                 axis.set_ylim(bottom=0)
         if not ablation:
             axes[0].set_ylabel(label(main))
-            handles, names = axes[-1].get_legend_handles_labels()
-            figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+            drawn = {
+                name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
+            }
+            names = [name for name in NAMES.values() if name in drawn]  # a domain may lack an arm
+            figure.legend(
+                [drawn[name] for name in names], names, loc="outside lower center", ncols=2, frameon=False, fontsize=8
+            )
         figure.savefig(file, metadata={"Date": None})
 
 
 def _arms(axis: Any, rows: list[Any]) -> None:
     """A curve over shots, or a point per arm where there is only one number of shots."""
     shots = sorted({row["shots"] for row in rows if row["shots"] is not None})
-    for number, arm in enumerate(NAMES):
+    present = [arm for arm in NAMES if any(row["arm"] == arm for row in rows)]
+    for number, arm in enumerate(present):
         own = sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["shots"] or 0)
-        if not own:
-            continue
         value = [row["value"] for row in own]
         error = _error(own)
         if arm == "base" and len(shots) > 1:
