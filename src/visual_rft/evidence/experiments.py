@@ -112,22 +112,14 @@ def _digits(**more: Any) -> Domain:
     )
 
 
-def _shapes(**more: Any) -> Domain:
-    one = {"max_objects": 1, **more}
+def _shapes(count: int = 1500, most: int = 1, reasoning: bool = False, **more: Any) -> Domain:
+    """Scenes of shapes, ``count`` of them to train on or to choose shots from, at most ``most`` shapes each."""
+    scenes = {"max_objects": most, **more}
     return Domain(
-        train={"source": "shapes", "count": 1500, **one},
-        validation=_source("shapes", 200, 501, **one),
-        test=_source("shapes", 200, 1001, **one),
-    )
-
-
-def _references(**more: Any) -> Domain:
-    two = {"max_objects": 2, **more}
-    return Domain(
-        train={"source": "shapes", "count": 256, **two},
-        validation=_source("shapes", 200, 501, **two),
-        test=_source("shapes", 200, 1001, **two),
-        reasoning=True,
+        train={"source": "shapes", "count": count, **scenes},
+        validation=_source("shapes", 200, 501, **scenes),
+        test=_source("shapes", 200, 1001, **scenes),
+        reasoning=reasoning,
     )
 
 
@@ -220,8 +212,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         title="Reasoning grounding",
         metrics=("mean_iou", "acc50"),
         domains={
-            "places-and-sizes": _references(expressions=("superlatives", "relations")),
-            "every-kind": _references(),
+            "places-and-sizes": _shapes(256, 2, reasoning=True, expressions=("superlatives", "relations")),
+            "every-kind": _shapes(256, 2, reasoning=True),
         },
         shots=(None,),
         config=_GROUNDING,
