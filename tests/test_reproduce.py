@@ -19,6 +19,7 @@ from visual_rft.evidence.command import dump_result, read_result
 from visual_rft.evidence.experiments import ARMS, EXPERIMENTS, TRAIN_SEED, TUNING_SEED
 from visual_rft.evidence.published import CONFIGS
 from visual_rft.evidence.results import means_of, over_seeds, pick_seeds, rows_of
+from visual_rft.evidence.tables import NAMES
 from visual_rft.sections import SourceConfig
 from visual_rft.tasks import task_of
 
@@ -319,6 +320,8 @@ def test_the_page_shows_what_the_results_say(tmp_path, capsys):
     assert cli.main(["reproduce", "tables", "--out", str(folder), "--page", str(page)]) == 0
     assert page.read_text() == (DOCS / "evidence.md").read_text()
     assert {file.stem for file in folder.glob("*.svg")} == {file.stem for file in COMMITTED}
+    legend = (folder / "few-shot-classification.svg").read_text()  # handwriting, drawn last, has no reasoning
+    assert all(f">{name}<" in legend for name in NAMES.values())
     page.write_text("nothing")
     assert cli.main(["reproduce", "tables", "--out", str(folder), "--page", str(page)]) == 2
     assert "to fill" in capsys.readouterr().err
