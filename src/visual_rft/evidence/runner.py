@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -37,6 +36,7 @@ from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Detection, task_of
 from visual_rft.tasks.detection_metrics import asked_data_set
+from visual_rft.training.environment import SOURCE, git_commit
 from visual_rft.training.rft import reinforce
 from visual_rft.training.session import Session, prepare_process
 from visual_rft.training.sft import imitate
@@ -175,21 +175,8 @@ def machine() -> dict[str, Any]:
 
 def commit() -> str:
     """The commit of the code, ``+`` added where it is changed; the version of the package outside a checkout."""
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty=+",
-        "--abbrev=10",
-        "--exclude=*",
-    ]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 (no text from outside)
-    except (OSError, subprocess.CalledProcessError):
-        return version("visual-rft")
-    return done.stdout.strip()
+    git = git_commit(SOURCE)
+    return version("visual-rft") if git is None else f"{git['commit'][:10]}{'+' if git['changed'] else ''}"
 
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:
