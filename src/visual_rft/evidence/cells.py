@@ -127,7 +127,7 @@ def grid(
     cells: dict[str, Cell] = {}
     for domain in domains or experiment.domains:
         for k in shots or experiment.shots:
-            for variant, change in (experiment.variants or {"": Variant("-", {})}).items():
+            for variant, change in (experiment.variants or {"": Variant({})}).items():
                 for seed in seeds:
                     split = "validation" if experiment.variants else "test"
                     chosen = wanted & (set(change.arms) if experiment.variants else wanted)
@@ -147,7 +147,7 @@ def tuning_grid(name: str, experiment: Experiment, quick: bool = False) -> list[
     shots = experiment.shots
     k = TUNING_SHOTS if TUNING_SHOTS in shots else shots[0]
     domain = next(iter(experiment.domains))
-    place = _Place(name, experiment, domain, k, TUNING_SEED, "validation", "", Variant("-", {}), quick)
+    place = _Place(name, experiment, domain, k, TUNING_SEED, "validation", "", Variant({}), quick)
     rft = [place.cell("rft", rate) for rate in experiment.tries["rft"]]
     sft = [place.cell("sft", rate) for rate in experiment.tries["sft"]]
     timed = [place.cell("sft-time", rate, (rft[-2], sft[-2])) for rate in experiment.tries["sft"]]

@@ -89,12 +89,10 @@ class Variant:
     """A change of one factor.
 
     Attributes:
-        factor: what is changed.
         changes: values by dotted path, e.g. ``{"objective.beta": 0.04}``.
         arms: which arms are run.
     """
 
-    factor: str
     changes: Mapping[str, Any]
     arms: tuple[str, ...] = ("rft",)
 
@@ -229,34 +227,30 @@ EXPERIMENTS: dict[str, Experiment] = {
         tries={"rft": (4e-5, 7.5e-5, 1.5e-4, 3e-4), "sft": (5e-5, 1e-4, 3e-4, 1e-3)},
         learning_rates=_SHORT_RATES,
         variants={
-            "unchanged": Variant("-", {}, ("base", "rft", "sft")),
+            "unchanged": Variant({}, ("base", "rft", "sft")),
             "iou 1, confidence 1, format 1 (the method's)": Variant(
-                "reward", {"task.weights": {"iou": 1.0, "confidence": 1.0, "format": 1.0}}
+                {"task.weights": {"iou": 1.0, "confidence": 1.0, "format": 1.0}}
             ),
-            "no confidence reward": Variant("confidence", {"task.weights": {"iou": 2.0, "format": 0.5}}),
-            "tau 0.75": Variant("tau", {"task.options.iou_threshold": 0.75}),
-            "tau 0.5 to 0.75": Variant("tau", {"task.options.iou_threshold_end": 0.75}),
-            "no thinking": Variant("thinking", {"task.think": False}, ("base", "rft")),
-            "beta 0.04": Variant("beta", {"objective.beta": 0.04}),
-            "G 4": Variant("G", {"rollout.group_size": 4}),
-            "vision tower trained": Variant("weights", {"model.freeze_vision": False}, ("rft", "sft")),
-            "LoRA rank 16": Variant("weights", {"model.lora": {"rank": 16, "alpha": 32.0}}),
+            "no confidence reward": Variant({"task.weights": {"iou": 2.0, "format": 0.5}}),
+            "tau 0.75": Variant({"task.options.iou_threshold": 0.75}),
+            "tau 0.5 to 0.75": Variant({"task.options.iou_threshold_end": 0.75}),
+            "no thinking": Variant({"task.think": False}, ("base", "rft")),
+            "beta 0.04": Variant({"objective.beta": 0.04}),
+            "G 4": Variant({"rollout.group_size": 4}),
+            "vision tower trained": Variant({"model.freeze_vision": False}, ("rft", "sft")),
+            "LoRA rank 16": Variant({"model.lora": {"rank": 16, "alpha": 32.0}}),
             "LoRA rank 16, 5 x learning rate": Variant(
-                "weights", {"model.lora": {"rank": 16, "alpha": 32.0}, "optimizer.learning_rate": 3.75e-4}
+                {"model.lora": {"rank": 16, "alpha": 32.0}, "optimizer.learning_rate": 3.75e-4}
             ),
-            "confidence_brier": Variant(
-                "confidence", {"task.weights": {"iou": 2.0, "confidence_brier": 0.5, "format": 0.5}}
-            ),
-            "iou_soft": Variant("reward", {"task.weights": {"iou_soft": 2.0, "confidence": 0.5, "format": 0.5}}),
-            "iou_balanced": Variant(
-                "reward", {"task.weights": {"iou_balanced": 2.0, "confidence": 0.5, "format": 0.5}}
-            ),
-            "1 update per rollout": Variant("loss", {"objective.updates_per_rollout": 1}),
-            "token_mean": Variant("loss", {"objective.aggregation": "token_mean"}),
-            "clip_high 0.4": Variant("loss", {"objective.clip_high": 0.4}),
-            "tau 0.25": Variant("tau", {"task.options.iou_threshold": 0.25}),
-            "G 16": Variant("G", {"rollout.group_size": 16}),
-            "150 steps": Variant("budget", {"run.steps": 150}, ("rft", "sft")),
+            "confidence_brier": Variant({"task.weights": {"iou": 2.0, "confidence_brier": 0.5, "format": 0.5}}),
+            "iou_soft": Variant({"task.weights": {"iou_soft": 2.0, "confidence": 0.5, "format": 0.5}}),
+            "iou_balanced": Variant({"task.weights": {"iou_balanced": 2.0, "confidence": 0.5, "format": 0.5}}),
+            "1 update per rollout": Variant({"objective.updates_per_rollout": 1}),
+            "token_mean": Variant({"objective.aggregation": "token_mean"}),
+            "clip_high 0.4": Variant({"objective.clip_high": 0.4}),
+            "tau 0.25": Variant({"task.options.iou_threshold": 0.25}),
+            "G 16": Variant({"rollout.group_size": 16}),
+            "150 steps": Variant({"run.steps": 150}, ("rft", "sft")),
         },
     ),
 }
