@@ -138,7 +138,7 @@ class SourceConfig(Section):
     shots: int | None = Field(None, ge=1)
     """Of these images k per class, as ``visual-rft data few-shot`` chooses them; null keeps all."""
     max_objects: int | None = Field(None, ge=1)
-    """Most objects in a procedural image; null leaves the source's own limit."""
+    """Most objects in an image of ``shapes`` or ``digits``; null leaves the source's own limit."""
     seed: int = 0
     """Seed of procedural images, and of the choice of shots and questions."""
     questions: Literal["present", "one", "name", "refer"] | None = None
@@ -157,6 +157,14 @@ class SourceConfig(Section):
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _only_where_it_means_something(self) -> SourceConfig:
+        if self.max_objects is not None and self.source not in ("shapes", "digits"):
+            raise ValueError(f"'max_objects' is for shapes and digits, this is a {self.source} source; leave it out")
+        if self.expressions is not None and self.source != "shapes":
+            raise ValueError(f"'expressions' is for shapes, this is a {self.source} source; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _files_need_a_path(self) -> SourceConfig:

@@ -21,6 +21,7 @@ from typing import Any
 
 from visual_rft.errors import ConfigError, RunFolderError
 from visual_rft.evidence.published import published
+from visual_rft.files import write_whole
 
 NAMES = (
     "few-shot-detection", "few-shot-classification", "open-vocabulary", "reasoning-grounding", "ablations",
@@ -92,10 +93,10 @@ def write_tables(folder: Path, page: Path | None = None) -> list[Path]:
     if page is None:
         for name, text in tables.items():
             written.append(folder / f"{name}.md")
-            _write(written[-1], text + "\n")
+            write_whole(written[-1], text + "\n", make_folder=True)
     else:
         written.append(page)
-        _write(page, fill_page(_read(page), tables, str(page)))
+        write_whole(page, fill_page(_read(page), tables, str(page)))
     for name, result in results.items():
         written.append(folder / f"{name}.svg")
         plot(result, written[-1])
@@ -176,7 +177,7 @@ def _reproduce(name: str, cells: list[Any], tuning: list[Any], arguments: argpar
     finally:
         result = _result(name, cells, tuning, folder)
         if result["rows"]:
-            _write(arguments.out / f"{name}.json", dump_result(result))
+            write_whole(arguments.out / f"{name}.json", dump_result(result), make_folder=True)
     from visual_rft.evidence.tables import markdown
 
     print(markdown(result))
@@ -224,11 +225,3 @@ def _read(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise RunFolderError(f"{file}: cannot be read ({error.strerror})") from None
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from None

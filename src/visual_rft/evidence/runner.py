@@ -32,6 +32,7 @@ from visual_rft.evaluation.measures import measure, measure_detection
 from visual_rft.evaluation.predict import scored
 from visual_rft.evaluation.resampling import Floats, bootstrap
 from visual_rft.evidence.cells import Cell
+from visual_rft.files import write_whole
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Detection, task_of
@@ -61,7 +62,7 @@ def run_cells(cells: Sequence[Cell], metrics: Sequence[str], folder: Path) -> No
             result = finished(cell, folder)
             if result is None:
                 result = _run(cell, metrics, folder, results)
-                _write(file_of(cell, folder), result)
+                write_whole(file_of(cell, folder), json.dumps(result), make_folder=True)
             results[cell.name] = result
             bar.update()
 
@@ -177,13 +178,3 @@ def commit() -> str:
     """The commit of the code, ``+`` added where it is changed; the version of the package outside a checkout."""
     git = git_commit(SOURCE)
     return version("visual-rft") if git is None else f"{git['commit'][:10]}{'+' if git['changed'] else ''}"
-
-
-def _write(file: Path, content: Mapping[str, Any]) -> None:
-    unfinished = file.with_suffix(".unfinished")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
-        unfinished.replace(file)
-    except OSError as error:
-        raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from None

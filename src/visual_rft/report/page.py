@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from visual_rft.errors import RunFolderError
+from visual_rft.files import write_whole
 from visual_rft.report.payload import embedded, payload
 from visual_rft.report.reading import Run, finite
 
@@ -32,12 +32,7 @@ def write_report(runs: Sequence[Run], file: Path) -> int:
         RunFolderError: if the file cannot be written.
     """
     text = render(payload(runs, embedded(runs)), " and ".join(run.name for run in runs))
-    unfinished = file.with_name(file.name + ".unfinished")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(file)
-    except OSError as error:
-        raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from error
+    write_whole(file, text)
     return len(text.encode())
 
 

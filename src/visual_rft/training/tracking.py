@@ -25,6 +25,7 @@ from torch import Tensor
 
 from visual_rft.config import Config, dump_config, load_config
 from visual_rft.errors import RunFolderError
+from visual_rft.files import write_whole
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.prefix import Completions
 from visual_rft.report.reading import finite, read_lines
@@ -113,13 +114,7 @@ class RunFolder:
         file = self.path / name
         clean, bad = finite(content)
         _warn(name, bad)
-        unfinished = file.with_name(file.name + ".unfinished")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps(clean, indent=2) + "\n", encoding="utf-8")
-            unfinished.replace(file)
-        except OSError as error:
-            raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from error
+        write_whole(file, json.dumps(clean, indent=2) + "\n", make_folder=True)
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Append one step to ``metrics.jsonl``; a value that is not finite is written as null and named.
@@ -147,10 +142,7 @@ class RunFolder:
         if problem:
             print(f"warning: {problem}", file=sys.stderr)
         if file.exists():
-            kept = "".join(json.dumps(row) + "\n" for row in rows if row["step"] < step)
-            unfinished = file.with_name(file.name + ".unfinished")
-            unfinished.write_text(kept, encoding="utf-8")
-            unfinished.replace(file)
+            write_whole(file, "".join(json.dumps(row) + "\n" for row in rows if row["step"] < step))
 
     def write_evaluation(
         self, step: int, metrics: Mapping[str, Any], asked: Mapping[str, str], examples: Sequence[Prediction]
