@@ -144,7 +144,7 @@ _BOXES = {"name": "detection", "weights": {"iou": 2.0, "confidence": 0.5, "forma
 _BOX = {"name": "grounding", "weights": {"iou": 1.0, "hit": 1.0, "format": 0.5}}
 _DETECTION = _config(_BOXES, 96, steps=80, prompts=8, freeze_vision=False)
 _CLASSIFICATION = _config({"name": "classification"}, 32, steps=80, prompts=4, freeze_vision=True)
-_GROUNDING = _config(_BOX, 48, steps=150, prompts=8, freeze_vision=True)
+_GROUNDING = _config(_BOX, 48, steps=150, prompts=16, freeze_vision=False)
 _SHORT_DETECTION = _config(_BOXES, 96, steps=50, prompts=4, freeze_vision=True)
 """A third of the time of ``_DETECTION``, for the many runs of open vocabulary and the ablations."""
 _SHORT_RATES = {"rft": 7.5e-5, "sft": 1e-4, "sft-time": 5e-5}
