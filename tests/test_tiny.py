@@ -67,8 +67,8 @@ def test_a_prompt_is_a_few_tokens_and_a_gold_answer_survives_the_tokenizer(task,
     """A class name cut into pieces across its words was never bound to what was seen."""
     sources = {"detection": ["shapes", "digits", "flowers"], "classification": ["flowers", "digits"]}
     tokenizer = processor.tokenizer
-    most = 1 if task == "classification" else None
     for source in sources.get(task, ["shapes"]):
+        most = 1 if (task, source) == ("classification", "digits") else None
         for sample in load_samples([SourceConfig(source=source, count=30, max_objects=most)], load_task(task)):
             prompt = load_task(task).prompt(sample.question, CoordinateSpace.RELATIVE_1000)
             assert len(tokenizer(prompt).input_ids) <= 10

@@ -161,9 +161,9 @@ class SourceConfig(Section):
     @model_validator(mode="after")
     def _only_where_it_means_something(self) -> SourceConfig:
         if self.max_objects is not None and self.source not in ("shapes", "digits"):
-            raise ValueError(f"'max_objects' is for shapes and digits, this is a {self.source} source; leave it out")
+            raise ValueError(f"'max_objects' is for shapes and digits, this is a {self.source} source; set it to null")
         if self.expressions is not None and self.source != "shapes":
-            raise ValueError(f"'expressions' is for shapes, this is a {self.source} source; leave it out")
+            raise ValueError(f"'expressions' is for shapes, this is a {self.source} source; set it to null")
         return self
 
     @model_validator(mode="after")
