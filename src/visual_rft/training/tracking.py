@@ -130,6 +130,9 @@ class RunFolder:
 
         Those are the metrics and rollouts of ``step`` and later, and evaluations after more steps. A last line that was
         cut off by a crash goes too, and is named.
+
+        Raises:
+            RunFolderError: if ``metrics.jsonl`` cannot be written.
         """
         for rollouts in (self.path / "rollouts").glob("step-*.jsonl"):
             if int(rollouts.stem.removeprefix("step-")) >= step:
