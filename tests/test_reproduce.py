@@ -19,7 +19,7 @@ from visual_rft.evidence.command import dump_result, read_result
 from visual_rft.evidence.experiments import ARMS, EXPERIMENTS, TRAIN_SEED, TUNING_SEED
 from visual_rft.evidence.published import CONFIGS
 from visual_rft.evidence.results import means_of, over_seeds, pick_seeds, rows_of
-from visual_rft.evidence.tables import NAMES
+from visual_rft.evidence.tables import NAMES, markdown
 from visual_rft.sections import SourceConfig
 from visual_rft.tasks import task_of
 
@@ -239,6 +239,19 @@ def test_intervals_of_means_and_differences_by_hand():
     assert by_method == {"rft": (0.3, 0.2, 0.4), "sft": (0.2, 0.1, 0.3)}
     assert (difference["minus"], difference["value"]) == ("sft", 0.1)
     assert (difference["low"], difference["high"]) == (0.1, 0.1)
+
+
+@pytest.mark.parametrize("name", ["few-shot-detection", "ablations"])
+def test_a_table_says_how_many_seeds_were_run(name):
+    """Not how often the base was looked at, which is once."""
+    cells = grid(name, EXPERIMENTS[name], shots=(4,), seeds=(0, 1), domains=("handwriting",))
+    numbers = {metric: 0.5 for metric in EXPERIMENTS[name].metrics}
+    draws = {metric: [0.5] * 400 for metric in numbers}
+    cost = {"images": 9, "optimizer_steps": 1, "cpu_seconds": 2.0}
+    results = {cell.name: {"numbers": numbers, "draws": draws, **cost} for cell in cells}
+    means, differences = means_of(cells, results, list(numbers))
+    result = {"metrics": list(numbers), "rows": [], "means": means, "differences": differences}
+    assert ", 2 seeds |" in markdown(result).splitlines()[0]
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,7 @@ def _curve(
     shots = list(dict.fromkeys(k for arm, k in here if arm != "base")) or [None]
     more = {(row["minus"], row["shots"]): row for row in differences if row["metric"] == metric}
     minus = [arm for arm in arms if any(found == arm for found, _ in more)]
-    seeds = max(row["seeds"] for row in here.values())
-    heading = [f"{label(metric)}, {domain}, {seeds} {'seed' if seeds == 1 else 'seeds'}"]
+    heading = [f"{label(metric)}, {domain}, {_seeds(list(here.values()))}"]
     heading += [NAMES[arm] for arm in arms] + [f"RFT - {NAMES[arm]}" for arm in minus]
     lines = [_line(heading), "|---" * len(heading) + "|"]
     for k in shots:
@@ -99,8 +98,7 @@ def _ablations(result: Mapping[str, Any], domain: str, means: Sequence[Any], dif
     first = means[0]["variant"]
     more = {row["variant"]: row for row in differences if row["metric"] == main and row["minus"] == "rft"}
     own = {(row["arm"], row["variant"], row["metric"]): row for row in means}
-    seeds = means[0]["seeds"]
-    heading = [f"{domain}, validation, {seeds} {'seed' if seeds == 1 else 'seeds'}", *map(label, result["metrics"])]
+    heading = [f"{domain}, validation, {_seeds(means)}", *map(label, result["metrics"])]
     heading += [f"change of {label(main)}", "CPU s"]
     lines = [_line(heading), "|---" * len(heading) + "|"]
     for arm, name in (("base", "base: "), ("rft", ""), ("sft", "SFT: ")):
@@ -134,6 +132,12 @@ def _tuning(result: Mapping[str, Any]) -> str:
             if said:
                 lines.append(_line([f"{domain}, {NAMES[arm]}", *said, *[""] * (most - len(said))]))
     return "\n".join(lines)
+
+
+def _seeds(means: Sequence[Any]) -> str:
+    """Of the runs: the base is looked at once."""
+    seeds = max(row["seeds"] for row in means)
+    return f"{seeds} {'seed' if seeds == 1 else 'seeds'}"
 
 
 def _value(row: Mapping[str, Any] | None, signed: bool = False) -> str:
