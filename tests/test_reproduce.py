@@ -245,7 +245,7 @@ def test_intervals_of_means_and_differences_by_hand():
 def test_a_table_says_how_many_seeds_were_run(name):
     """Not how often the base was looked at, which is once."""
     cells = grid(name, EXPERIMENTS[name], shots=(4,), seeds=(0, 1), domains=("handwriting",))
-    numbers = {metric: 0.5 for metric in EXPERIMENTS[name].metrics}
+    numbers = dict.fromkeys(EXPERIMENTS[name].metrics, 0.5)
     draws = {metric: [0.5] * 400 for metric in numbers}
     cost = {"images": 9, "optimizer_steps": 1, "cpu_seconds": 2.0}
     results = {cell.name: {"numbers": numbers, "draws": draws, **cost} for cell in cells}

@@ -150,6 +150,9 @@ class SourceConfig(Section):
     """Chance per image of asking for a class that is not there (answer: No Objects)."""
     reasoning: bool = True
     """Gold answers hold the reasoning that came with the data (``thought``); false: only what the labels say."""
+    copies: int = Field(0, ge=0)
+    """Besides each question so many copies of it with the picture and its boxes shifted and scaled by up to a quarter:
+    more to see where few pictures are labelled. For training only."""
     imprecision: float = Field(0.0, ge=0)
     """Enlarge the true boxes at random by up to this share and randomise confidence; supervised training only."""
 

@@ -27,6 +27,7 @@ from visual_rft.data.imprecise import Imprecise
 from visual_rft.data.jsonl import load_jsonl
 from visual_rft.data.lazy import LazySequence
 from visual_rft.data.lisa import load_lisa
+from visual_rft.data.moved import Moved
 from visual_rft.data.parquet import load_parquet
 from visual_rft.data.reading import Problems
 from visual_rft.data.refcoco import load_refcoco
@@ -137,6 +138,9 @@ def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample
             samples = LabelsAlone(samples)
         if source.imprecision > 0:
             samples = Imprecise(samples, source.imprecision, source.seed)
+        if source.copies > 0:
+            objects = {image.image.key: image.boxes for image in dataset.images}
+            samples = Moved(samples, source.copies, source.seed, objects)
         parts.append(samples)
     joined = parts[0] if len(parts) == 1 else Joined(parts)
     if not parts or len(joined) == 0:
