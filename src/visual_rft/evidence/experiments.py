@@ -141,11 +141,7 @@ def _config(task: Mapping[str, Any], longest: int, steps: int, prompts: int, fre
 
 
 _BOXES = {"name": "detection", "weights": {"iou": 2.0, "confidence": 0.5, "format": 0.5}}
-_BOX = {
-    "name": "grounding",
-    "weights": {"iou": 1.0, "hit": 1.0, "format": 0.5},
-    "options": {"hit_threshold": 0.6},
-}
+_BOX = {"name": "grounding", "weights": {"iou": 1.0, "hit": 1.0, "format": 0.5}}
 _DETECTION = _config(_BOXES, 96, steps=80, prompts=8, freeze_vision=False)
 _CLASSIFICATION = _config({"name": "classification"}, 32, steps=80, prompts=4, freeze_vision=True)
 _GROUNDING = _config(_BOX, 48, steps=150, prompts=16, freeze_vision=False)
