@@ -202,6 +202,14 @@ class DataConfig(Section):
     evaluation: tuple[SourceConfig, ...] = (SourceConfig(split="test", count=100, seed=1),)
     """Sources of held-out questions."""
 
+    @model_validator(mode="after")
+    def _held_out_as_it_is(self) -> DataConfig:
+        for i, source in enumerate(self.evaluation):
+            for name in ("copies", "imprecision"):
+                if getattr(source, name):
+                    raise ValueError(f"evaluation.{i}.{name} is for training; leave it out, results are of true labels")
+        return self
+
 
 class RolloutConfig(Section):
     """How completions are sampled. Every field is explicit: no default of a library or checkpoint leaks in."""
