@@ -190,9 +190,9 @@ class _Place:
             values["data"]["train"][0]["reasoning"] = False
         for path, value in self.change.changes.items():
             *parents, last = path.split(".")
-            place = values
+            place: Any = values
             for part in parents:
-                place = place.setdefault(part, {})
+                place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
             place[last] = value
         if self.quick:
             values["run"]["steps"] = QUICK_STEPS

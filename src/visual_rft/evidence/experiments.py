@@ -89,7 +89,7 @@ class Variant:
     """A change of one factor.
 
     Attributes:
-        changes: values by dotted path, e.g. ``{"objective.beta": 0.04}``.
+        changes: values by dotted path, e.g. ``{"objective.beta": 0.04}``; a number is a place in a list.
         arms: which arms are run.
     """
 
@@ -251,6 +251,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "tau 0.25": Variant({"task.options.iou_threshold": 0.25}),
             "G 16": Variant({"rollout.group_size": 16}),
             "150 steps": Variant({"run.steps": 150}, ("rft", "sft")),
+            "15 moved copies of each scene": Variant({"data.train.0.copies": 15}, ("rft", "sft")),
         },
     ),
 }
