@@ -17,11 +17,11 @@ from visual_rft.vision.images import RenderedImage
 WIDTH, HEIGHT = 120, 80
 
 
-def scene(*boxes, colour=(255, 255, 255)):
+def scene(*boxes):
     """White boxes on a grey picture."""
     picture = Image.new("RGB", (WIDTH, HEIGHT), (60, 60, 60))
     for x1, y1, x2, y2 in boxes:
-        picture.paste(colour, (x1, y1, x2, y2))
+        picture.paste((255, 255, 255), (x1, y1, x2, y2))
     return RenderedImage("scene", lambda: picture)
 
 

@@ -28,7 +28,7 @@ from PIL import Image
 
 from visual_rft.data.lazy import LazySequence
 from visual_rft.errors import DataError
-from visual_rft.tasks.base import Sample
+from visual_rft.tasks.base import Sample, labelled_boxes
 from visual_rft.vision.images import ImageReference, RenderedImage
 
 MOST_SCALED = 1.25
@@ -129,7 +129,7 @@ class Moved(LazySequence[Sample]):
             return replace(sample, id=name)
         (image,) = sample.images
         truth = {key: value for key, value in sample.truth.items() if key != "segmentation"}
-        boxes = [list(box) for box in truth.get("boxes", [truth["box"]] if "box" in truth else [])]
+        boxes = labelled_boxes(truth)
         if boxes and not truth.get("image_size"):
             raise DataError(f"{sample.id}: its truth has boxes and no 'image_size', which 'copies' needs to move them")
         size = truth.get("image_size") or (0.0, 0.0)  # without boxes it may be unknown; all of the picture is seen then

@@ -23,7 +23,7 @@ from visual_rft.policy.families import PixelLayout
 from visual_rft.policy.inputs import Inputs, Prompt
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Detection, Grounding, Sample, Task
-from visual_rft.tasks.base import boxes_of
+from visual_rft.tasks.base import labelled_boxes
 from visual_rft.tasks.spaces import gold_space_hint
 from visual_rft.vision.boxes import Box
 
@@ -67,7 +67,9 @@ def look_at_data(policy: Policy, task: Task, samples: Sequence[Sample]) -> list[
         found.append(gold_space_hint(sample.truth for sample in looked))
     limit = pixel_limit(policy)
     if limit is not None:
-        pictures = {s.images[0].key: (size, _boxes(s)) for s, size in zip(looked, sizes, strict=True) if size}
+        pictures = {
+            s.images[0].key: (size, labelled_boxes(s.truth)) for s, size in zip(looked, sizes, strict=True) if size
+        }
         found.append(shrunk_images(list(pictures.values()), limit, token_side(policy)))
     return [warning for warning in found if warning]
 
@@ -143,12 +145,6 @@ def shrunk_images(images: Sequence[tuple[Size, Sequence[Box]]], limit: int, cell
         f"{len(shares)} of {len(images)} images have more than {limit:,} pixels and are shrunk to {min(shares):.0%} of "
         f"their sides at least, {median(shares):.0%} in the median: {small}"
     )
-
-
-def _boxes(sample: Sample) -> Sequence[Box]:
-    if "boxes" in sample.truth:
-        return boxes_of(sample.truth)
-    return boxes_of({"boxes": [sample.truth["box"]]}) if "box" in sample.truth else ()
 
 
 class TokenCounts:

@@ -30,6 +30,7 @@ from visual_rft.evidence.experiments import (
     Experiment,
     Variant,
 )
+from visual_rft.overrides import apply_flags
 from visual_rft.policy.loading import model_folder
 
 QUICK_STEPS = 2
@@ -188,12 +189,8 @@ class _Place:
         values["optimizer"]["learning_rate"] = rate
         if self.reasoning and arm in ("sft", "sft-time"):
             values["data"]["train"][0]["reasoning"] = False
-        for path, value in self.change.changes.items():
-            *parents, last = path.split(".")
-            place: Any = values
-            for part in parents:
-                place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
-            place[last] = value
+        changes = self.change.changes.items()  # as flags of the command line would make them; JSON is YAML
+        values = apply_flags(values, [word for path, value in changes for word in (f"--{path}", json.dumps(value))], {})
         if self.quick:
             values["run"]["steps"] = QUICK_STEPS
             values["run"]["prompts_per_batch"] = 2

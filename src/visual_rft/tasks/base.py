@@ -295,6 +295,17 @@ def box_of(truth: Mapping[str, Any]) -> Box:
         raise DataError(f"truth.box: {error}") from None
 
 
+def labelled_boxes(truth: Mapping[str, Any]) -> tuple[Box, ...]:
+    """``truth["boxes"]``, or ``truth["box"]`` alone, checked; none where the truth has neither.
+
+    Raises:
+        DataError: if one of them holds something else than boxes.
+    """
+    if "boxes" in truth:
+        return boxes_of(truth)
+    return (box_of(truth),) if "box" in truth else ()
+
+
 def frame_of(truth: Mapping[str, Any], frame: Frame | None) -> Frame:
     """The units of an answer: those of ``truth["space"]`` where a ready-made question names its own, or ``frame``.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from visual_rft.tasks.base import Task, frame_of, image_size_of
+from visual_rft.tasks.base import Task, frame_of, image_size_of, labelled_boxes
 from visual_rft.tasks.completion import Failure
 from visual_rft.vision.boxes import Box, as_box, iou
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
@@ -49,7 +49,7 @@ def wrong_space_hint(task: Task, answers: Sequence[Answered]) -> str | None:
     others: dict[str, list[float]] = {}
     claimed = False
     for answered in answers:
-        true = _boxes_of(answered.truth)
+        true = labelled_boxes(answered.truth)
         if not true or "image_size" not in answered.truth:
             continue
         claimed = claimed or "space" in answered.truth
@@ -87,11 +87,6 @@ def _fit(task: Task, text: str, truth: Mapping[str, Any], frame: Frame, true: Se
     return _mean([max(iou(box, other) for other in true) for box in said]) if said else 0.0
 
 
-def _boxes_of(truth: Mapping[str, Any]) -> list[Box]:
-    found = truth.get("boxes", [truth["box"]] if "box" in truth else [])
-    return [as_box(list(box)) for box in found]
-
-
 def _boxes_in(value: Any) -> list[Box]:
     """The boxes of an answer to a task of detection or grounding; none of any other."""
     if isinstance(value, Mapping):
@@ -115,7 +110,7 @@ def gold_space_hint(truths: Iterable[Mapping[str, Any]]) -> str | None:
     tables: list[tuple[Box, tuple[int, int]]] = []
     files: list[tuple[Box, tuple[int, int]]] = []
     for truth in truths:
-        boxes = _boxes_of(truth)
+        boxes = labelled_boxes(truth)
         if not boxes or "image_size" not in truth:
             continue
         size = image_size_of(truth)
