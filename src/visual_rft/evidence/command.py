@@ -24,7 +24,8 @@ from visual_rft.evidence.published import published
 from visual_rft.files import write_whole
 
 NAMES = (
-    "few-shot-detection", "few-shot-classification", "open-vocabulary", "reasoning-grounding", "ablations",
+    "few-shot-detection", "augmented-detection", "few-shot-classification", "open-vocabulary", "reasoning-grounding",
+    "ablations",
 )  # fmt: skip
 """The experiments."""
 

@@ -22,7 +22,7 @@ learning rates are chosen among equally many per arm on validation, with trainin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 ARMS = {
@@ -101,24 +101,37 @@ def _source(source: str, count: int, seed: int, **more: Any) -> dict[str, Any]:
     return {"source": source, "count": count, "seed": seed, **more}
 
 
-def _digits(**more: Any) -> Domain:
-    one = {"max_objects": 1, **more}
+def _digits() -> Domain:
     return Domain(
-        train={"source": "digits", "split": "shots", "count": 600, **one},
-        validation=_source("digits", 200, 501, split="validation", **one),
-        test=_source("digits", 200, 1, split="test", **one),
+        train={"source": "digits", "split": "shots", "count": 600, "max_objects": 1},
+        validation=_source("digits", 200, 501, split="validation", max_objects=1),
+        test=_source("digits", 200, 1, split="test", max_objects=1),
     )
 
 
-def _shapes(count: int = 1500, most: int = 1, reasoning: bool = False, **more: Any) -> Domain:
+def _shapes(count: int = 1500, most: int = 1, tested: int = 200, reasoning: bool = False, **more: Any) -> Domain:
     """Scenes of shapes, ``count`` of them to train on or to choose shots from, at most ``most`` shapes each."""
     scenes = {"max_objects": most, **more}
     return Domain(
         train={"source": "shapes", "count": count, **scenes},
         validation=_source("shapes", 200, 501, **scenes),
-        test=_source("shapes", 200, 1001, **scenes),
+        test=_source("shapes", tested, 1001, **scenes),
         reasoning=reasoning,
     )
+
+
+def _expressions(**more: Any) -> Domain:
+    """Scenes of two shapes with an expression each.
+
+    Five times as many to test as elsewhere: with 200 the 95 % interval of what a method gains is 0.065 wide, two thirds
+    of the gain.
+    """
+    return _shapes(256, 2, tested=1000, reasoning=True, **more)
+
+
+def _augmented(domain: Domain) -> Domain:
+    """With 15 moved copies of each training scene."""
+    return replace(domain, train={**domain.train, "copies": 15})
 
 
 _OPTIMIZER = {"schedule": "linear", "warmup_steps": 5, "betas": [0.9, 0.99]}
@@ -178,6 +191,15 @@ EXPERIMENTS: dict[str, Experiment] = {
         tries={"rft": (5e-5, 7.5e-5, 1e-4, 2e-4), "sft": (2e-5, 5e-5, 1e-4, 3e-4)},
         learning_rates={"rft": 5e-5, "sft": 5e-5, "sft-time": 5e-5},
     ),
+    "augmented-detection": Experiment(
+        title="Few-shot detection with 15 moved copies of each scene",
+        metrics=("AP", "AP50", "mean_iou"),
+        domains={"handwriting": _augmented(_digits()), "shapes": _augmented(_shapes())},
+        shots=(1, 2, 4, 8, 16),
+        config=_DETECTION,
+        tries={"rft": (5e-5, 7.5e-5, 1e-4, 2e-4), "sft": (2e-5, 5e-5, 1e-4, 3e-4)},
+        learning_rates={"rft": 5e-5, "sft": 5e-5, "sft-time": 5e-5},
+    ),
     "few-shot-classification": Experiment(
         title="Few-shot classification",
         metrics=("top1_strict",),
@@ -210,8 +232,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         title="Reasoning grounding",
         metrics=("mean_iou", "acc50"),
         domains={
-            "places-and-sizes": _shapes(256, 2, reasoning=True, expressions=("superlatives", "relations")),
-            "every-kind": _shapes(256, 2, reasoning=True),
+            "places-and-sizes": _expressions(expressions=("superlatives", "relations")),
+            "every-kind": _expressions(),
         },
         shots=(None,),
         config=_GROUNDING,

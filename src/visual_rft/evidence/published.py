@@ -13,12 +13,13 @@ from visual_rft.configs.compose import Published, compose
 
 CONFIGS: dict[str, tuple[str, ...]] = {
     "few-shot-detection": ("few-shot-coco", "few-shot-lvis", "few-shot-mg"),
+    "augmented-detection": (),
     "few-shot-classification": ("flowers102", "pets37", "fgvc-aircraft", "cars196"),
     "open-vocabulary": ("open-coco", "open-lvis"),
     "reasoning-grounding": ("lisa",),
     "ablations": (),
 }
-"""The experiments of the configs behind each miniature; nothing is published of ablations."""
+"""The experiments of the configs behind each miniature; nothing is published of augmentation and ablations."""
 MODELS = ("qwen2-vl-2b", "qwen2-vl-7b")
 """The models that the paper has numbers of."""
 
