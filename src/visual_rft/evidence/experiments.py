@@ -197,7 +197,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         domains={"handwriting": _augmented(_digits()), "shapes": _augmented(_shapes())},
         shots=(1, 2, 4, 8, 16),
         config=_DETECTION,
-        tries={"rft": (5e-5, 7.5e-5, 1e-4, 2e-4), "sft": (2e-5, 5e-5, 1e-4, 3e-4)},
+        tries={"rft": (5e-5, 7.5e-5, 1e-4, 2e-4), "sft": (5e-5, 1e-4, 3e-4, 1e-3)},
         learning_rates={"rft": 5e-5, "sft": 5e-5, "sft-time": 5e-5},
     ),
     "few-shot-classification": Experiment(
