@@ -341,7 +341,7 @@ def test_the_page_shows_what_the_results_say(tmp_path, capsys):
 
 
 def test_the_readme_says_what_the_results_say():
-    """The tables of "When it pays", row by row."""
+    """The tables of "When it pays", row by row, and what copies change."""
 
     def means_of_runs(name, domain):
         result = read_result(DOCS / "evidence" / f"{name}.json")
@@ -357,6 +357,9 @@ def test_the_readme_says_what_the_results_say():
     assert f"base {means['base', None]:.3f}" in text
     for row, arm in ((rows[2], "sft"), (rows[3], "rft")):
         assert row == [arm.upper(), *(f"{means[arm, k]:.3f}" for k in shots)]
+    copied = means_of_runs("augmented-detection", "handwriting")
+    two, one = (f"{copied['sft', k]:.3f} and {copied['rft', k]:.3f}" for k in (2, 1))
+    assert f"AP {two}; {one} at one" in " ".join(text.split())
     others = [("few-shot-classification", "flowers", 1), ("open-vocabulary", "handwriting", 1),
               ("reasoning-grounding", "places-and-sizes", None)]  # fmt: skip
     assert len(rows) == 4 + 2 + len(others)
