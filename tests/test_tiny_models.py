@@ -81,8 +81,9 @@ def test_saving_and_loading_changes_nothing(kind, model_folders):
     assert inputs.keys() == inputs_again.keys()
     for name, tensor in inputs.items():
         assert torch.equal(inputs_again[name], tensor), name
+    # Equal weights elsewhere in memory: on some processors the grouped products of experts differ by 2e-7.
     with torch.no_grad():
-        assert torch.equal(loaded(**inputs_again).logits, model(**inputs).logits)
+        torch.testing.assert_close(loaded(**inputs_again).logits, model(**inputs).logits, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
