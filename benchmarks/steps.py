@@ -59,8 +59,9 @@ DISTURBED = 0.1
 """Cores used by others from which on a turn is disturbed."""
 MOST_REPEATS = 4
 """Turns that are taken again in one comparison at most."""
-MOST_PATIENCE = 300.0
-"""Seconds of waiting for a quiet machine in one comparison; one that is never quiet is measured as it is."""
+MOST_PATIENCE = 30.0 if torch.cuda.is_available() else 300.0
+"""Seconds of waiting for a quiet machine in one comparison; one that is never quiet is measured as it is. Beside a GPU
+there are more cores than the two processes need."""
 HERE = Path(__file__).parent
 START = time.perf_counter()
 

@@ -208,7 +208,8 @@ def build(size: str = "tiny", dtype: str = "float32") -> tuple[Any, Any]:
     processor = make_processor()
     torch.manual_seed(0)
     config = configuration(Qwen2VLConfig, *SIZES[size], dtype, processor.tokenizer)
-    model = Qwen2VLForConditionalGeneration(config)
+    with torch.device(DEVICE):  # drawing 2 billion weights takes minutes on a CPU
+        model = Qwen2VLForConditionalGeneration(config)
     model.generation_config.eos_token_id = config.get_text_config().eos_token_id
     model.generation_config.pad_token_id = config.get_text_config().pad_token_id
     return model, processor
@@ -217,7 +218,7 @@ def build(size: str = "tiny", dtype: str = "float32") -> tuple[Any, Any]:
 def save(folder: Path, size: str = "tiny", dtype: str = "float32") -> None:
     """Write model and processor to ``folder``."""
     model, processor = build(size, dtype)
-    model.save_pretrained(folder)
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
     processor.save_pretrained(folder)
 
 

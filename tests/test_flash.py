@@ -66,6 +66,25 @@ LAYOUTS = {
 }
 
 
+def rows_alone(q, k, v, prefix_k, prefix_v, layout, scale):
+    """The oracle: each completion of a layout with its prompt in front, by plain softmax attention."""
+    prompt_lengths, lengths, prompts = LAYOUTS[layout]
+    rows = []
+    ends = torch.tensor(prompt_lengths).cumsum(0)
+    start = 0
+    for length, prompt in zip(lengths, prompts, strict=True):
+        before, own = slice(ends[prompt] - prompt_lengths[prompt], ends[prompt]), slice(start, start + length)
+        keys, values = (
+            torch.cat([p[:, :, before], x[:, :, own]], 2).repeat_interleave(q.shape[1] // x.shape[1], 1)
+            for p, x in ((prefix_k, k), (prefix_v, v))
+        )
+        scores = q[:, :, own] @ keys.mT * scale
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1 + prompt_lengths[prompt])
+        rows.append(scores.masked_fill(later, -torch.inf).softmax(-1) @ values)
+        start += length
+    return torch.cat(rows, 2)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)], ids=str)
 def test_completions_attend_to_their_prompt_and_to_themselves(layout, heads):
@@ -82,20 +101,7 @@ def test_completions_attend_to_their_prompt_and_to_themselves(layout, heads):
         ((prefix_k, prefix_v),), Layout(lengths, prompts, prompt_lengths, torch.device("cpu"))
     )
     got = attention(0, q, k, v, SCALE)
-    rows = []
-    ends = torch.tensor(prompt_lengths).cumsum(0)
-    start = 0
-    for length, prompt in zip(lengths, prompts, strict=True):
-        before, own = slice(ends[prompt] - prompt_lengths[prompt], ends[prompt]), slice(start, start + length)
-        keys, values = (
-            torch.cat([p[:, :, before], x[:, :, own]], 2).repeat_interleave(query_heads // kv_heads, 1)
-            for p, x in ((prefix_k, k), (prefix_v, v))
-        )
-        scores = q[:, :, own] @ keys.mT * SCALE
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1 + prompt_lengths[prompt])
-        rows.append(scores.masked_fill(later, -torch.inf).softmax(-1) @ values)
-        start += length
-    expected = torch.cat(rows, 2)
+    expected = rows_alone(q, k, v, prefix_k, prefix_v, layout, SCALE)
     torch.testing.assert_close(got, expected)
     grad = torch.randn_like(got)
     leaves = [q, k, v, prefix_k, prefix_v]

@@ -100,6 +100,21 @@ def test_reinforcement_raises_the_rewarded_behaviour(monkeypatch, model_folders,
     assert not (tmp_path / "run" / "rollouts").exists()
 
 
+def interrupt(loop: Callable[..., Any], settings: Config, last: int) -> None:
+    """Run until the checkpoint of step ``last`` would be written: the step before has left its line of metrics."""
+    real = session.save_checkpoint
+
+    def dies(folder, policy, optimizer, schedule, step):
+        if step == last:
+            raise KeyboardInterrupt
+        return real(folder, policy, optimizer, schedule, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "save_checkpoint", dies)
+        with pytest.raises(KeyboardInterrupt):
+            loop(settings)
+
+
 @pytest.mark.parametrize("lora", [None, {"rank": 4}], ids=["full", "lora"])
 @pytest.mark.parametrize("loop", [train, train_supervised], ids=["rft", "sft"])
 def test_a_resumed_run_equals_an_uninterrupted_one(monkeypatch, model_folders, tmp_path, loop, lora):
@@ -109,18 +124,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(monkeypatch, model_folders, t
     whole = config(tmp_path / "whole", "", **common, run={**run, "folder": str(tmp_path / "whole")})
     loop(whole)
     parts = config(tmp_path / "parts", "", **common, run={**run, "folder": str(tmp_path / "parts")})
-    # Interrupted while step 3 was running, after the checkpoint of step 2 and step 3's line.
-    real = session.save_checkpoint
-
-    def dies(folder, policy, optimizer, schedule, step):
-        if step == 4:
-            raise KeyboardInterrupt
-        return real(folder, policy, optimizer, schedule, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(session, "save_checkpoint", dies)
-        with pytest.raises(KeyboardInterrupt):
-            loop(parts)
+    interrupt(loop, parts, 4)
     loop(parts, resume=True)
 
     assert [m["step"] for m in metrics(tmp_path / "parts")] == [0, 1, 2, 3]

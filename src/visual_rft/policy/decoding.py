@@ -58,14 +58,14 @@ class DecodingAttention:
         own_v[:, :, self.length - 1] = v[0].transpose(0, 1)
         own_k, own_v = own_k[:, :, : self.length], own_v[:, :, : self.length]
 
-        q = (q[0] * scale).unflatten(1, (prompts, slots)).unflatten(0, (kv_heads, -1))  # [K, H/K, B, G, D]
+        q = q[0].unflatten(1, (prompts, slots)).unflatten(0, (kv_heads, -1))  # [K, H/K, B, G, D]
         by_prompt = q.permute(2, 0, 3, 1, 4).flatten(2, 3)  # [B, K, G * H/K, D]
         by_slot = q.permute(2, 3, 0, 1, 4).flatten(0, 1)  # [B * G, K, H/K, D]
-        scores = by_prompt @ self.keys[layer]
+        scores = _scores(by_prompt, self.keys[layer], scale)
         if self.bias is not None:
             scores = scores + self.bias
-        own_scores = (by_slot @ own_k.mT).unflatten(0, (prompts, slots)).transpose(1, 2).flatten(2, 3)
-        weights = torch.cat([scores, own_scores], dim=-1).softmax(-1)
+        own_scores = _scores(by_slot, own_k.mT, scale).unflatten(0, (prompts, slots)).transpose(1, 2).flatten(2, 3)
+        weights = torch.cat([scores, own_scores], dim=-1).softmax(-1).to(v.dtype)
         prefix_weights, own_weights = weights.split([scores.shape[-1], self.length], dim=-1)
         out = (prefix_weights @ self.values[layer]).unflatten(2, (slots, -1)).transpose(1, 2)  # [B, G, K, H/K, D]
         own_weights = own_weights.unflatten(2, (slots, -1)).transpose(1, 2).flatten(0, 1)
@@ -97,6 +97,17 @@ class DecodingAttention:
         self.own = [(k[index], v[index]) for k, v in self.own]
         self.shape = (len(prompts), slots)
         return index
+
+
+def _scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """``scale * q @ k`` from ``[N, K, R, D]`` and ``[N, K, D, P]``; on a GPU in float32 also from half precision.
+
+    Rounded to the 8 bits of bfloat16, the scores would not be those that the update computes in flash attention.
+    """
+    if q.device.type != "cuda" or q.dtype == torch.float32:
+        return (q * scale) @ k
+    scores = torch.bmm(q.flatten(0, 1), k.flatten(0, 1), out_dtype=torch.float32)
+    return scores.mul_(scale).unflatten(0, q.shape[:2])
 
 
 def _padded(x: Tensor, lengths: Sequence[int], longest: int) -> Tensor:

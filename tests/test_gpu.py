@@ -1,0 +1,264 @@
+"""What only a GPU can show: its kernels, its number formats, packages that need it. Skipped where there is none.
+
+Decision: the oracle is the CPU, whose results the other tests check, or float64; a GPU adds in another order, so sums
+are compared with tolerances, and half precision with the error that PyTorch's own attention makes on the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+
+import pytest
+import torch
+from conftest import FAMILIES, SHARED, random_model
+from oracles import alone_logprobs, prompts_of_mixed_size, random_completions
+from test_flash import LAYOUTS, rows_alone
+from test_training import config, interrupt, metrics, reward_the_letter, weights
+
+from visual_rft.policy import flash
+from visual_rft.policy.attention import CompletionAttention, Layout
+from visual_rft.policy.decoding import BLOCK, DecodingAttention
+from visual_rft.policy.memory import free_memory
+from visual_rft.policy.policy import Policy
+from visual_rft.policy.prefix import Completions
+from visual_rft.policy.sampling import Sampling
+from visual_rft.sections import EngineConfig
+from visual_rft.training.rft import train
+from visual_rft.training.sft import train_supervised
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
+
+
+@pytest.fixture(autouse=True)
+def _exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patch embeddings are convolutions, which PyTorch computes in TF32 (10 bits) unless told otherwise."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def on_gpu(completions: Completions) -> Completions:
+    return Completions(
+        completions.ids.cuda(), completions.mask.cuda(), completions.logprobs.cuda(), completions.text,
+        completions.truncated.cuda(),
+    )  # fmt: skip
+
+
+def error(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """Relative, over the whole tensor."""
+    return float((got.detach().double().cpu() - expected.double().cpu()).norm() / expected.double().norm())
+
+
+@pytest.mark.parametrize("dtype", [*HALF, "float32"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_parts_are_as_exact_as_pytorchs_own_attention(dtype, causal):
+    """One causal part and one behind a prompt, merged, against float64; SDPA on the concatenation is the measure."""
+    kind, tokens, prompt = getattr(torch, dtype), 70, 0 if causal else 130
+    torch.manual_seed(0)
+    q, k, v, grad = (torch.randn(2, 4, tokens, 64).to(kind) for _ in range(4))
+    before = [torch.randn(2, 4, prompt, 64).to(kind) for _ in range(2)]
+    mask = torch.ones(tokens, prompt + tokens, dtype=torch.bool).tril(prompt)
+
+    def whole(device, dtype):
+        leaves = [x.detach().to(device, dtype).requires_grad_() for x in (q, k, v, *before)]
+        keys, values = torch.cat([leaves[3], leaves[1]], 2), torch.cat([leaves[4], leaves[2]], 2)
+        out = torch.nn.functional.scaled_dot_product_attention(leaves[0], keys, values, mask.to(device), scale=0.2)
+        out.backward(grad.to(device, dtype))
+        return [out.detach(), *(x.grad for x in leaves)]
+
+    expected, measure = whole("cpu", torch.float64), whole("cuda", kind)
+    q, k, v, grad, *before = (x.cuda() for x in (q, k, v, grad, *before))
+    out, lse = flash.forward(q, k, v, causal=True, scale=0.2)
+    assert lse.dtype == torch.float32
+    if prompt:
+        part, part_lse = flash.forward(q, *before, causal=False, scale=0.2)
+        out, lse = flash.merge(part, part_lse, out, lse)
+    got_q, got_k, got_v = flash.backward(grad, q, k, v, out, lse, causal=True, scale=0.2)
+    got = [out, got_q, got_k, got_v]
+    if prompt:
+        more_q, *more = flash.backward(grad, q, *before, out, lse, causal=False, scale=0.2)
+        got = [out, got_q + more_q, got_k, got_v, *more]
+    for one, want, theirs in zip(got, expected, measure, strict=False):
+        assert error(one, want) <= 2 * error(theirs, want) + 1e-6
+
+
+@pytest.mark.parametrize("dtype", [*HALF, "float32"])
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_completions_attend_to_their_prompt_and_to_themselves(layout, heads, dtype):
+    tolerance = {"bfloat16": 2e-2, "float16": 3e-3, "float32": 1e-5}[dtype]
+    prompt_lengths, lengths, prompts = LAYOUTS[layout]
+    torch.manual_seed(2)
+    shapes = [(heads[0], sum(lengths)), *2 * [(heads[1], sum(lengths))], *2 * [(heads[1], sum(prompt_lengths))]]
+    leaves = [torch.randn(1, *shape, 16, device="cuda", dtype=getattr(torch, dtype)) for shape in shapes]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    q, k, v, prefix_k, prefix_v = leaves
+    where = Layout(lengths, prompts, prompt_lengths, q.device)
+    got = CompletionAttention(((prefix_k, prefix_v),), where)(0, q, k, v, 0.3)
+    exact = [leaf.detach().double().cpu().requires_grad_() for leaf in leaves]
+    expected = rows_alone(*exact, layout, 0.3)
+    assert error(got, expected.detach()) < tolerance
+    grad = torch.randn(got.shape, dtype=torch.float64)
+    wanted = torch.autograd.grad(expected, exact, grad)
+    for one, want in zip(torch.autograd.grad(got, leaves, grad.to(got)), wanted, strict=True):
+        assert error(one, want) < tolerance
+
+
+@pytest.mark.parametrize("dtype", [*HALF, "float32"])
+def test_decoding_token_by_token_equals_scoring_at_once(dtype):
+    tolerance = {"bfloat16": 2e-2, "float16": 3e-3, "float32": 1e-5}[dtype]
+    torch.manual_seed(3)
+    tokens, group, lengths = BLOCK + 5, 3, (30, 60)
+    new = {"device": "cuda", "dtype": getattr(torch, dtype)}
+    prefix = (torch.randn(1, 2, sum(lengths), 16, **new), torch.randn(1, 2, sum(lengths), 16, **new))
+    rows = len(lengths) * group
+    q, k, v = (torch.randn(heads, rows, tokens, 16, **new) for heads in (4, 2, 2))
+    layout = Layout((tokens,) * rows, tuple(i // group for i in range(rows)), lengths, q.device)
+    expected = CompletionAttention((prefix,), layout)(0, *(x.flatten(1, 2)[None] for x in (q, k, v)), 0.3)
+    expected = expected[0].unflatten(1, (rows, tokens))
+    decoding = DecodingAttention((prefix,), lengths, group)
+    for t in range(tokens):
+        decoding.length += 1
+        got = decoding(0, *(x[None, :, :, t] for x in (q, k, v)), 0.3)
+        assert error(got[0], expected[:, :, t]) < tolerance
+
+
+@pytest.mark.parametrize("setting", [{}, {"memory_gib": 1e-6}, {"shared_prefix": False}], ids=str)
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_logprobs_and_gradients_equal_those_on_the_cpu(kind, setting):
+    cpu = Policy(*random_model(kind), Sampling(temperature=0.8))
+    prompts = prompts_of_mixed_size(5)
+    completions = random_completions(cpu, 5, group=3, length=9)
+    weight = torch.randn(completions.ids.shape, generator=torch.Generator().manual_seed(5))
+    expected = alone_logprobs(cpu, prompts, completions)
+    (expected * weight).sum().backward()
+
+    gpu = Policy(*random_model(kind), Sampling(temperature=0.8), engine=EngineConfig(**setting))
+    gpu.to(torch.device("cuda"))
+    prefix = gpu.encode(prompts, for_sampling=True)
+    factor = weight.cuda().flatten(0, 1)
+    got = gpu.backward(
+        prefix, on_gpu(completions), lambda x, chosen: (x * factor[chosen, : x.shape[1]]).sum()
+    )  # fmt: skip
+    torch.testing.assert_close(got.cpu(), expected.detach(), atol=5e-5, rtol=1e-4)
+    wanted = {name: p.grad for name, p in cpu.model.named_parameters() if p.grad is not None}
+    scale = torch.cat([g.flatten() for g in wanted.values()]).norm()
+    for name, parameter in gpu.model.named_parameters():
+        if name in wanted:
+            difference = (parameter.grad.cpu() - wanted[name]).norm()
+            assert difference <= 3e-4 * max(wanted[name].norm(), 1e-2 * scale), name
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_sampled_logprobs_are_the_scored_ones(kind):
+    policy = Policy(*random_model(kind), Sampling(max_new_tokens=20, temperature=0.7)).to(torch.device("cuda"))
+    prefix = policy.encode(prompts_of_mixed_size(3))
+    completions = policy.sample(prefix, 4, torch.Generator("cuda").manual_seed(0))
+    torch.testing.assert_close(completions.logprobs, policy.logprobs(prefix, completions), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_greedy_answers_are_those_of_the_cpu(kind):
+    drawn = []
+    for device in ("cpu", "cuda"):
+        policy = Policy(*random_model(kind), Sampling(max_new_tokens=10)).to(torch.device(device))
+        drawn.append(policy.sample(policy.encode(prompts_of_mixed_size(3)), 2, greedy=True).ids.cpu())
+    assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_bfloat16_costs_no_more_when_the_prefix_is_shared(kind):
+    """Log-probabilities with weights in bfloat16 against float32, by both paths; and of sampling against scoring."""
+    exact = Policy(*random_model(kind))
+    prompts = prompts_of_mixed_size(3)
+    completions = random_completions(exact, 3, group=3, length=9)
+    with torch.no_grad():
+        expected = alone_logprobs(exact, prompts, completions)
+    errors, drifts = [], []
+    for shared in (True, False):
+        model, processor = random_model(kind)
+        policy = Policy(model.to(torch.bfloat16), processor, engine=EngineConfig(shared_prefix=shared))
+        policy.to(torch.device("cuda"))
+        with torch.no_grad():
+            got = policy.logprobs(policy.encode(prompts), on_gpu(completions)).float().cpu()
+            drawn = policy.sample(policy.encode(prompts), 3, torch.Generator("cuda").manual_seed(0))
+            scored = policy.logprobs(policy.encode(prompts), drawn)
+        errors.append(float((got - expected)[completions.mask].abs().mean()))
+        drifts.append(float((drawn.logprobs - scored)[drawn.mask].abs().mean()))
+    for ours, repeated in (errors, drifts):
+        assert ours < max(1.5 * repeated, 0.01)
+        assert ours < 0.1  # 0.03 seen
+
+
+SETTINGS = {
+    "float32": {},
+    "autocast": {"autocast": "bfloat16"},
+    "bfloat16": {"dtype": "bfloat16"},
+    "bfloat16, LoRA": {"dtype": "bfloat16", "lora": {"rank": 4}},
+    "LoRA": {"lora": {"rank": 4}},
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("loop", [train, train_supervised], ids=["rft", "sft"])
+def test_a_run_trains_resumes_and_evaluates(monkeypatch, model_folders, tmp_path, loop, setting):
+    reward_the_letter(monkeypatch)
+    folder = tmp_path / "run"
+    sections = {
+        "model": SETTINGS[setting],
+        "rollout": {"group_size": 8},
+        "run": {"steps": 4, "checkpoint_every": 2, "prompts_per_batch": 4},
+    }
+    settings = config(folder, model_folders["qwen2_vl"], **sections)
+    interrupt(loop, settings, 4)
+    summary = loop(settings, resume=True)
+    assert [line["step"] for line in metrics(folder)] == [0, 1, 2, 3]
+    assert json.loads((folder / "environment.json").read_text())["device"] == torch.cuda.get_device_name()
+    assert summary["steps"] == 4
+
+
+def test_reinforcement_raises_the_rewarded_behaviour(monkeypatch, model_folders, tmp_path):
+    reward_the_letter(monkeypatch)
+    run = {"steps": 25, "prompts_per_batch": 4, "rollouts_every": 0}
+    sections = {
+        "model": {"autocast": "bfloat16"},
+        "rollout": {"group_size": 8},
+        "objective": {"beta": 0.0},
+        "optimizer": {"learning_rate": 5e-3, "schedule": "constant"},
+        "run": run,
+    }
+    train(config(tmp_path / "run", model_folders["qwen2_vl"], **sections))
+    rewards = [line["reward"] for line in metrics(tmp_path / "run")]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_a_quantized_base_learns_under_its_adapter(monkeypatch, model_folders, tmp_path, quantization):
+    reward_the_letter(monkeypatch)
+    model = {"dtype": "bfloat16", "lora": {"rank": 4}, "quantization": quantization}
+    train(config(tmp_path / "run", model_folders["qwen2_vl"], model=model, rollout={"group_size": 8}))
+    lines = metrics(tmp_path / "run")
+    assert [line["step"] for line in lines] == [0, 1]
+    assert all(line["grad_norm"] > 0 for line in lines)
+
+
+@needs_bitsandbytes
+def test_the_eight_bit_optimizer_trains_and_resumes(monkeypatch, model_folders, tmp_path):
+    reward_the_letter(monkeypatch)
+    optimizer = {"name": "adamw_8bit", "learning_rate": 1e-3}
+    base = model_folders["qwen2_vl"]
+    run = {"steps": 4, "checkpoint_every": 2, "prompts_per_batch": 4}
+    settings = config(tmp_path / "run", base, optimizer=optimizer, run=run)
+    interrupt(train, settings, 4)
+    summary = train(settings, resume=True)
+    after, before = weights(summary["checkpoint"] + "/model"), weights(base)
+    assert any(not torch.equal(after[name], before[name]) for name in before)
+
+
+def test_free_memory_is_that_of_the_gpu():
+    model, _ = random_model("qwen2_vl")
+    free = free_memory(model.cuda())
+    assert 0 < free <= torch.cuda.mem_get_info()[1]
