@@ -111,8 +111,9 @@ def test_completions_attend_to_their_prompt_and_to_themselves(layout, heads):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("fixed", [False, True], ids=["growing", "fixed"])
 @pytest.mark.parametrize("lengths", [(4, 4), (3, 6)], ids=str)
-def test_decoding_token_by_token_equals_scoring_at_once(lengths):
+def test_decoding_token_by_token_equals_scoring_at_once(lengths, fixed):
     """Longer than a block of the buffers, and smaller after completions have ended."""
     torch.manual_seed(3)
     tokens, group = BLOCK + 5, 3
@@ -122,7 +123,7 @@ def test_decoding_token_by_token_equals_scoring_at_once(lengths):
     layout = Layout((tokens,) * rows, tuple(i // group for i in range(rows)), lengths, torch.device("cpu"))
     expected = CompletionAttention((prefix,), layout)(0, *(x.flatten(1, 2)[None] for x in (q, k, v)), SCALE)
     expected = expected[0].unflatten(1, (rows, tokens))
-    decoding = DecodingAttention((prefix,), lengths, group)
+    decoding = DecodingAttention((prefix,), lengths, group, fixed=fixed)
     slots = torch.arange(rows)
     for t in range(tokens):
         decoding.length += 1

@@ -7,6 +7,7 @@ are compared with tolerances, and half precision with the error that PyTorch's o
 from __future__ import annotations
 
 import json
+import warnings
 from importlib.util import find_spec
 
 import pytest
@@ -18,7 +19,7 @@ from test_training import config, interrupt, metrics, reward_the_letter, weights
 
 from visual_rft.policy import flash
 from visual_rft.policy.attention import CompletionAttention, Layout
-from visual_rft.policy.decoding import BLOCK, DecodingAttention
+from visual_rft.policy.decoding import BLOCK, DecodingAttention, Replay
 from visual_rft.policy.memory import free_memory
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prefix import Completions
@@ -27,15 +28,19 @@ from visual_rft.sections import EngineConfig
 from visual_rft.training.rft import train
 from visual_rft.training.sft import train_supervised
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+    pytest.mark.filterwarnings("ignore:decoding is not recorded"),  # mixtures of experts count their tokens
+]
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
 
 
 @pytest.fixture(autouse=True)
-def _exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+def _exact_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Patch embeddings are convolutions, which PyTorch computes in TF32 (10 bits) unless told otherwise."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(Replay, "possible", True)
 
 
 def on_gpu(completions: Completions) -> Completions:
@@ -106,8 +111,9 @@ def test_completions_attend_to_their_prompt_and_to_themselves(layout, heads, dty
         assert error(one, want) < tolerance
 
 
+@pytest.mark.parametrize("fixed", [False, True], ids=["growing", "fixed"])
 @pytest.mark.parametrize("dtype", [*HALF, "float32"])
-def test_decoding_token_by_token_equals_scoring_at_once(dtype):
+def test_decoding_token_by_token_equals_scoring_at_once(dtype, fixed):
     tolerance = {"bfloat16": 2e-2, "float16": 3e-3, "float32": 1e-5}[dtype]
     torch.manual_seed(3)
     tokens, group, lengths = BLOCK + 5, 3, (30, 60)
@@ -118,7 +124,7 @@ def test_decoding_token_by_token_equals_scoring_at_once(dtype):
     layout = Layout((tokens,) * rows, tuple(i // group for i in range(rows)), lengths, q.device)
     expected = CompletionAttention((prefix,), layout)(0, *(x.flatten(1, 2)[None] for x in (q, k, v)), 0.3)
     expected = expected[0].unflatten(1, (rows, tokens))
-    decoding = DecodingAttention((prefix,), lengths, group)
+    decoding = DecodingAttention((prefix,), lengths, group, fixed=fixed)
     for t in range(tokens):
         decoding.length += 1
         got = decoding(0, *(x[None, :, :, t] for x in (q, k, v)), 0.3)
@@ -159,6 +165,46 @@ def test_sampled_logprobs_are_the_scored_ones(kind):
     torch.testing.assert_close(completions.logprobs, policy.logprobs(prefix, completions), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen3_vl", "llava_onevision"])
+def test_replayed_steps_are_the_scored_ones(kind):
+    """Over two blocks of the buffers, with rows that end at different times: recorded anew after each change."""
+    policy = Policy(*random_model(kind), Sampling(max_new_tokens=BLOCK + 30)).to(torch.device("cuda"))
+    policy.end_ids = [7, 8, 9, 10]
+    prefix = policy.encode(prompts_of_mixed_size(3))
+    completions = policy.sample(prefix, 8, torch.Generator("cuda").manual_seed(2))
+    lengths = completions.lengths
+    assert lengths.min() < BLOCK < lengths.max()
+    with torch.no_grad():
+        scored = policy.logprobs(prefix, completions)
+    torch.testing.assert_close(completions.logprobs, scored, atol=1e-4, rtol=1e-4)
+    assert Replay.possible
+
+
+def test_a_step_is_replayed_from_the_third_on():
+    policy = Policy(*random_model("qwen3_vl")).to(torch.device("cuda"))
+    with torch.inference_mode():
+        decoder = policy.engine.decoder(policy.encode(prompts_of_mixed_size(2)), 2)
+        calls = []
+        decoder.engine.forward = lambda *given, real=decoder.engine.forward: calls.append(1) or real(*given)
+        for _ in range(6):
+            decoder.step(torch.full((4,), 20, device="cuda"))
+    assert len(calls) == 2
+    assert decoder.attention.length == 6
+
+
+def test_what_waits_for_the_device_is_called_as_it_is():
+    replay = Replay()
+    results = []
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for value in range(4):
+            given = torch.full((2,), float(value), device="cuda")
+            results.append(replay(lambda x: x + x.sum().item(), given).tolist())
+    assert results == [[0, 0], [3, 3], [6, 6], [9, 9]]
+    assert len(seen) == 1
+    assert "not recorded as a CUDA graph" in str(seen[0].message)
+
+
 @pytest.mark.parametrize("kind", SHARED)
 def test_greedy_answers_are_those_of_the_cpu(kind):
     drawn = []
@@ -187,9 +233,9 @@ def test_bfloat16_costs_no_more_when_the_prefix_is_shared(kind):
             scored = policy.logprobs(policy.encode(prompts), drawn)
         errors.append(float((got - expected)[completions.mask].abs().mean()))
         drifts.append(float((drawn.logprobs - scored)[drawn.mask].abs().mean()))
-    for ours, repeated in (errors, drifts):
-        assert ours < max(1.5 * repeated, 0.01)
-        assert ours < 0.1  # 0.03 seen
+    assert errors[0] < 1.5 * errors[1]
+    # Decoding rounds its scores to bfloat16, flash attention does not.
+    assert max(drifts) < 0.05  # 0.02 seen
 
 
 SETTINGS = {

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from visual_rft.policy.attention import CompletionAttention, Layout, PromptAttention
-from visual_rft.policy.decoding import DecodingAttention
+from visual_rft.policy.decoding import DecodingAttention, Replay
 from visual_rft.policy.engine import scattered
 from visual_rft.policy.families import Family
 from visual_rft.policy.inputs import Inputs
@@ -119,23 +119,34 @@ class SharedDecoder:
     def __init__(self, engine: SharedEngine, prefix: Prefix, group_size: int) -> None:
         assert prefix.last_hidden is not None
         self.engine = engine
-        self.attention = DecodingAttention(prefix.layers, prefix.lengths, group_size)
+        on_gpu = prefix.last_hidden.device.type == "cuda"
+        self.attention = DecodingAttention(prefix.layers, prefix.lengths, group_size, fixed=on_gpu)
         self.position = prefix.next_position.repeat_interleave(group_size)
         self.first = prefix.last_hidden.detach().repeat_interleave(group_size, dim=0)
+        self._replay = Replay() if on_gpu else None
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Append a token to every slot."""
+        """Append a token to every slot; on a GPU the result is valid until the next step."""
+        blocks = self.attention.blocks
         self.attention.length += 1
-        hidden = self.engine.forward(tokens, self.position, self.attention)
-        self.position = self.position + 1
-        return hidden
+        if self._replay is None:
+            return self._advance(tokens)
+        if self.attention.blocks > blocks:
+            self._replay = Replay()
+        return self._replay(self._advance, tokens)
 
     def compact(self, running: Tensor) -> Tensor | None:
         """Make the grid of slots smaller where completions have ended."""
         index = self.attention.compact(running)
         if index is not None:
             self.position = self.position[index]
+            self._replay = self._replay and Replay()
         return index
+
+    def _advance(self, tokens: Tensor) -> Tensor:
+        hidden = self.engine.forward(tokens, self.position, self.attention)
+        self.position += 1
+        return hidden
 
 
 def positions_of(core: Any, family: Family, tensors: dict[str, Tensor], inputs: Inputs) -> tuple[Tensor, Tensor]:
