@@ -50,9 +50,9 @@ from visual_rft.sections import EngineConfig
 LENGTHS, COMPLETIONS, GROUPS = (150, 300, 600), (32, 64, 128), (4, 8, 16)
 USUAL = (64, 8)
 """The R and G at which TRL's shapes are tried and the memory of all its settings is measured."""
-SHAPES = (16, 8, 4)
+SHAPES = (4, 2, 1) if torch.cuda.is_available() else (16, 8, 4)
 """Rows of TRL's forward pass among which the fastest is taken for each P (all 32 in one batch were 15 to
-40 % slower than 8)."""
+40 % slower than 8 on a CPU). For the 2B without checkpointing, 8 rows of 1357 tokens took more than 90 GB."""
 QUICK_ROWS = 8
 """The fastest of them at P 300, which ``--quick`` takes as known."""
 DISTURBED = 0.1

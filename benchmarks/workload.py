@@ -21,6 +21,7 @@ from itertools import islice, product
 from math import isqrt
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -166,8 +167,8 @@ class Workload:
 
 
 def reward(text: str) -> float:
-    """Share of the letter a, in [0, 1]: cheap, deterministic and different between completions."""
-    return text.count("a") / max(1, len(text))
+    """In [0, 1): cheap, deterministic and different between completions, also where most tokens have no text."""
+    return crc32(text.encode()) / 2**32
 
 
 def make_processor() -> Any:

@@ -447,6 +447,21 @@ def test_verify_falls_back_and_says_why(monkeypatch, wrong):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("dtypes", "autocast", "tolerance"),
+    [
+        ({torch.float32}, None, 1e-3),
+        ({torch.float32}, torch.bfloat16, 0.1),
+        ({torch.float32, torch.bfloat16}, None, 0.1),  # an adapter on a bfloat16 base
+        ({torch.int8, torch.float32, torch.bfloat16}, None, 0.1),  # and on a quantised one
+        ({torch.float16}, None, 0.05),
+    ],
+    ids=str,
+)
+def test_rounding_is_that_of_the_coarsest_type(dtypes, autocast, tolerance):
+    assert agreement.tolerance_of(dtypes, autocast) == tolerance
+
+
 def test_verify_can_be_switched_off(monkeypatch):
     monkeypatch.setattr(agreement, "_difference", lambda *_: "never asked")
     policy = Policy(*random_model("qwen2_vl"), engine=EngineConfig(self_check=False))

@@ -281,6 +281,7 @@ def test_reinforcement_raises_the_rewarded_behaviour(monkeypatch, model_folders,
 
 
 @needs_bitsandbytes
+@pytest.mark.filterwarnings("ignore:inner dimension")  # of the tiny model
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_a_quantized_base_learns_under_its_adapter(monkeypatch, model_folders, tmp_path, quantization):
     reward_the_letter(monkeypatch)

@@ -11,6 +11,7 @@ small. Where the two differ, or sharing fails altogether, the policy falls back 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -69,8 +70,7 @@ def _difference(policy: Policy, inputs: Inputs) -> str | None:
         policy.sampling = sampling
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     small = bool(parameters) and sum(p.numel() for p in policy.model.parameters()) <= SMALL
-    dtype = policy.autocast or next(policy.core.parameters()).dtype
-    tolerance = TOLERANCE.get(dtype, 1e-3)
+    tolerance = tolerance_of({p.dtype for p in policy.core.parameters()}, policy.autocast)
 
     ours, our_gradient = _scored(policy, inputs, completions, small)
     policy.shared = False
@@ -87,6 +87,15 @@ def _difference(policy: Policy, inputs: Inputs) -> str | None:
         if not difference <= tolerance:
             return f"gradients differ from those of repeated rows by {difference:.2g} of their norm"
     return None
+
+
+def tolerance_of(dtypes: Iterable[torch.dtype], autocast: torch.dtype | None = None) -> float:
+    """What rounding explains where weights have these types: the coarsest counts.
+
+    An adapter is float32 on a bfloat16 base, and quantised weights are integers that are computed in bfloat16.
+    """
+    computed = [autocast] if autocast is not None else [dtype for dtype in dtypes if dtype.is_floating_point]
+    return max((TOLERANCE.get(dtype, 0.1) for dtype in computed), default=0.1)
 
 
 def _scored(policy: Policy, inputs: Inputs, completions: Completions, gradient: bool) -> tuple[Tensor, Tensor]:
