@@ -180,6 +180,16 @@ def test_replayed_steps_are_the_scored_ones(kind):
     assert Replay.possible
 
 
+def test_recorded_steps_do_not_take_more_and_more_memory():
+    policy = Policy(*random_model("qwen3_vl"), Sampling(max_new_tokens=6)).to(torch.device("cuda"))
+    prefix = policy.encode(prompts_of_mixed_size(2))
+    reserved = []
+    for _ in range(20):
+        policy.sample(prefix, 2, torch.Generator("cuda").manual_seed(0))
+        reserved.append(torch.cuda.memory_reserved())
+    assert reserved[-1] == reserved[2]
+
+
 def test_a_step_is_replayed_from_the_third_on():
     policy = Policy(*random_model("qwen3_vl")).to(torch.device("cuda"))
     with torch.inference_mode():

@@ -141,6 +141,8 @@ class Replay:
     """
 
     possible: ClassVar[bool] = True
+    _last: ClassVar[torch.cuda.CUDAGraph | None] = None
+    """Its memory serves the next one; memory of a graph that is gone is given back only when the GPU is full."""
 
     def __init__(self) -> None:
         self._called = False
@@ -166,7 +168,8 @@ class Replay:
         stream.wait_stream(torch.cuda.current_stream())
         # By hand, because torch.cuda.graph() empties the allocator's cache, which the next update has to fill again.
         with torch.cuda.stream(stream):
-            graph.capture_begin(capture_error_mode="thread_local")
+            pool = Replay._last.pool() if Replay._last is not None else None
+            graph.capture_begin(pool, capture_error_mode="thread_local")
             try:
                 result = function(argument)
             except RuntimeError as error:
@@ -178,6 +181,7 @@ class Replay:
             graph.capture_end()
         torch.cuda.current_stream().wait_stream(stream)
         self._graph, self._result = graph, result
+        Replay._last = graph
 
 
 def _padded(x: Tensor, lengths: Sequence[int], longest: int) -> Tensor:
