@@ -95,7 +95,7 @@ def tolerance_of(dtypes: Iterable[torch.dtype], autocast: torch.dtype | None = N
     An adapter is float32 on a bfloat16 base, and quantised weights are integers that are computed in bfloat16.
     """
     computed = [autocast] if autocast is not None else [dtype for dtype in dtypes if dtype.is_floating_point]
-    return max((TOLERANCE.get(dtype, 0.1) for dtype in computed), default=0.1)
+    return max((TOLERANCE.get(dtype, 1e-3) for dtype in computed), default=0.1)
 
 
 def _scored(policy: Policy, inputs: Inputs, completions: Completions, gradient: bool) -> tuple[Tensor, Tensor]:
