@@ -19,11 +19,10 @@ from typing import Any
 
 import torch
 from measure import origin
-from ours import Picture
+from ours import prompts_of
 from workload import DEVICE, Workload, build
 
 from visual_rft.policy.decoding import Replay
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.sampling import Sampling
 from visual_rft.sections import EngineConfig
@@ -49,13 +48,9 @@ def row(model: Any, processor: Any, work: Workload, way: str) -> dict[str, Any]:
     policy = Policy(
         model, processor, Sampling(max_new_tokens=work.completion), engine=EngineConfig(shared_prefix=shared)
     ).to(DEVICE)
-    prompts = [
-        Prompt(str(i), question.text, (Picture(str(i), question.image),))
-        for i, question in enumerate(work.questions(processor))
-    ]
     rounds = []
     with torch.no_grad():
-        inputs = policy.prepare(prompts)
+        inputs = policy.prepare(prompts_of(work, processor))
         for _ in range(ROUNDS):
             prefix, encode = timed(lambda: policy.encode(inputs))
             generator = torch.Generator(DEVICE).manual_seed(0)

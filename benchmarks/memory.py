@@ -25,12 +25,12 @@ from typing import Any
 
 import torch
 from measure import MALLOC_GIVES_BACK, PeakMemory, origin
+from ours import prompts_of
 from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2VLConfig
 from workload import DEVICE, TEXT_2B, VISION_2B, Workload, configuration, make_processor, reward
 
 from visual_rft.config import Config
 from visual_rft.policy.footprint import Footprint, count_parameters
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy, sampling_of
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
@@ -102,28 +102,11 @@ class Case:
         processor.save_pretrained(folder)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An image in memory."""
-
-    key: str
-    image: Any
-
-    def load(self) -> Any:
-        return self.image
-
-
-def prompts_of(case: Case, processor: Any) -> list[Prompt]:
-    """The prompts of a batch."""
-    questions = case.work.questions(processor)
-    return [Prompt(str(i), q.text, (Picture(str(i), q.image),)) for i, q in enumerate(questions)]
-
-
 def estimate(case: Case, folder: Path) -> tuple[Footprint, dict[str, int]]:
     """What a dry run says, and the numbers of parameters."""
     config = case.config(folder)
     policy = load_policy(config.model, config.rollout, engine=config.engine, empty=True)
-    inputs = policy.prepare(prompts_of(case, policy.processor)[:1])
+    inputs = policy.prepare(prompts_of(case.work, policy.processor)[:1])
     count = count_parameters(policy)["model"]
     footprint = Footprint.of(config, policy, inputs, case.activations * 2**30)
     return footprint, {"parameters": count.total, "trainable": count.trainable}
@@ -153,7 +136,7 @@ def _run(case: Case, folder: Path, steps: int) -> None:
     optimizer, _ = make_optimizer(policy.model, config.optimizer, steps)
     reference = Reference(policy)
     generator = torch.Generator(DEVICE).manual_seed(0)
-    inputs = policy.prepare(prompts_of(case, policy.processor))
+    inputs = policy.prepare(prompts_of(case.work, policy.processor))
     for _ in range(steps):
         prefix = policy.encode(inputs, for_sampling=True)
         completions = policy.sample(prefix, case.work.group, generator)

@@ -40,6 +40,12 @@ class Picture:
         return self.image
 
 
+def prompts_of(work: Workload, processor: Any) -> list[Prompt]:
+    """The B prompts of a workload as a policy takes them."""
+    questions = work.questions(processor)
+    return [Prompt(str(i), question.text, (Picture(str(i), question.image),)) for i, question in enumerate(questions)]
+
+
 class Ours:
     """One policy, its optimiser and, with ``beta`` above 0, its reference, on one workload."""
 
@@ -51,10 +57,7 @@ class Ours:
         self.reference = Reference(self.policy) if work.beta > 0 else None
         self.optimizer, _ = make_optimizer(model, OptimizerConfig(learning_rate=work.learning_rate), 1)
         self.generator = torch.Generator(DEVICE).manual_seed(0)
-        self.prompts = [
-            Prompt(str(i), question.text, (Picture(str(i), question.image),))
-            for i, question in enumerate(work.questions(processor))
-        ]
+        self.prompts = prompts_of(work, processor)
         self.stages: dict[str, float] = {}
 
     @contextmanager
