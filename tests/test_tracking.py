@@ -349,6 +349,18 @@ def test_a_tracker_that_is_not_installed_is_one_line_and_leaves_no_folder(model_
         config(tmp_path / "run", "x", run={**run, "trackers": ["tensorbord"]})
 
 
+def test_a_tracker_that_does_not_start_is_one_line_and_leaves_no_folder(model_folders, tmp_path, monkeypatch):
+    class Stranger(FakeTracker):
+        def start(self):
+            raise ValueError("No API key configured.\nUse `login`.")
+
+    monkeypatch.setattr(session, "make_accelerator", lambda *_: Accelerator(cpu=True, log_with=[Stranger()]))
+    run = {"folder": str(tmp_path / "run"), "trackers": ["tensorboard"], "steps": 2, "checkpoint_every": 1}
+    with pytest.raises(ConfigError, match=r"^run.trackers: .*ValueError: No API key configured. Use `login`.\)"):
+        train(config(tmp_path / "run", model_folders["qwen2_vl"], run=run))
+    assert not (tmp_path / "run").exists()
+
+
 def test_classification_and_questions_without_a_picture_are_sent_too():
     fake = FakeTracker()
     accelerator = Accelerator(cpu=True, log_with=[fake])

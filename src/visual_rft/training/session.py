@@ -131,9 +131,15 @@ class Session:
             folder.note_resumed(config, first_step)
         else:
             folder.create(config)
+        try:
+            trackers = Trackers(accelerator, config)
+        except ConfigError:
+            if not resume:
+                folder.discard()
+            raise
         session = cls(
             config, task, samples, held_out, folder, policy, accelerator, optimizer, schedule, first_step, checkpoint,
-            RunConsole(config.run.steps, first_step), HealthWatch(config), Trackers(accelerator, config),
+            RunConsole(config.run.steps, first_step), HealthWatch(config), trackers,
         )  # fmt: skip
         verify(policy, session.prepare(first_step * config.run.accumulation))
         return session

@@ -1,7 +1,8 @@
 """Metrics and a few annotated pictures sent to TensorBoard, Weights & Biases or Trackio, through accelerate.
 
-Decision: nothing is sent anywhere unless ``run.trackers`` names it, and a name whose package is missing is an error
-before the run folder exists, not a run without its curves. The run folder holds everything all the same.
+Decision: nothing is sent anywhere unless ``run.trackers`` names it. A name whose package is missing, or that does not
+let this process in, is an error that leaves no run folder, not a run without its curves. The run folder holds
+everything all the same.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ class Trackers:
     Args:
         accelerator: made by :func:`make_accelerator`.
         config: the whole run.
+
+    Raises:
+        ConfigError: if a tracker does not start, with what it says, for example that nobody has logged in.
     """
 
     def __init__(self, accelerator: Accelerator, config: Config) -> None:
@@ -62,7 +66,13 @@ class Trackers:
         if accelerator.log_with:
             run = Path(config.run.folder)
             names = {"wandb": {"name": run.name, "dir": str(run)}, "trackio": {"name": run.name}}
-            accelerator.init_trackers("visual-rft", flat(config.model_dump(mode="json")), names)
+            try:
+                accelerator.init_trackers("visual-rft", flat(config.model_dump(mode="json")), names)
+            except Exception as error:  # every tracker has errors of its own, and imports them only when it is used
+                raise ConfigError(
+                    f"run.trackers: {', '.join(config.run.trackers)} cannot be started ({type(error).__name__}: "
+                    f"{' '.join(str(error).split())}); mend this, or leave it out: the run folder holds all the same"
+                ) from error
 
     def metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Send the numbers among ``metrics``."""

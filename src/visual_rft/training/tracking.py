@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,10 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot make this run folder ({error.strerror})") from None
         self.write_json("environment.json", environment(config.run.seed))
+
+    def discard(self) -> None:
+        """Delete a folder that :meth:`create` has just made."""
+        shutil.rmtree(self.path)
 
     def note_resumed(self, config: Config, step: int) -> None:
         """Add to ``environment.json`` that and with what the run was continued after ``step`` steps."""
