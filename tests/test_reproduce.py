@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ from visual_rft import cli
 from visual_rft.configs.compose import names
 from visual_rft.data.digits import scans
 from visual_rft.data.sources import load_dataset, load_samples
-from visual_rft.errors import RunFolderError
+from visual_rft.errors import ModelError, RunFolderError
 from visual_rft.evidence import runner
 from visual_rft.evidence.cells import grid, tuning_grid
 from visual_rft.evidence.command import dump_result, read_result
@@ -67,6 +71,41 @@ def test_every_arm_and_no_run_twice_after_an_interruption(tmp_path, monkeypatch,
     broken.write_text("{")
     assert cli.main(command) == 2
     assert "handwriting-base.json: cannot be read" in capsys.readouterr().err
+
+
+def test_several_runs_at_once_wait_for_those_they_are_matched_with(tmp_path, monkeypatch):
+    """Threads for processes and no training: at most three at once, steps of equal time from finished runs."""
+    lock, running, most, matches = Lock(), set(), [], {}
+
+    def run(cell, metrics, folder, matched):
+        with lock:
+            running.add(cell.name)
+            most.append(len(running))
+        time.sleep(0.01)
+        with lock:
+            running.remove(cell.name)
+        matches[cell.name] = [result["name"] for result in matched]
+        return {"name": cell.name}
+
+    monkeypatch.setattr(runner, "_executor", ThreadPoolExecutor)
+    monkeypatch.setattr(runner, "_run_and_write", run)
+    cells = grid("few-shot-detection", EXPERIMENTS["few-shot-detection"], seeds=(0, 1))
+    runner.run_cells(cells, ("AP",), tmp_path, jobs=3)
+    assert matches == {cell.name: [other.name for other in cell.matched] for cell in cells}
+    assert max(most) == 3
+
+
+def test_other_processes_come_to_the_same_numbers_and_one_that_fails_spoils_none(tmp_path):
+    base, rft = grid("few-shot-detection", EXPERIMENTS["few-shot-detection"], shots=(1,), arms=("base", "rft"),
+                     domains=("handwriting",), quick=True)  # fmt: skip
+    model = rft.config.model.model_copy(update={"path": "nowhere"})
+    lost = replace(rft, config=rft.config.model_copy(update={"model": model}))
+    with pytest.raises(ModelError, match="nowhere"):
+        runner.run_cells([lost, base], ("AP",), tmp_path / "two", jobs=2)
+    runner.run_cells([base], ("AP",), tmp_path / "here")
+    files = [sorted((tmp_path / name / "cells").glob("*.json")) for name in ("two", "here")]
+    assert [[file.name for file in some] for some in files] == [["handwriting-base.json"]] * 2
+    assert files[0][0].read_text() == files[1][0].read_text()
 
 
 def check_schema(result):
@@ -260,6 +299,7 @@ def test_a_table_says_how_many_seeds_were_run(name):
         (["few-shot-detection", "--shots", "four"], "numbers separated by commas"),
         (["few-shot-detection", "--shots", "17"], "from 1 to 16"),
         (["few-shot-detection", "--seeds", "0"], "at least 1"),
+        (["few-shot-detection", "--jobs", "0"], "--jobs 0: at least 1"),
         (["few-shot-detection", "--methods", "dpo"], "unknown 'dpo'; choose from base, sft, rft"),
         (["few-shot-detection", "--domains", "digits"], "choose from handwriting, shapes"),
         (["few-shot-detection", "--page", "a.md"], "--page needs 'reproduce tables'"),

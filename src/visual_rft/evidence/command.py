@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="where results go; the same command continues there (default: runs/evidence)")  # fmt: skip
     parser.add_argument("--page", type=Path, metavar="FILE",
                         help="tables: the page whose tables are replaced (default: a file per result)")  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=1, metavar="N",
+                        help="runs at once, each on one thread and in about 1.5 GB (default: 1)")  # fmt: skip
     parser.add_argument("--tune", action="store_true",
                         help="run the learning rates of each arm on validation instead of the experiment")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="2 steps and 8 images a run: does everything work?")
@@ -130,8 +132,9 @@ def _grids(name: str, arguments: argparse.Namespace) -> tuple[list[Any], list[An
     tuning = tuning_grid(name, experiment, arguments.quick)
     if arguments.tune and not tuning and arguments.what != "all":
         raise ConfigError(f"--tune: {name} takes the learning rates of the ablations")
-    if arguments.seeds < 1:
-        raise ConfigError(f"--seeds {arguments.seeds}: at least 1")
+    for flag in ("seeds", "jobs"):
+        if getattr(arguments, flag) < 1:
+            raise ConfigError(f"--{flag} {getattr(arguments, flag)}: at least 1")
     shots: Sequence[int | None] = experiment.shots
     if arguments.shots and experiment.shots != (None,):
         try:
@@ -174,7 +177,7 @@ def _reproduce(name: str, cells: list[Any], tuning: list[Any], arguments: argpar
 
     experiment, folder = EXPERIMENTS[name], arguments.out / name
     try:
-        run_cells(tuning if arguments.tune else cells, experiment.metrics, folder)
+        run_cells(tuning if arguments.tune else cells, experiment.metrics, folder, arguments.jobs)
     finally:
         result = _result(name, cells, tuning, folder)
         if result["rows"]:

@@ -1,8 +1,9 @@
-"""Run cells, one after another, each written when it is finished.
+"""Run cells, one after another or several at once, each written when it is finished.
 
 Decision: a cell's file appears whole (written under another name and renamed) and holds the digest of what was run, so
 the same command continues after an interruption and runs no cell twice. The training itself is that of
-``visual-rft train`` and ``visual-rft sft``; its run folder is deleted once the cell is evaluated.
+``visual-rft train`` and ``visual-rft sft``; its run folder is deleted once the cell is evaluated. A cell computes on
+one thread: more cores are used by more processes, and change no number but those of the arm whose budget is time.
 
     runs/evidence/few-shot-detection/
       cells/handwriting-k4-seed0-rft.json      numbers, draws of the bootstrap, steps and CPU seconds
@@ -13,11 +14,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import platform
 import shutil
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,28 +48,71 @@ from visual_rft.training.session import Session, prepare_process
 from visual_rft.training.sft import imitate
 
 
-def run_cells(cells: Sequence[Cell], metrics: Sequence[str], folder: Path) -> None:
+def run_cells(cells: Sequence[Cell], metrics: Sequence[str], folder: Path, jobs: int = 1) -> None:
     """Run the cells that have not been run.
 
     Args:
         cells: in an order in which matched cells come first.
         metrics: names of the numbers to keep.
         folder: where ``cells/`` is.
+        jobs: cells that are run at once, each in a process of its own where there are several.
 
     Raises:
-        VisualRFTError: if a cell cannot be run or written.
+        VisualRFTError: if a cell cannot be run or written; those that run beside it are finished first.
     """
-    results: dict[str, dict[str, Any]] = {}
+    results = {cell.name: result for cell in cells if (result := finished(cell, folder)) is not None}
+    waiting = [cell for cell in cells if cell.name not in results]
+    running: dict[Future[dict[str, Any]], Cell] = {}
     every = 0.5 if sys.stderr.isatty() else 30.0
-    with tqdm(total=len(cells), unit="run", mininterval=every, file=sys.stderr, dynamic_ncols=True) as bar:
-        for cell in cells:
-            bar.set_description(f"{cell.experiment}: {cell.name}")
-            result = finished(cell, folder)
-            if result is None:
-                result = _run(cell, metrics, folder, results)
-                write_whole(file_of(cell, folder), json.dumps(result), make_folder=True)
-            results[cell.name] = result
-            bar.update()
+    with (
+        tqdm(total=len(cells), initial=len(results), unit="run", mininterval=every, file=sys.stderr, dynamic_ncols=True)
+        as bar,
+        _executor(min(jobs, len(waiting))) as executor,
+    ):  # fmt: skip
+        while waiting or running:
+            ready = [cell for cell in waiting if all(other.name in results for other in cell.matched)]
+            assert ready or running, "a cell is matched with one that is not among the cells"
+            for cell in ready[: jobs - len(running)]:
+                names = ", ".join(other.name for other in (*running.values(), cell))
+                bar.set_description(f"{cell.experiment}: {names}")
+                matched = [results[other.name] for other in cell.matched]
+                running[executor.submit(_run_and_write, cell, metrics, folder, matched)] = cell
+                waiting.remove(cell)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                results[running.pop(future).name] = future.result()
+                bar.update()
+
+
+class _Here(Executor):
+    """Runs a call in this process before :meth:`submit` returns."""
+
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
+        """The future of a call that has been made; what it raises is raised here."""
+        future: Future[Any] = Future()
+        future.set_result(call(*arguments, **more))
+        return future
+
+
+@contextlib.contextmanager
+def _executor(jobs: int) -> Iterator[Executor]:
+    """Where cells are run; other processes end at once when this one is interrupted."""
+    if jobs < 2:
+        yield _Here()
+        return
+    # Not forked: PyTorch's threads do not survive that. An interrupt ends them without a traceback of each.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as executor:
+        try:
+            yield executor
+        except BrokenProcessPool:
+            raise RunFolderError(
+                "a run was ended from outside, which is how a machine without memory left does it; the same command "
+                f"with fewer --jobs than {jobs} continues"
+            ) from None
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 def finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
@@ -94,11 +142,18 @@ def matched_steps(rft: Mapping[str, Any], sft: Mapping[str, Any]) -> int:
     return max(1, round(float(rft["cpu_seconds"]) / per_step))
 
 
-def _run(cell: Cell, metrics: Sequence[str], folder: Path, results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _run_and_write(
+    cell: Cell, metrics: Sequence[str], folder: Path, matched: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    result = _run(cell, metrics, folder, matched)
+    write_whole(file_of(cell, folder), json.dumps(result), make_folder=True)
+    return result
+
+
+def _run(cell: Cell, metrics: Sequence[str], folder: Path, matched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     config, seconds = cell.config, 0.0
     if cell.matched:
-        steps = matched_steps(*(results[other.name] for other in cell.matched))
-        config = config.model_copy(update={"run": config.run.model_copy(update={"steps": steps})})
+        config = config.model_copy(update={"run": config.run.model_copy(update={"steps": matched_steps(*matched)})})
     if cell.arm == "base":
         prepare_process(config)
         policy = load_policy(config.model, config.rollout, engine=config.engine).to(best_device())
