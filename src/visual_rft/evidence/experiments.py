@@ -250,7 +250,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         shots=(None,),
         config=_LONG_GROUNDING,
         tries={"rft": (2e-5, 5e-5, 1e-4, 2e-4), "sft": (2e-5, 5e-5, 1e-4, 3e-4)},
-        learning_rates={"rft": 1e-4, "sft": 3e-4, "sft-time": 3e-4, "sft-reasoning": 5e-5},
+        learning_rates={"rft": 1e-4, "sft": 3e-4, "sft-time": 1e-4, "sft-reasoning": 5e-5},
     ),
     "ablations": Experiment(
         title="Ablations of 4-shot detection of handwriting, 50 steps of 4 prompts",
