@@ -399,7 +399,10 @@ def test_the_readme_says_what_the_results_say():
         assert row == [arm.upper(), *(f"{means[arm, k]:.3f}" for k in shots)]
     copied = means_of_runs("augmented-detection", "handwriting")
     two, one = (f"{copied['sft', k]:.3f} and {copied['rft', k]:.3f}" for k in (2, 1))
-    assert f"AP {two}; {one} at one" in " ".join(text.split())
+    words = " ".join(text.split())
+    assert f"AP {two}; {one} at one" in words
+    copied = means_of_runs("augmented-grounding", "places-and-sizes")
+    assert f"(mean IoU {copied['sft', None]:.3f}), RFT still more ({copied['rft', None]:.3f})" in words
     others = [("few-shot-classification", "flowers", 1), ("open-vocabulary", "handwriting", 1),
               ("reasoning-grounding", "places-and-sizes", None)]  # fmt: skip
     assert len(rows) == 4 + 2 + len(others)

@@ -25,7 +25,7 @@ from visual_rft.files import write_whole
 
 NAMES = (
     "few-shot-detection", "augmented-detection", "few-shot-classification", "open-vocabulary", "reasoning-grounding",
-    "ablations",
+    "augmented-grounding", "ablations",
 )  # fmt: skip
 """The experiments."""
 

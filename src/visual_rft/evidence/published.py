@@ -17,6 +17,7 @@ CONFIGS: dict[str, tuple[str, ...]] = {
     "few-shot-classification": ("flowers102", "pets37", "fgvc-aircraft", "cars196"),
     "open-vocabulary": ("open-coco", "open-lvis"),
     "reasoning-grounding": ("lisa",),
+    "augmented-grounding": (),
     "ablations": (),
 }
 """The experiments of the configs behind each miniature; nothing is published of augmentation and ablations."""
