@@ -27,7 +27,8 @@ from visual_rft.evidence.tables import NAMES, markdown
 from visual_rft.sections import SourceConfig
 from visual_rft.tasks import task_of
 
-SHORT = ["reproduce", "few-shot-detection", "--quick", "--seeds", "1", "--shots", "1", "--domains", "handwriting"]
+SHORT = ["reproduce", "few-shot-detection", "--quick", "--seeds", "1", "--shots", "1", "--domains", "handwriting",
+         "--jobs", "1"]  # fmt: skip
 
 
 def test_every_arm_and_no_run_twice_after_an_interruption(tmp_path, monkeypatch, capsys):

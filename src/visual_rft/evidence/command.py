@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ NAMES = (
     "augmented-grounding", "ablations",
 )  # fmt: skip
 """The experiments."""
+JOBS = min(2, os.cpu_count() or 1)
+"""Runs at once where nothing is said: more take more memory than a laptop may have left."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="where results go; the same command continues there (default: runs/evidence)")  # fmt: skip
     parser.add_argument("--page", type=Path, metavar="FILE",
                         help="tables: the page whose tables are replaced (default: a file per result)")  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=1, metavar="N",
-                        help="runs at once, each on one thread and in about 1.5 GB (default: 1)")  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=JOBS, metavar="N",
+                        help=f"runs at once, each on one thread and in about 1.5 GB (default: {JOBS})")  # fmt: skip
     parser.add_argument("--tune", action="store_true",
                         help="run the learning rates of each arm on validation instead of the experiment")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="2 steps and 8 images a run: does everything work?")
