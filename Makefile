@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/visual-rft demo
 
 # A process per core, a file of tests each at a time: 7 minutes instead of 12 on two cores. More threads than cores would
-# make each many times slower, and a process takes 1.5 GB.
+# make each many times slower.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from visual_rft.config import Config
 from visual_rft.data.sources import load_samples
-from visual_rft.errors import ConfigError
+from visual_rft.errors import ConfigError, VisualRFTError
 from visual_rft.evaluation.look import look_at_data, spread, warn
 from visual_rft.evaluation.predict import evaluation_line, predict
 from visual_rft.policy.agreement import verify
@@ -132,16 +132,16 @@ class Session:
         else:
             folder.create(config)
         try:
-            trackers = Trackers(accelerator, config)
-        except ConfigError:
+            session = cls(
+                config, task, samples, held_out, folder, policy, accelerator, optimizer, schedule, first_step,
+                checkpoint, RunConsole(config.run.steps, first_step), HealthWatch(config),
+                Trackers(accelerator, config),
+            )  # fmt: skip
+            verify(policy, session.prepare(first_step * config.run.accumulation))
+        except VisualRFTError:
             if not resume:
                 folder.discard()
             raise
-        session = cls(
-            config, task, samples, held_out, folder, policy, accelerator, optimizer, schedule, first_step, checkpoint,
-            RunConsole(config.run.steps, first_step), HealthWatch(config), trackers,
-        )  # fmt: skip
-        verify(policy, session.prepare(first_step * config.run.accumulation))
         return session
 
     def __enter__(self) -> Self:
