@@ -16,7 +16,7 @@ test: $(VENV)/.installed-dev
 # gradio wants an older pillow than the one everything else is tested with, so it has an environment of its own that
 # falls back to .venv for all that it does not hold itself.
 test-app: $(VENV)-app/.installed
-	$(VENV)-app/bin/python -m pytest -W ignore::ResourceWarning tests/test_app.py
+	$(VENV)-app/bin/python -m pytest -W ignore::ResourceWarning tests/app/test_app.py
 
 # No network is needed once this has been installed, nor to read the pages: fonts and scripts are in the folder site/.
 docs: $(VENV)/.installed-docs
@@ -24,7 +24,7 @@ docs: $(VENV)/.installed-docs
 
 # 10 tests x 10,000 examples = 100,000, new ones every night; a failure prints the line that reproduces it.
 nightly: $(VENV)/.installed-dev
-	VISUAL_RFT_EXAMPLES=10000 $(BIN)/python -m pytest tests/test_reward_properties.py
+	VISUAL_RFT_EXAMPLES=10000 $(BIN)/python -m pytest tests/tasks/test_reward_properties.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -33,7 +33,7 @@ check: $(VENV)/.installed-dev
 
 # The table of docs/models.md, from the tests that tick its cells.
 models: $(VENV)/.installed-dev
-	VISUAL_RFT_WRITE_MODELS=1 $(BIN)/python -m pytest tests/test_families.py
+	VISUAL_RFT_WRITE_MODELS=1 $(BIN)/python -m pytest tests/policy/test_families.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/rewards.py

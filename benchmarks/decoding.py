@@ -22,10 +22,10 @@ from measure import origin
 from ours import prompts_of
 from workload import DEVICE, Workload, build
 
-from visual_rft.policy.decoding import Replay
+from visual_rft.config.sections import EngineConfig
+from visual_rft.policy.engine.decoding import Replay
+from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.sampling import Sampling
-from visual_rft.sections import EngineConfig
 
 WORKLOADS = (Workload(1229, 128, 8, 1), Workload(614, 128, 8, 4))
 WAYS = {"replayed": (True, True), "launched": (True, False), "repeated": (False, False)}

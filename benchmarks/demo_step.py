@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from measure import origin
 
-from visual_rft.config import load_config
+from visual_rft.config.config import load_config
+from visual_rft.config.sections import EngineConfig
 from visual_rft.data.sources import load_samples
-from visual_rft.demo import DEMOS
+from visual_rft.demo.run import DEMOS
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
-from visual_rft.sections import EngineConfig
 from visual_rft.tasks import task_of
 from visual_rft.training.advantages import group_advantages
 from visual_rft.training.objective import GroupLoss

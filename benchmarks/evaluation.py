@@ -21,10 +21,11 @@ from typing import Any
 
 import torch
 
-from visual_rft.data.shapes import Shapes
-from visual_rft.evaluation.answering import ImageQuestions, answer
+from visual_rft.answering.answering import answer
+from visual_rft.answering.questions import ImageQuestions
+from visual_rft.config.sections import ModelConfig, RolloutConfig
+from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.policy.loading import load_policy
-from visual_rft.sections import ModelConfig, RolloutConfig
 from visual_rft.tasks import load_task
 
 CLASSES = """

@@ -29,7 +29,7 @@ from ours import prompts_of
 from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2VLConfig
 from workload import DEVICE, TEXT_2B, VISION_2B, Workload, configuration, make_processor, reward
 
-from visual_rft.config import Config
+from visual_rft.config.config import Config
 from visual_rft.policy.footprint import Footprint, count_parameters
 from visual_rft.policy.loading import load_policy, sampling_of
 from visual_rft.policy.policy import Policy

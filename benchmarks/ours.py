@@ -18,12 +18,12 @@ from measure import peak_memory
 from PIL import Image
 from workload import DEVICE, Workload, load, reward
 
+from visual_rft.config.sections import EngineConfig, ObjectiveConfig, OptimizerConfig
+from visual_rft.policy.engine.prefix import Completions, Prefix
+from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.inputs import Inputs, Prompt
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Completions, Prefix
 from visual_rft.policy.reference import Reference
-from visual_rft.policy.sampling import Sampling
-from visual_rft.sections import EngineConfig, ObjectiveConfig, OptimizerConfig
 from visual_rft.training.advantages import group_advantages
 from visual_rft.training.objective import GroupLoss
 from visual_rft.training.optimizer import make_optimizer

@@ -45,7 +45,7 @@ from measure import MALLOC_GIVES_BACK, MALLOC_KEEPS, busy_seconds, matmul_rate, 
 from workload import Workload, proportions, save, unique_flops
 
 import visual_rft
-from visual_rft.sections import EngineConfig
+from visual_rft.config.sections import EngineConfig
 
 LENGTHS, COMPLETIONS, GROUPS = (150, 300, 600), (32, 64, 128), (4, 8, 16)
 USUAL = (64, 8)

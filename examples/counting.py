@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from visual_rft import Task
 from visual_rft.tasks.base import Prediction, boxes_of
-from visual_rft.tasks.completion import Failure, Parsed, answer_text
+from visual_rft.tasks.parsing.completion import Failure, Parsed, answer_text
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import FAMILIES, QWEN, REPEATED, SHARED, UNLISTED, random_model
-
-__all__ = ["FAMILIES", "QWEN", "REPEATED", "SHARED", "UNLISTED", "random_model"]
+from support.tiny_models import FAMILIES, UNLISTED, random_model
 
 
 @pytest.fixture(autouse=True)

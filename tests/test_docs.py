@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from visual_rft.arguments import split_fields
-from visual_rft.cli import VERBS, make_parser
-from visual_rft.config import Config, load_config, parse_config
-from visual_rft.sections import SourceConfig
+from visual_rft.cli.arguments import split_fields
+from visual_rft.cli.main import VERBS, make_parser
+from visual_rft.config.config import Config, load_config, parse_config
+from visual_rft.config.sections import SourceConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

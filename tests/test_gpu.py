@@ -12,19 +12,19 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from conftest import FAMILIES, SHARED, random_model
-from oracles import alone_logprobs, prompts_of_mixed_size, random_completions
-from test_flash import LAYOUTS, rows_alone
-from test_training import config, interrupt, metrics, reward_the_letter, weights
+from support.attention import LAYOUTS, rows_alone
+from support.oracles import alone_logprobs, prompts_of_mixed_size, random_completions
+from support.runs import config, interrupt, metrics, reward_the_letter, weights
+from support.tiny_models import FAMILIES, SHARED, random_model
 
-from visual_rft.policy import flash
-from visual_rft.policy.attention import CompletionAttention, Layout
-from visual_rft.policy.decoding import BLOCK, DecodingAttention, Replay
+from visual_rft.config.sections import EngineConfig
+from visual_rft.policy.engine import flash
+from visual_rft.policy.engine.attention import CompletionAttention, Layout
+from visual_rft.policy.engine.decoding import BLOCK, DecodingAttention, Replay
+from visual_rft.policy.engine.prefix import Completions
+from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.memory import free_memory
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Completions
-from visual_rft.policy.sampling import Sampling
-from visual_rft.sections import EngineConfig
 from visual_rft.training.rft import train
 from visual_rft.training.sft import train_supervised
 

@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visual_rft.config import Config, load_config
+    from visual_rft.answering.asking import predict_image
+    from visual_rft.config.config import Config, load_config
     from visual_rft.errors import VisualRFTError
-    from visual_rft.evaluation.asking import predict_image
     from visual_rft.evaluation.run import evaluate
     from visual_rft.export.export import export_run
     from visual_rft.policy.loading import load_policy
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from visual_rft.training.sft import train_supervised
 
 _HOMES = {
-    "Config": "config",
+    "Config": "config.config",
     "Sample": "tasks",
     "Score": "tasks",
     "Task": "tasks",
@@ -34,10 +34,10 @@ _HOMES = {
     "easyr1_reward": "tasks.adapters",
     "evaluate": "evaluation.run",
     "export_run": "export.export",
-    "load_config": "config",
+    "load_config": "config.config",
     "load_policy": "policy.loading",
     "load_task": "tasks",
-    "predict_image": "evaluation.asking",
+    "predict_image": "answering.asking",
     "swift_reward": "tasks.adapters",
     "train": "training.rft",
     "train_supervised": "training.sft",

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from visual_rft.answering.asking import Asker, Reply
 from visual_rft.errors import ConfigError, DataError
-from visual_rft.evaluation.asking import Asker, Reply
 from visual_rft.tasks import TASKS, load_task
 from visual_rft.vision.images import ImageFile
 
@@ -57,7 +57,7 @@ class Models:
         """Load every model.
 
         Args:
-            names: as in :meth:`visual_rft.evaluation.asking.Asker.load`.
+            names: as in :meth:`visual_rft.answering.asking.Asker.load`.
             dtype: of the weights; None takes that of each model's run.
 
         Raises:

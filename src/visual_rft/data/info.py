@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from visual_rft.config.sections import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage
 from visual_rft.data.duplicates import Fingerprint, fingerprint, near_duplicates
-from visual_rft.data.reading import Problems
+from visual_rft.data.formats.reading import Problems
 from visual_rft.data.sources import load_dataset
 from visual_rft.errors import DataError
-from visual_rft.sections import SourceConfig
 from visual_rft.vision.drawing import TRUTH, Mark, contact_sheet, draw_marks
 
 PICTURES = 12

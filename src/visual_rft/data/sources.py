@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
+from visual_rft.config.sections import PROCEDURAL, SourceConfig
 from visual_rft.data.annotated import (
     AnnotatedImage,
     Dataset,
@@ -19,24 +20,23 @@ from visual_rft.data.annotated import (
     questions_of_present_classes,
 )
 from visual_rft.data.builders import chosen
-from visual_rft.data.coco import as_stated, load_coco
-from visual_rft.data.digits import Digits
-from visual_rft.data.flowers import Flowers
-from visual_rft.data.imagefolder import load_imagefolder
+from visual_rft.data.formats.coco import as_stated, load_coco
+from visual_rft.data.formats.imagefolder import load_imagefolder
+from visual_rft.data.formats.jsonl import load_jsonl
+from visual_rft.data.formats.lisa import load_lisa
+from visual_rft.data.formats.parquet import load_parquet
+from visual_rft.data.formats.reading import Problems
+from visual_rft.data.formats.refcoco import load_refcoco
+from visual_rft.data.formats.voc import load_voc
+from visual_rft.data.formats.yolo import load_yolo
 from visual_rft.data.imprecise import Imprecise
-from visual_rft.data.jsonl import load_jsonl
 from visual_rft.data.lazy import LazySequence
-from visual_rft.data.lisa import load_lisa
 from visual_rft.data.moved import Moved
-from visual_rft.data.parquet import load_parquet
-from visual_rft.data.reading import Problems
-from visual_rft.data.refcoco import load_refcoco
-from visual_rft.data.referring import KINDS, OneReferencePerImage
-from visual_rft.data.shapes import Shapes
-from visual_rft.data.voc import load_voc
-from visual_rft.data.yolo import load_yolo
+from visual_rft.data.procedural.digits import Digits
+from visual_rft.data.procedural.flowers import Flowers
+from visual_rft.data.procedural.referring import KINDS, OneReferencePerImage
+from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.errors import DataError
-from visual_rft.sections import PROCEDURAL, SourceConfig
 from visual_rft.tasks.base import Sample, Task
 
 SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape"}

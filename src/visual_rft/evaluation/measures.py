@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from visual_rft.evaluation.class_list import names_in
+from visual_rft.answering.class_list import names_in
 from visual_rft.evaluation.resampling import Floats, Statistic
 from visual_rft.evaluation.weighted_precision import WeightedPrecision
 from visual_rft.tasks import Classification, Grounding

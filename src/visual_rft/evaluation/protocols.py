@@ -19,14 +19,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from visual_rft.answering.questions import ImageQuestions
+from visual_rft.config.sections import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, Dataset
-from visual_rft.data.coco import annotations_file
+from visual_rft.data.formats.coco import annotations_file
+from visual_rft.data.formats.coco_results import Note, read_ground_truth
 from visual_rft.data.presets import class_names
 from visual_rft.data.sources import load_dataset, path_of
 from visual_rft.errors import ConfigError, DataError
-from visual_rft.evaluation.answering import ImageQuestions
-from visual_rft.evaluation.coco_files import Note, read_ground_truth
-from visual_rft.sections import SourceConfig
 from visual_rft.tasks.base import Prediction
 from visual_rft.tasks.coco_metrics import Rules
 from visual_rft.tasks.detection_metrics import results_of, xywh

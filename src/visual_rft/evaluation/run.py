@@ -21,14 +21,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from visual_rft.config import Config
+from visual_rft.answering.answering import BATCH, Journal, answer, best_device
+from visual_rft.answering.class_list import class_list_numbers
+from visual_rft.answering.predict import scored, warn_of_space
+from visual_rft.answering.questions import ImageQuestions, group_by_image
+from visual_rft.config.config import Config
+from visual_rft.data.formats.coco_results import write_json
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError, RunFolderError
-from visual_rft.evaluation.answering import BATCH, ImageQuestions, Journal, answer, best_device, group_by_image
-from visual_rft.evaluation.class_list import class_list_numbers
-from visual_rft.evaluation.coco_files import write_json
 from visual_rft.evaluation.measures import measure, measure_detection, measure_grounding
-from visual_rft.evaluation.predict import scored, warn_of_space
 from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_set
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
 from visual_rft.evaluation.segmenter import Segmenter, mask_areas

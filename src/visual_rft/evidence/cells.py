@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from visual_rft.config import Config, parse_config
+from visual_rft.config.config import Config, parse_config
+from visual_rft.config.overrides import apply_flags
 from visual_rft.evidence.experiments import (
     ARMS,
     TRAIN_SEED,
@@ -30,7 +31,6 @@ from visual_rft.evidence.experiments import (
     Experiment,
     Variant,
 )
-from visual_rft.overrides import apply_flags
 from visual_rft.policy.loading import model_folder
 
 QUICK_STEPS = 2

@@ -9,7 +9,7 @@ reasoning-grounding with a real model
 
 from __future__ import annotations
 
-from visual_rft.configs.compose import Published, compose
+from visual_rft.config.compose import Published, compose
 
 CONFIGS: dict[str, tuple[str, ...]] = {
     "few-shot-detection": ("few-shot-coco", "few-shot-lvis", "few-shot-mg"),

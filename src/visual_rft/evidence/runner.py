@@ -29,12 +29,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from visual_rft.config import Config
+from visual_rft.answering.answering import BATCH, answer, best_device
+from visual_rft.answering.predict import scored
+from visual_rft.answering.questions import group_by_image
+from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import RunFolderError
-from visual_rft.evaluation.answering import BATCH, answer, best_device, group_by_image
 from visual_rft.evaluation.measures import measure, measure_detection
-from visual_rft.evaluation.predict import scored
 from visual_rft.evaluation.resampling import Floats, bootstrap
 from visual_rft.evidence.cells import Cell
 from visual_rft.files import write_whole

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from visual_rft.config import Config
-from visual_rft.sections import PROCEDURAL, SourceConfig
+from visual_rft.config.config import Config
+from visual_rft.config.sections import PROCEDURAL, SourceConfig
 from visual_rft.tasks import Task, task_of
 from visual_rft.vision.coordinates import CoordinateSpace
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from visual_rft.config import Config, dump_config, load_config
+from visual_rft.config.config import Config, dump_config, load_config
 from visual_rft.errors import ConfigError, ModelError, RunFolderError
 from visual_rft.evaluation.run import weights_of
 from visual_rft.export.card import Facts, model_card, serve_command, snippet

@@ -17,9 +17,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Completions
 
 PROMPTS, GROUP, TOKENS = 2, 2, 16
 """What is compared: the first prompts, completions of each, tokens of each."""

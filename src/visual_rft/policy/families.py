@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from visual_rft.config.sections import FamilyConfig
 from visual_rft.errors import ModelError
-from visual_rft.sections import FamilyConfig
 from visual_rft.vision.coordinates import CoordinateSpace
 
 

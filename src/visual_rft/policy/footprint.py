@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import torch
 
-from visual_rft.config import Config
-from visual_rft.policy.decoding import BLOCK
+from visual_rft.config.config import Config
+from visual_rft.policy.engine.decoding import BLOCK
+from visual_rft.policy.engine.logits import PIECE_BYTES
 from visual_rft.policy.inputs import Inputs
-from visual_rft.policy.logits import PIECE_BYTES
 from visual_rft.policy.memory import SHARE, Size, choose, size_of
 from visual_rft.policy.policy import Policy
 

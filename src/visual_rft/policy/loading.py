@@ -21,13 +21,13 @@ from transformers import (
 )
 from transformers.utils import is_flash_attn_2_available
 
+from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig
 from visual_rft.errors import ConfigError, ModelError
+from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import Family, PixelLayout, family_of
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.requirements import require_cuda
-from visual_rft.policy.sampling import Sampling
 from visual_rft.policy.trainable import trainable
-from visual_rft.sections import EngineConfig, ModelConfig, RolloutConfig
 
 transformers.utils.logging.disable_progress_bar()  # a run prints one line per step, and nothing else
 

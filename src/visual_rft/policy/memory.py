@@ -9,7 +9,7 @@ does not fit. The limit is taken once, so that the same choices are made in ever
 
 What a layer keeps for the backward pass was counted on Qwen2-VL, Qwen2.5-VL and Qwen3-VL models in eager mode (saved
 tensors, each storage once): per text token and layer 4 x feed-forward + 8 x hidden + 3 x (query + key/value) values,
-per patch and vision layer 4 x feed-forward + 9 x width, and the pixels once; ``tests/test_engine.py`` holds the
+per patch and vision layer 4 x feed-forward + 9 x width, and the pixels once; ``tests/policy/test_engine.py`` holds the
 formulas within 25 % of the count.
 
 >>> size = Size(prompts=100, prompts_checkpointed=10, token=1, token_checkpointed=1)
@@ -29,8 +29,8 @@ from typing import Any
 import psutil
 import torch
 
+from visual_rft.config.sections import EngineConfig
 from visual_rft.policy.inputs import Inputs
-from visual_rft.sections import EngineConfig
 
 SHARE = 0.6
 """Share of the free memory that activations may take when no limit is given; the rest is for what is not counted."""

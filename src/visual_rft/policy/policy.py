@@ -22,20 +22,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visual_rft.config.sections import EngineConfig
 from visual_rft.errors import ModelError, PromptTooLongError
-from visual_rft.policy.attention import NAME
-from visual_rft.policy.checkpointing import Checkpointing
-from visual_rft.policy.engine import Engine
+from visual_rft.policy.engine.attention import NAME
+from visual_rft.policy.engine.checkpointing import Checkpointing
+from visual_rft.policy.engine.interface import Engine
+from visual_rft.policy.engine.logits import Head
+from visual_rft.policy.engine.prefix import Completions, Prefix, Rows
+from visual_rft.policy.engine.repeated import RepeatedEngine
+from visual_rft.policy.engine.sampling import Sampling, sample_tokens
+from visual_rft.policy.engine.shared import SharedEngine
+from visual_rft.policy.engine.vision import FeatureCache, Features, VisionTower
 from visual_rft.policy.families import Family, Reading, family_of
 from visual_rft.policy.inputs import Inputs, Prompt, prepare
-from visual_rft.policy.logits import Head
 from visual_rft.policy.memory import Choice, Size, choose, free_memory, size_of
-from visual_rft.policy.prefix import Completions, Prefix, Rows
-from visual_rft.policy.repeated import RepeatedEngine
-from visual_rft.policy.sampling import Sampling, sample_tokens
-from visual_rft.policy.shared import SharedEngine
-from visual_rft.policy.vision import FeatureCache, Features, VisionTower
-from visual_rft.sections import EngineConfig
 from visual_rft.vision.coordinates import CoordinateSpace
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from visual_rft.config import Config
+from visual_rft.config.config import Config
+from visual_rft.policy.engine.prefix import Completions, Prefix
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Completions, Prefix
 
 
 class Reference:

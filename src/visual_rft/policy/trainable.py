@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from visual_rft.config.sections import ModelConfig
 from visual_rft.errors import ModelError
 from visual_rft.policy.families import Family
-from visual_rft.sections import ModelConfig
 
 
 def trainable(model: Any, family: Family, config: ModelConfig, weights: Path | None = None) -> Any:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from visual_rft.config import Config
+from visual_rft.config.config import Config
 
 WINDOW = 10
 """Steps that are averaged: one batch of 8 questions says little, ten of them 80 questions."""

@@ -71,7 +71,7 @@ def escaped(text: str) -> str:
 
 def asset(name: str) -> str:
     """A file of the page."""
-    return (files("visual_rft.report") / name).read_text(encoding="utf-8")
+    return (files("visual_rft.report") / "web" / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from visual_rft.config import parse_config
+from visual_rft.config.config import parse_config
 from visual_rft.errors import ConfigError
 from visual_rft.report.health import HealthWatch
 from visual_rft.report.marks import of_answer, of_truth

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from visual_rft.config.sections import TaskConfig
 from visual_rft.errors import ConfigError, did_you_mean
-from visual_rft.sections import TaskConfig
 from visual_rft.tasks.base import Prediction, Sample, Score, Task
 from visual_rft.tasks.classification import Classification
 from visual_rft.tasks.detection import Detection

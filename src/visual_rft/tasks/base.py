@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.completion import Failure, Parsed, has_tag_format
+from visual_rft.tasks.parsing.completion import Failure, Parsed, has_tag_format
 from visual_rft.tasks.plugins import load_object
 from visual_rft.vision.boxes import Box, as_box, as_boxes, is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame

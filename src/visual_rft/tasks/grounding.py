@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.answers import parse_box
 from visual_rft.tasks.base import (
     UNITS,
     Comparison,
@@ -30,7 +29,8 @@ from visual_rft.tasks.base import (
     place_of,
     ready_made,
 )  # fmt: skip
-from visual_rft.tasks.completion import Failure, Parsed, location_tokens, without_location_tokens
+from visual_rft.tasks.parsing.answers import parse_box
+from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, without_location_tokens
 from visual_rft.vision.boxes import Box, area, iou
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark

@@ -1,7 +1,8 @@
 """Every built-in reward: a pure function of a comparison or of the text, with its formula, its source and its range.
 
-Decision: each is in [0, 1] before weights, and none trusts the text further than :mod:`visual_rft.tasks.answers` has
-checked it. What each can and cannot be gamed by, with numbers, is in docs/rewards.md.
+Decision: each is in [0, 1] before weights, and none trusts the text further than
+:mod:`visual_rft.tasks.parsing.answers` has checked it. What each can and cannot be gamed by, with numbers, is in
+docs/rewards.md.
 
 >>> from visual_rft.vision.boxes import match_by_confidence
 >>> truth = [(0, 0, 9, 9), (20, 0, 29, 9), (0, 20, 9, 29)]
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from visual_rft.tasks.completion import Failure, Parsed, has_tag_format, normalized
+from visual_rft.tasks.parsing.completion import Failure, Parsed, has_tag_format, normalized
 from visual_rft.vision import boxes as geometry
 from visual_rft.vision.boxes import Box, Matching
 
@@ -100,8 +101,8 @@ def average_precision(matching: Matching) -> float:
 def accuracy(answer: str, label: str, synonyms: Sequence[str] = ()) -> float:
     """``R_acc``: 1 if the answer is the label or one of its synonyms after normalisation, else 0 (arXiv 2503.01785).
 
-    Normalisation (:func:`visual_rft.tasks.completion.normalized`) removes case, punctuation, ``_``, spaces and a
-    leading article. Never a substring: a list of every class is no class.
+    Normalisation (:func:`visual_rft.tasks.parsing.completion.normalized`) removes case, punctuation, ``_``, spaces and
+    a leading article. Never a substring: a list of every class is no class.
     """
     return float(normalized(answer) in {normalized(name) for name in (label, *synonyms)})
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from visual_rft.tasks.base import Task, frame_of, image_size_of, labelled_boxes
-from visual_rft.tasks.completion import Failure
+from visual_rft.tasks.parsing.completion import Failure
 from visual_rft.vision.boxes import Box, as_box, iou
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from visual_rft.data import flowers, shapes
+from visual_rft.data.procedural import flowers, shapes
 from visual_rft.tasks import TASKS
 from visual_rft.tiny.architecture import build_model, build_processor, build_tokenizer
 from visual_rft.vision.coordinates import CoordinateSpace

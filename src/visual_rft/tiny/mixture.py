@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from visual_rft.tasks import TASKS, Prediction, Score, Task
-from visual_rft.tasks.completion import Failure, Parsed
+from visual_rft.tasks.parsing.completion import Failure, Parsed
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 

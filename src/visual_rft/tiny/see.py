@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from visual_rft.data.annotated import AnnotatedImage
-from visual_rft.data.digits import Digits
-from visual_rft.data.flowers import GENERA, Flowers
-from visual_rft.data.shapes import COLOURS, FORMS, Shapes
+from visual_rft.data.procedural.digits import Digits
+from visual_rft.data.procedural.flowers import GENERA, Flowers
+from visual_rft.data.procedural.shapes import COLOURS, FORMS, Shapes
 
 SOURCES: tuple[Sequence[AnnotatedImage], ...] = (
     Shapes(10**6, seed=101, max_objects=4),

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visual_rft.policy.prefix import Completions
+from visual_rft.policy.engine.prefix import Completions
 from visual_rft.tasks import Score
 from visual_rft.training.objective import ObjectiveStats
 

@@ -20,8 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from visual_rft.policy.prefix import Completions
-from visual_rft.sections import ObjectiveConfig
+from visual_rft.config.sections import ObjectiveConfig
+from visual_rft.policy.engine.prefix import Completions
 
 Aggregation = Literal["sequence_mean", "token_mean"]
 

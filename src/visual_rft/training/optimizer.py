@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from transformers import get_scheduler
 
+from visual_rft.config.sections import OptimizerConfig
 from visual_rft.errors import ModelError
 from visual_rft.policy.requirements import require_cuda
-from visual_rft.sections import OptimizerConfig
 
 
 def make_optimizer(model: Any, config: OptimizerConfig, steps: int) -> tuple[torch.optim.Optimizer, Any]:

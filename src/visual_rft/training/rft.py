@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from visual_rft.config import Config
+from visual_rft.config.config import Config
 from visual_rft.policy.reference import Reference
 from visual_rft.training.advantages import group_advantages
 from visual_rft.training.metrics import BatchResult, Stopwatch, step_metrics

@@ -24,16 +24,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from visual_rft.config import Config
+from visual_rft.answering.predict import evaluation_line, predict
+from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, VisualRFTError
-from visual_rft.evaluation.look import look_at_data, spread, warn
-from visual_rft.evaluation.predict import evaluation_line, predict
+from visual_rft.inspection.look import look_at_data, spread, warn
 from visual_rft.policy.agreement import verify
+from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.inputs import Inputs, Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prefix import Completions
 from visual_rft.report.artefacts import write_artefacts
 from visual_rft.report.health import HealthWatch
 from visual_rft.tasks import Detection, Grounding, Sample, Score, Task, task_of

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from visual_rft.config import Config
+from visual_rft.config.config import Config
 from visual_rft.policy.policy import Loss
 from visual_rft.training.metrics import Stopwatch
 from visual_rft.training.objective import token_weights

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 from PIL import Image
 
-from visual_rft.config import Config
+from visual_rft.config.config import Config
 from visual_rft.errors import ConfigError
 from visual_rft.report.pictures import annotated
 from visual_rft.tasks import Sample, Score

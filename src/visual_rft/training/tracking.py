@@ -24,11 +24,11 @@ from typing import Any
 
 from torch import Tensor
 
-from visual_rft.config import Config, dump_config, load_config
+from visual_rft.config.config import Config, dump_config, load_config
 from visual_rft.errors import RunFolderError
 from visual_rft.files import write_whole
+from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.inputs import Inputs
-from visual_rft.policy.prefix import Completions
 from visual_rft.report.reading import finite, read_lines
 from visual_rft.tasks.base import Prediction, Sample, Score
 from visual_rft.training.environment import environment

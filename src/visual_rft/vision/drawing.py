@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from visual_rft.errors import DataError
 
 PREDICTED = (255, 64, 64)
 TRUTH = (40, 200, 90)
@@ -55,3 +58,15 @@ def contact_sheet(pictures: Sequence[Image.Image], columns: int, cell: int = 400
         shrunk.thumbnail((cell - 8, cell - 8))
         sheet.paste(shrunk, (number % columns * cell + 4, number // columns * cell + 4))
     return sheet
+
+
+def save_picture(picture: Image.Image, file: Path) -> None:
+    """Write a picture.
+
+    Raises:
+        DataError: if it cannot be written.
+    """
+    try:
+        picture.save(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: cannot write the picture ({error})") from None

@@ -1,0 +1,1 @@
+"""A model asked: about held-out questions, and about pictures that nobody has labelled."""

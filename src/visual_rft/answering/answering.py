@@ -1,0 +1,208 @@
+"""Questions answered image by image: one vision pass per image, and nothing answered twice.
+
+Decision: the image is the unit, as the group is in training. All questions about an image go into one batch if they
+fit, and the weights are promised to stay, so the policy keeps what its vision tower said about an image until its last
+question; decoding is greedy. Answered images are appended to a journal (one JSON line each), so an interrupted
+evaluation continues where it stopped.
+
+    questions = group_by_image(samples)
+    images = answer(policy, task, questions, batch=96, journal=Journal(Path("answers.jsonl")))
+    images[0].answers[0].text      # the completion of the first question about the first image
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visual_rft.answering.class_list import said_classes
+from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
+from visual_rft.errors import RunFolderError
+from visual_rft.policy.inputs import Prompt
+from visual_rft.policy.policy import Policy
+from visual_rft.tasks.base import Sample, Task
+from visual_rft.tasks.detection import Detection
+from visual_rft.vision.coordinates import Frame
+
+BATCH = 96
+"""Questions answered at once: COCO's 80 classes about one image fit."""
+IMAGES_AT_ONCE = 32
+"""Most images in a batch, and images that are planned ahead."""
+NAMES_AT_ONCE = 100
+"""A longer list of classes is asked in parts."""
+
+
+class Journal:
+    """Answers on disk, one line per image; a line that was cut off by an interruption is dropped.
+
+    Raises:
+        RunFolderError: if the file cannot be read or written, or a line is not what this class writes.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.rows: dict[int, Mapping[str, Any]] = {}
+        try:
+            lines = file.read_bytes().split(b"\n") if file.exists() else [b""]
+            if lines[-1]:
+                with file.open("rb+") as opened:
+                    opened.truncate(sum(len(line) + 1 for line in lines[:-1]))
+        except OSError as error:
+            raise RunFolderError(f"{file}: cannot be read ({error.strerror})") from None
+        for number, line in enumerate(lines[:-1], 1):
+            try:
+                row = json.loads(line)
+                self.rows[int(row["image"])] = row
+            except (ValueError, KeyError, TypeError):
+                raise RunFolderError(f"{file}: line {number} is broken; delete the file to start anew") from None
+
+    def append(self, image: int, answers: ImageAnswers) -> None:
+        """Write what was answered about image number ``image``."""
+        row = {
+            "image": image,
+            "answers": [
+                {"id": a.sample.id, "text": a.text, "frame": a.frame and [*a.frame.image_size, *a.frame.extent]}
+                for a in answers.answers
+            ],
+            "class_lists": answers.class_lists,
+        }
+        try:
+            with self.file.open("a", encoding="utf-8") as opened:
+                opened.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise RunFolderError(f"{self.file}: cannot be written ({error.strerror})") from None
+        self.rows[image] = row
+
+    def answers(self, image: int, questions: ImageQuestions) -> ImageAnswers | None:
+        """What is known about an image; None if nothing is.
+
+        Raises:
+            RunFolderError: if other questions were asked about it.
+        """
+        row = self.rows.get(image)
+        if row is None:
+            return None
+        by_id = {sample.id: sample for sample in questions.samples}
+        found = []
+        for known in row["answers"]:
+            if known["id"] not in by_id:
+                raise RunFolderError(f"{self.file}: image {image} was asked {known['id']!r}, which is not asked now")
+            frame = known["frame"] and Frame(tuple(known["frame"][:2]), tuple(known["frame"][2:]))
+            found.append(Answer(by_id[known["id"]], known["text"], frame or None))
+        return ImageAnswers(found, row["class_lists"])
+
+
+def answer(
+    policy: Policy,
+    task: Task,
+    questions: Sequence[ImageQuestions],
+    batch: int = BATCH,
+    journal: Journal | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> list[ImageAnswers]:
+    """Answer every question greedily.
+
+    Args:
+        policy: the model.
+        task: writes the prompts.
+        questions: image by image.
+        batch: most questions answered at once.
+        journal: answers that are known already are taken from it, new ones are appended.
+        progress: called with the number of images that are newly done.
+
+    Returns:
+        What was answered, image by image.
+    """
+    known = [journal.answers(i, asked) if journal else None for i, asked in enumerate(questions)]
+    answers = {i: row for i, row in enumerate(known) if row is not None}
+    progress(len(answers))
+    waiting = [i for i in range(len(questions)) if i not in answers]
+    with policy.tower.held_still(), torch.no_grad():
+        for start in range(0, len(waiting), IMAGES_AT_ONCE):
+            chunk = waiting[start : start + IMAGES_AT_ONCE]
+            asked, said = _chosen(policy, task, [questions[i] for i in chunk], batch)
+            for n, pairs in enumerate(_ask(policy, [_prompts(policy, task, one) for one in asked], batch)):
+                image = chunk[n]
+                rows = [Answer(sample, *pair) for sample, pair in zip(asked[n].samples, pairs, strict=True)]
+                answers[image] = ImageAnswers(rows, said[n])
+                if journal is not None:
+                    journal.append(image, answers[image])
+                progress(1)
+    return [answers[i] for i in range(len(questions))]
+
+
+def _chosen(
+    policy: Policy, task: Task, questions: Sequence[ImageQuestions], batch: int
+) -> tuple[list[ImageQuestions], list[list[str] | None]]:
+    """The questions that are left once the model has said which classes are there, and its words."""
+    prompts = [_class_prompts(task, one.samples) if one.choose else [] for one in questions]
+    left: list[ImageQuestions] = []
+    said: list[list[str] | None] = []
+    for one, pairs in zip(questions, _ask(policy, prompts, batch), strict=True):
+        if not one.choose:
+            left.append(one)
+            said.append(None)
+            continue
+        texts = [text for text, _ in pairs]
+        names = said_classes(texts, [str(sample.question["category"]) for sample in one.samples])
+        left.append(replace(one, samples=tuple(s for s in one.samples if s.question["category"] in names)))
+        said.append(texts)
+    return left, said
+
+
+def _class_prompts(task: Task, samples: Sequence[Sample]) -> list[Prompt]:
+    assert isinstance(task, Detection)  # checked where the protocol is chosen
+    names = [str(sample.question["category"]) for sample in samples]
+    parts = [names[start : start + NAMES_AT_ONCE] for start in range(0, len(names), NAMES_AT_ONCE)]
+    return [Prompt(f"{samples[0].id} (which classes)", task.classes_prompt(part), samples[0].images) for part in parts]
+
+
+def _prompts(policy: Policy, task: Task, questions: ImageQuestions) -> list[Prompt]:
+    return [Prompt.of(task, sample, policy.space) for sample in questions.samples]
+
+
+def _ask(policy: Policy, groups: Sequence[Sequence[Prompt]], batch: int) -> Iterator[list[tuple[str, Frame | None]]]:
+    """Text and frame of every prompt, group after group, a group being kept in one batch where it fits."""
+    done: list[list[tuple[str, Frame | None]]] = [[] for _ in groups]
+    yielded = 0
+    for chunk in _packed([len(group) for group in groups], batch):
+        prefix = policy.encode([groups[g][k] for g, k in chunk])
+        completions = policy.sample(prefix, 1, greedy=True)
+        for (g, _), frame, (text,) in zip(chunk, prefix.frames, completions.text, strict=True):
+            done[g].append((text, frame))
+        while yielded < len(groups) and len(done[yielded]) == len(groups[yielded]):
+            yield done[yielded]
+            yielded += 1
+    while yielded < len(groups):  # images about which nothing is asked
+        yield done[yielded]
+        yielded += 1
+
+
+def _packed(sizes: Sequence[int], batch: int) -> Iterator[list[tuple[int, int]]]:
+    """Places (group, number in the group) in batches of at most ``batch``; only a group that is larger is split.
+
+    >>> [len(chunk) for chunk in _packed([3, 3, 3], 7)], [len(chunk) for chunk in _packed([10, 2], 4)]
+    ([6, 3], [4, 4, 4])
+    """
+    chunk: list[tuple[int, int]] = []
+    for group, size in enumerate(sizes):
+        if chunk and len(chunk) + size > batch:
+            yield chunk
+            chunk = []
+        for number in range(size):
+            if len(chunk) == batch:
+                yield chunk
+                chunk = []
+            chunk.append((group, number))
+    if chunk:
+        yield chunk
+
+
+def best_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

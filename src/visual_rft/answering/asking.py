@@ -1,0 +1,164 @@
+"""Ask a model about pictures that nobody has labelled: ``visual-rft predict`` and ``visual-rft app``.
+
+Decision: a model that comes out of a run is asked as that run asked it (task, options, length of the answer, pixel
+limits), because a question in other words is another question. Pictures are the unit, as in an evaluation: one vision
+pass for all questions about one.
+
+    asker = Asker.load("runs/coins", dtype="float32")
+    replies = asker.ask([("a.png", picture)], ["coin"])
+    replies[0][0].answer       # {"boxes": [[x1, y1, x2, y2]], "confidence": [0.9]}, pixels of the picture
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+
+from visual_rft.answering.answering import BATCH, answer, best_device
+from visual_rft.answering.questions import ImageQuestions
+from visual_rft.config.config import Config, load_config
+from visual_rft.errors import ConfigError
+from visual_rft.policy.loading import load_policy, run_config_file
+from visual_rft.policy.policy import Policy
+from visual_rft.tasks import Sample, Task, load_task, task_of
+from visual_rft.tasks.parsing.completion import Parsed
+from visual_rft.vision.drawing import PREDICTED, draw_marks, save_picture
+from visual_rft.vision.images import ImageFile, RenderedImage
+
+
+class Reply(NamedTuple):
+    """What a model said to one question about one picture.
+
+    Attributes:
+        ask: what was asked for.
+        text: the completion.
+        answer: as in :class:`visual_rft.tasks.Score`, boxes in pixels of the picture; None if it could not be read.
+        failure: why it could not be read, or None.
+        notes: what was tolerated to read it.
+    """
+
+    ask: str
+    text: str
+    answer: Any
+    failure: str | None
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A model and the way it is asked.
+
+    Attributes:
+        policy: the model.
+        task: writes the prompts and reads the answers.
+    """
+
+    policy: Policy
+    task: Task
+
+    @classmethod
+    def load(cls, model: str, task: str | None = None, dtype: str | None = None) -> Asker:
+        """Load a model.
+
+        Args:
+            model: ``tiny``, a run folder, a checkpoint, an exported or other model folder, or a hub id.
+            task: as in :func:`visual_rft.load_task`; None takes that of the model's run, or detection.
+            dtype: of the weights; None takes that of the model's run, or float32.
+
+        Raises:
+            ModelError: if the model cannot be loaded.
+            ConfigError: if there is no such task, or the run's config cannot be read.
+        """
+        file = run_config_file(model)
+        config = load_config(file) if file else Config()
+        asked = task_of(config.task) if task in (None, config.task.name) else load_task(str(task))
+        changed = {"path": model, "lora": None, **({"dtype": dtype} if dtype else {})}
+        if not torch.cuda.is_available():
+            changed["quantization"] = "none"  # which would need a GPU; the weights themselves can be read anywhere
+        policy = load_policy(config.model.model_copy(update=changed), config.rollout, engine=config.engine)
+        return cls(policy.to(best_device()), asked)
+
+    def ask(
+        self, pictures: Sequence[tuple[str, Image.Image]], asks: Sequence[str], batch: int = BATCH
+    ) -> list[list[Reply]]:
+        """Ask every question about every picture; greedy.
+
+        Args:
+            pictures: a key and the RGB picture each; equal keys mean equal pixels.
+            asks: what to find (a category, an expression), or for classification what kind of thing to name.
+            batch: most questions answered at once.
+
+        Returns:
+            Per picture the replies in the order of ``asks``.
+
+        Raises:
+            ConfigError: if the task's prompt needs to know more than what is asked for.
+        """
+        groups = [ImageQuestions(tuple(self._sample(key, picture, text) for text in asks)) for key, picture in pictures]
+        try:
+            answered = answer(self.policy, self.task, groups, batch)
+        except KeyError as error:
+            raise ConfigError(f"task {self.task.name!r} needs question[{error}] and cannot be asked this way") from None
+        return [[self._reply(*row) for row in image.answers] for image in answered]
+
+    def draw(self, picture: Image.Image, replies: Sequence[Reply]) -> Image.Image:
+        """The picture with every answer that could be read drawn on it."""
+        marks = [
+            mark for r in replies if r.answer is not None for mark in self.task.marks(self._question(r.ask), r.answer)
+        ]
+        return draw_marks(picture, marks, PREDICTED)
+
+    def _sample(self, key: str, picture: Image.Image, ask: str) -> Sample:
+        image = RenderedImage(key, lambda: picture)
+        truth = {"image_size": list(picture.size)}
+        return Sample(f"{key}: {ask}", (image,), self.task.name, self._question(ask), truth)
+
+    def _question(self, ask: str) -> dict[str, str]:
+        return {"category": ask, "subject": ask, "expression": ask}
+
+    def _reply(self, sample: Sample, text: str, frame: Any) -> Reply:
+        parsed = self.task.parse(text, sample.truth, frame)
+        ask = str(sample.question["category"])
+        if isinstance(parsed, Parsed):
+            return Reply(ask, text, parsed.value, None, list(parsed.notes))
+        return Reply(ask, text, None, parsed.reason, [])
+
+
+def predict_image(
+    image: Path,
+    ask: str,
+    model: str = "tiny",
+    out: Path | None = None,
+    task: str | None = None,
+    dtype: str | None = None,
+) -> dict[str, Any]:
+    """Ask about one image and write the picture with the answer drawn.
+
+    Args:
+        image: an image file.
+        ask: what to find (a category, an expression), or for classification what kind of thing to name.
+        model: as in :meth:`Asker.load`.
+        out: where the picture goes; default beside the image, ``NAME.answer.png``.
+        task: as in :meth:`Asker.load`.
+        dtype: as in :meth:`Asker.load`.
+
+    Returns:
+        ``ask``, the model's ``text``, the ``answer`` with boxes in pixels of the image, ``failure``, ``notes`` and the
+        ``picture``'s path.
+
+    Raises:
+        DataError: if the image cannot be read or the picture cannot be written.
+        ModelError: if the model cannot be loaded.
+        ConfigError: if there is no such task.
+    """
+    picture = ImageFile(image).load()
+    asker = Asker.load(model, task, dtype)
+    ((reply,),) = asker.ask([(image.name, picture)], [ask])
+    target = out or image.with_suffix(".answer.png")
+    save_picture(asker.draw(picture, [reply]), target)
+    return {**reply._asdict(), "picture": str(target)}

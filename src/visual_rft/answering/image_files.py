@@ -1,0 +1,88 @@
+"""Which image files are meant, and what they are called in what is written about them. Imports no torch.
+
+>>> free_names([Path("a/1.jpg"), Path("b/1.jpg")]).values()
+dict_values(['1.png', '1-2.png'])
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from visual_rft.data.formats.coco_results import read_ground_truth
+from visual_rft.errors import DataError
+from visual_rft.vision.images import SUFFIXES
+
+DRAWN = ".answer.png"
+"""Ending of the pictures that ``predict`` leaves beside an image; such files in a folder are not asked about."""
+
+
+def find_images(names: Sequence[str]) -> list[Path]:
+    """Image files by file, folder (with all below it) or pattern, each once, folders and patterns sorted.
+
+    Raises:
+        DataError: if a file is not there, or a folder or pattern holds no image.
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if _is_image(file))
+        elif path.exists():
+            files = [path]
+        elif glob.has_magic(name):
+            files = sorted(file for file in map(Path, glob.glob(name, recursive=True)) if _is_image(file))
+        else:
+            raise DataError(f"{name}: no such image file")
+        if not files:
+            raise DataError(f"{name}: holds no image ({', '.join(sorted(SUFFIXES))})")
+        found |= dict.fromkeys(files)
+    return list(found)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.endswith(DRAWN) and file.is_file()
+
+
+class Numbering:
+    """COCO ids of files and categories: counted from 1, or those of the user's annotations.
+
+    Raises:
+        DataError: if a file or category is not in the annotations.
+    """
+
+    def __init__(self, files: Sequence[Path], asks: Sequence[str], annotations: Path | None) -> None:
+        self.images: dict[Path, Any] = {file: number for number, file in enumerate(files, 1)}
+        self.categories: dict[str, Any] = {ask: number for number, ask in enumerate(asks, 1)}
+        if annotations is None:
+            return
+        truth = read_ground_truth(annotations)
+        names = {str(row.get("file_name")): row["id"] for row in truth["images"]}
+        known = {str(row.get("name")): row["id"] for row in truth["categories"]}
+        for file in files:
+            parts = file.resolve().parts
+            tails = ("/".join(parts[i:]) for i in range(len(parts)))
+            identity = next((names[tail] for tail in tails if tail in names), None)
+            if identity is None:
+                raise DataError(f"{file}: is not among the images of {annotations}")
+            self.images[file] = identity
+        for ask in asks:
+            if ask not in known:
+                raise DataError(f"--ask {ask!r}: is not a category of {annotations} ({', '.join(list(known)[:10])})")
+            self.categories[ask] = known[ask]
+
+
+def free_names(files: Sequence[Path]) -> dict[Path, str]:
+    """A name of its own for each picture: its file's stem, numbered where several are equal."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for file in files:
+        name, number = file.stem, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{file.stem}-{number}"
+        taken.add(name.lower())
+        names[file] = f"{name}.png"
+    return names

@@ -1,0 +1,56 @@
+"""Answering held-out questions and what the answers are worth.
+
+Decision: greedy decoding, all questions about an image in one batch; what the answers are worth is the task's own
+business (``Task.metrics``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from visual_rft.answering.answering import BATCH, answer
+from visual_rft.answering.questions import Answer, group_by_image
+from visual_rft.inspection.look import LOOKED, warn
+from visual_rft.policy.policy import Policy
+from visual_rft.tasks import Detection, Grounding
+from visual_rft.tasks.base import Prediction, Sample, Task
+from visual_rft.tasks.spaces import Answered, wrong_space_hint
+
+
+def predict(policy: Policy, task: Task, samples: Sequence[Sample], batch: int = BATCH) -> list[Prediction]:
+    """Answer every question greedily; predictions in the order of the questions.
+
+    Args:
+        policy: the model.
+        task: writes the prompts and reads the answers.
+        samples: the questions.
+        batch: most questions answered at once.
+    """
+    samples = list(samples)  # a lazy sequence makes a new sample at every look
+    places = {id(sample): n for n, sample in enumerate(samples)}
+    answers = [row for rows in answer(policy, task, group_by_image(samples), batch) for row in rows.answers]
+    warn_of_space(task, answers)
+    return scored(task, sorted(answers, key=lambda row: places[id(row.sample)]))
+
+
+def warn_of_space(task: Task, answers: Sequence[Answer]) -> None:
+    """Say so on standard error where boxes miss in the units they are read in, but meet in others."""
+    if isinstance(task, (Detection, Grounding)):
+        answered = [Answered(row.text, row.sample.truth, row.frame) for row in answers[:LOOKED]]
+        hint = wrong_space_hint(task, answered)
+        warn([hint] if hint else [])
+
+
+def scored(task: Task, answers: Iterable[Answer]) -> list[Prediction]:
+    """What each answer is worth."""
+    return [Prediction(row.sample, row.text, task.score(row.text, row.sample.truth, row.frame)) for row in answers]
+
+
+def evaluation_line(task: Task, metrics: Mapping[str, Any]) -> str:
+    """The main numbers of ``task.metrics`` in one line."""
+    numbers = " ".join(f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in task.headline)
+    return (
+        f"{numbers} format {metrics['format_rate']:.0%} parsed {metrics['parse_rate']:.0%} "
+        f"({metrics['n_images']} images, {metrics['n_questions']} questions)"
+    )

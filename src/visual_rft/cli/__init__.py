@@ -1,0 +1,1 @@
+"""The command line: the table of verbs, their parser, and one light file per verb."""

@@ -1,0 +1,94 @@
+"""The parser of every verb: it refuses what it does not know, and says what was probably meant.
+
+Decision: flags of config fields (``--section.field value``) are told apart by their dot before anything is parsed, so
+they may stand anywhere, and whatever is left over is a mistake.
+
+>>> split_fields(["--run.steps", "10", "run.yaml", "--resume", "--run.seed=1"])
+(['run.yaml', '--resume'], ['--run.steps', '10', '--run.seed=1'])
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+from visual_rft.errors import did_you_mean
+
+_FIELD = re.compile(r"--[a-z_]+\.[^=\s]+(=.*)?", re.DOTALL)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser without abbreviations that suggests the nearest verb, value or flag.
+
+    Attributes:
+        takes_fields: whether ``--section.field`` flags are known, too, and may be suggested.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self.takes_fields = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As in the base class, which also calls it for the parser of each verb; nothing may be left over.
+
+        An unknown flag is reported before a missing one, because it is usually the missing one misspelt.
+        """
+        words = [] if self._subparsers else list(args)
+        for word in words[: words.index("--") if "--" in words else None]:
+            name = word.split("=")[0]
+            if name.startswith("--") and " " not in name and name not in self._option_string_actions:
+                self._refuse(word)
+        parsed, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self._refuse(rest[0])
+        return parsed, []
+
+    def _refuse(self, word: str) -> NoReturn:
+        if not word.startswith("-"):
+            self.error(f"{word!r} is one too many")
+        flag = word.split("=")[0]
+        known = [*self._option_string_actions, *(_fields(flag) if self.takes_fields else ())]
+        self.error(f"unknown flag {flag!r}{did_you_mean(flag, known) or '; --help lists all'}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            hint = did_you_mean(str(value), known) or f"; choose from {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"unknown {value!r}{hint}")
+
+
+def _fields(flag: str) -> Iterator[str]:
+    """Every ``--section.field`` whose last part is near to the flag's, for ``--step`` and ``--learning-rate``."""
+    from visual_rft.config.describe import describe  # here, because it takes 0.2 s and only a mistake needs it
+
+    wanted = flag.removeprefix("--").replace("-", "_")
+    for field in re.findall(r"^ +(--\S+)", describe(), re.MULTILINE):
+        if did_you_mean(wanted, [field.split(".")[-1]]):
+            yield field
+
+
+def split_fields(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The other arguments, and the flags of config fields with their values."""
+    others: list[str] = []
+    fields: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if match := _FIELD.fullmatch(word):
+            fields.append(word)
+            if match[1] is None:
+                fields += [value for value in (next(rest, None),) if value is not None]
+        else:
+            others.append(word)
+    return others, fields
+
+
+class DescribeFields(argparse.Action):
+    """``--fields``: list every field of a config and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from visual_rft.config.describe import describe
+
+        print(describe())
+        parser.exit()

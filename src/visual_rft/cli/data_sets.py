@@ -1,0 +1,205 @@
+"""What ``visual-rft data`` does: few-shot, open-vocabulary, convert and info.
+
+Decision: every verb reads any format by the same flags, prints one JSON object on standard output, and writes a
+folder that did not exist before.
+
+    visual-rft data few-shot --format coco --annotations a.json --images photos --classes cat,dog --shots 4 --out cats4
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from visual_rft.config.config import explain, load_config
+from visual_rft.config.sections import SourceConfig
+from visual_rft.data.annotated import Dataset
+from visual_rft.data.builders import check_unseen, few_shot, open_vocabulary, restrict
+from visual_rft.data.formats.coco import load_coco, write_coco
+from visual_rft.data.formats.imagefolder import write_imagefolder
+from visual_rft.data.formats.jsonl import write_jsonl
+from visual_rft.data.formats.parquet import write_parquet
+from visual_rft.data.formats.reading import Problems
+from visual_rft.data.formats.voc import write_voc
+from visual_rft.data.formats.writing import NewFolder, is_plain
+from visual_rft.data.formats.yolo import write_yolo
+from visual_rft.data.info import describe
+from visual_rft.data.presets import Preset, check_base_count, preset
+from visual_rft.data.sources import load_dataset, path_of, questions_about, ready_made
+from visual_rft.errors import ConfigError
+from visual_rft.tasks import load_task
+
+WRITERS: dict[str, Callable[[Dataset, NewFolder], None]] = {
+    "coco": write_coco,
+    "yolo": write_yolo,
+    "voc": write_voc,
+    "imagefolder": write_imagefolder,
+    "jsonl": write_jsonl,
+}
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the verb that was chosen.
+
+    Raises:
+        VisualRFTError: if the data cannot be used as asked.
+    """
+    verbs = {"few-shot": _few_shot, "open-vocabulary": _open_vocabulary, "convert": _convert, "info": _info}
+    print(json.dumps(verbs[arguments.data_verb](arguments), indent=2, ensure_ascii=False))
+
+
+def _few_shot(arguments: argparse.Namespace) -> dict[str, Any]:
+    chosen = _preset(arguments, open_vocabulary=False)
+    classes = _list(arguments.classes) if arguments.classes else list(chosen.classes) if chosen else None
+    shots = arguments.shots or (chosen.shots if chosen else None)
+    if shots is None:
+        raise ConfigError("name the images per class with --shots, e.g. --shots 4")
+    _, dataset = _read(arguments)
+    wanted = dataset.classes if classes is None else classes
+    small = few_shot(dataset, wanted, shots, arguments.seed, arguments.negatives)
+    text = f"few-shot: {shots} images per class, seed {arguments.seed}, negatives {arguments.negatives:g}"
+    boxed = any(image.boxes for image in small.images)
+    with NewFolder.at(arguments.out, arguments.link) as folder:
+        if boxed:
+            write_coco(small, folder, text)
+        else:
+            write_imagefolder(small, folder)
+    kind = "coco" if boxed else "imagefolder"
+    return {"out": str(arguments.out), "format": kind, **_counts(small), "left_out": dict(dataset.skipped)}
+
+
+def _open_vocabulary(arguments: argparse.Namespace) -> dict[str, Any]:
+    chosen = _preset(arguments, open_vocabulary=True)
+    novel = list(chosen.classes) if chosen else _list(arguments.novel or "")
+    if not novel:
+        raise ConfigError("name the classes that training must not see with --novel a,b or a --preset")
+    _, dataset = _read(arguments)
+    train, test = open_vocabulary(dataset, _list(arguments.base or ""), novel)
+    if chosen:
+        check_base_count(arguments.preset, len(train.classes))
+    if arguments.shots:
+        train = few_shot(train, train.classes, arguments.shots, arguments.seed)
+    unsure = check_unseen(dataset, train.images, novel)
+    text = f"open vocabulary: {len(train.classes)} base and {len(novel)} novel classes"
+    with NewFolder.at(arguments.out, arguments.link) as folder:
+        for name, part in (("train", train), ("novel", test)):
+            write_coco(part, NewFolder(folder.path / name, arguments.link), f"{text}; {name}")
+    if unsure:
+        print(f"visual-rft: of {unsure} training images the annotations do not say whether every novel class is absent",
+              file=sys.stderr)  # fmt: skip
+    return {
+        "out": str(arguments.out),
+        "train": _counts(train),
+        "novel": _counts(test),
+        "training_images_not_verified": unsure,
+        "left_out": dict(dataset.skipped),
+    }
+
+
+def _convert(arguments: argparse.Namespace) -> dict[str, Any]:
+    source, dataset = _read(arguments)
+    if arguments.classes:
+        dataset = restrict(dataset, _list(arguments.classes))
+    unclear = 0
+    if arguments.drop_unclear:
+        clear = [image for image in dataset.images if is_plain(image, dataset.classes)]
+        unclear = len(dataset.images) - len(clear)
+        dataset = replace(dataset, images=clear)
+    with NewFolder.at(arguments.out, arguments.link) as folder:
+        if arguments.to == "parquet":
+            task = load_task(_task(arguments), think=False)
+            asked = questions_about(dataset, source, task.questions) if dataset.samples is None else dataset.samples
+            write_parquet([ready_made(sample, task.questions, task) for sample in asked], task, folder)
+        else:
+            WRITERS[arguments.to](dataset, folder)
+    left_out = {**dataset.skipped, **({"image not fully boxed": unclear} if arguments.drop_unclear else {})}
+    return {"out": str(arguments.out), "format": arguments.to, **_counts(dataset), "left_out": left_out}
+
+
+def _info(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.config is not None:
+        if arguments.format:
+            raise ConfigError("name a config or a --format, not both")
+        config = load_config(arguments.config)
+        asked = load_task(config.task.name).questions
+        sections = {"train": config.data.train, "evaluation": config.data.evaluation}
+        parts = {name: [(s, s.questions or asked) for s in sources] for name, sources in sections.items()}
+        return describe(parts, arguments.sheet)
+    if not arguments.format:
+        raise ConfigError("name what to look at: a CONFIG.yaml, or --format and --path")
+    questions = load_task(_task(arguments)).questions
+    parts = {}
+    for path, file, split in _aligned(arguments.path, arguments.annotations, arguments.split):
+        source = _source(arguments, path, file, split)
+        named = [text for text in (path, file, split) if text]
+        parts[" ".join(named) or arguments.format] = [(source, questions)]
+    return describe(parts, arguments.sheet)
+
+
+def _aligned(*flags: Sequence[str] | None) -> list[tuple[str | None, ...]]:
+    """Several values of one flag beside one, or as many, of the others."""
+    count = max(len(values or ()) for values in flags) or 1
+    columns: list[Sequence[str | None]] = []
+    for values in flags:
+        given: Sequence[str | None] = values or [None]
+        if len(given) not in (1, count):
+            raise ConfigError(f"give --path, --annotations and --split one value each, or {count}")
+        columns.append(given if len(given) == count else [*given] * count)
+    return list(zip(*columns, strict=True))
+
+
+def _read(arguments: argparse.Namespace) -> tuple[SourceConfig, Dataset]:
+    source = _source(arguments, arguments.path, arguments.annotations, arguments.split)
+    if source.source == "coco":
+        # Headers of all images would be opened for a handful that is chosen; those are looked at when they are copied.
+        annotations = Path(source.annotations) if source.annotations else None
+        dataset = load_coco(path_of(source), annotations, Problems(source.broken == "skip"), headers=False)
+        return source, replace(dataset, images=dataset.images[: source.count])
+    return source, load_dataset(source, load_task(_task(arguments)).questions)
+
+
+def _source(
+    arguments: argparse.Namespace, path: str | None, annotations: str | None, split: str | None
+) -> SourceConfig:
+    values = {"source": arguments.format, "path": path, "annotations": annotations, "split": split}
+    try:
+        broken = "skip" if getattr(arguments, "skip_broken", True) else "refuse"  # info always counts
+        return SourceConfig.model_validate({**values, "count": arguments.count, "broken": broken})
+    except ValidationError as error:
+        raise ConfigError(f"command line: {explain(error)}") from None
+
+
+def _task(arguments: argparse.Namespace) -> str:
+    """What the data are about, where it is not said."""
+    usual = {"imagefolder": "classification", "flowers": "classification", "refcoco": "grounding", "lisa": "grounding"}
+    return str(arguments.task or usual.get(arguments.format, "detection"))
+
+
+def _preset(arguments: argparse.Namespace, open_vocabulary: bool) -> Preset | None:
+    if not arguments.preset:
+        return None
+    chosen = preset(arguments.preset)
+    if open_vocabulary and not chosen.open_vocabulary:
+        raise ConfigError(f"preset {arguments.preset} is a few-shot list of classes; use data few-shot")
+    return chosen
+
+
+def _counts(dataset: Dataset) -> dict[str, Any]:
+    holding = Counter(label for image in dataset.images for label in set(image.labels) if label)
+    return {
+        "images": len(dataset.images),
+        "objects": sum(len(image.labels) for image in dataset.images),
+        "images_per_class": {name: holding[name] for name in dataset.classes},
+    }
+
+
+def _list(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,66 @@
+"""The command ``visual-rft predict``: one image, or files, folders and patterns.
+
+Decision: one question about one image prints its answer and leaves a picture beside the image; anything more goes
+into a folder (``predict_files.py``), and a summary is printed. Standard output holds JSON and nothing else.
+
+    visual-rft predict a.png --ask "red circle"
+    visual-rft predict photos more/*.jpg --ask cat --ask dog --model runs/pets --out found
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from visual_rft.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``visual-rft predict``."""
+    parser.add_argument(
+        "image", nargs="+", metavar="IMAGE", help="image files, folders or quoted patterns ('a/**/*.jpg')"
+    )
+    parser.add_argument("--ask", action="append", required=True, metavar="TEXT",
+                        help="what to find, or what kind of thing to name; may be given several times")  # fmt: skip
+    parser.add_argument("--task", help="detection, classification, grounding or FILE.py:Class "
+                        "(default: that of the model's run, or detection)")  # fmt: skip
+    parser.add_argument("--model", default="tiny", help="tiny (default), a run folder, a checkpoint, a model folder "
+                        "or a hub id")  # fmt: skip
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: that of the model's "
+                        "run, or float32)")  # fmt: skip
+    parser.add_argument("--out", type=Path, help="one image: the drawn picture (default: IMAGE with .answer.png); "
+                        "several: a folder that does not exist yet (default: predictions)")  # fmt: skip
+    parser.add_argument("--annotations", type=Path, metavar="FILE",
+                        help="COCO annotations whose image and category ids the predictions shall bear")  # fmt: skip
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures and questions at once (default 8)")
+
+
+def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Ask, draw and print; 1 if an image could not be read."""
+    if arguments.batch < 1:
+        raise ConfigError(f"--batch: {arguments.batch} is not at least 1")
+    from visual_rft.answering.image_files import Numbering, find_images
+
+    files, asks = find_images(arguments.image), list(dict.fromkeys(arguments.ask))
+    one = len(asks) == 1 and len(arguments.image) == 1 and Path(arguments.image[0]).is_file()
+    if one and not arguments.annotations:
+        from visual_rft.answering.asking import predict_image
+
+        result = predict_image(files[0], asks[0], arguments.model, arguments.out, arguments.task, arguments.dtype)
+        print(json.dumps(result, indent=2))
+        return 0
+    numbering = Numbering(files, asks, arguments.annotations)
+    out = arguments.out or Path("predictions")
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; choose another --out, or delete it")
+    from visual_rft.answering.asking import Asker
+    from visual_rft.answering.predict_files import predict_files
+    from visual_rft.evaluation.tables import progress_bar
+
+    asker = Asker.load(arguments.model, arguments.task, arguments.dtype)
+    with progress_bar(len(files), arguments.model) as bar:
+        result = predict_files(asker, files, asks, out, numbering, arguments.batch, bar.update)
+    print(json.dumps(result, indent=2))
+    return 1 if result["unreadable"] else 0

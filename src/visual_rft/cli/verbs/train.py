@@ -1,0 +1,34 @@
+"""The arguments of ``visual-rft train`` and ``visual-rft sft``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of both verbs."""
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="what the run is")
+    parser.add_argument("--resume", action="store_true", help="continue from the run folder's last checkpoint")
+    text = "print the resolved config, parameters, tokens, steps and memory; train and write nothing"
+    parser.add_argument("--dry-run", action="store_true", help=text)
+
+
+def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Train by reinforcement, or on the gold answers."""
+    from visual_rft.config.config import load_config
+
+    config = load_config(arguments.config, overrides)
+    if arguments.dry_run:
+        from visual_rft.inspection.dry_run import dry_run
+
+        dry_run(config, supervised=arguments.verb == "sft")
+    elif arguments.verb == "train":
+        from visual_rft.training.rft import train
+
+        train(config, resume=arguments.resume)
+    else:
+        from visual_rft.training.sft import train_supervised
+
+        train_supervised(config, resume=arguments.resume)

@@ -1,0 +1,138 @@
+"""What a run is: one frozen, validated description, from YAML and command-line flags.
+
+Decision: pydantic with ``extra="forbid"``, so that a misspelt key is an error with its path and a suggestion instead
+of a silent default; every field has a default, so a config file holds only what is special about a run. Flags are
+merged into the file's values and validated with them, so a mistake gives the same single line wherever it was made.
+
+>>> Config().rollout.group_size
+8
+>>> parse_config({"rollout": {"grop_size": 4}}, "run.yaml")
+Traceback (most recent call last):
+    ...
+visual_rft.errors.ConfigError: run.yaml: rollout.grop_size: unknown key; did you mean 'group_size'?
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from visual_rft.config.compose import compose
+from visual_rft.config.overrides import apply_flags
+from visual_rft.config.sections import (
+    DataConfig,
+    EngineConfig,
+    LoopConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    RolloutConfig,
+    Section,
+    TaskConfig,
+    section_of,
+)
+from visual_rft.errors import ConfigError
+
+
+class Config(Section):
+    """A whole run: model, task, data, rollout, objective, engine, optimizer and loop."""
+
+    model: ModelConfig = ModelConfig()
+    task: TaskConfig = TaskConfig()
+    data: DataConfig = DataConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    engine: EngineConfig = EngineConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    run: LoopConfig = LoopConfig()
+
+    @model_validator(mode="after")
+    def _one_batch_for_many_updates(self) -> Config:
+        if self.objective.updates_per_rollout > 1 and self.run.accumulation > 1:
+            raise ValueError("objective.updates_per_rollout above 1 needs run.accumulation 1")
+        return self
+
+
+def parse_config(values: Any, where: str) -> Config:
+    """A validated config from plain values.
+
+    Args:
+        values: what YAML gave; None means an empty file.
+        where: names the origin in error messages.
+
+    Raises:
+        ConfigError: naming the path of the first bad key or value.
+    """
+    if not isinstance(values, Mapping | None):
+        raise ConfigError(f"{where}: a config is a mapping of sections, this is a {type(values).__name__}")
+    try:
+        return Config.model_validate(dict(values or {}))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explain(error)}") from None
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file, or put together one that comes with the package, and apply command-line flags.
+
+    Args:
+        path: a YAML file, or the name of a config of the package (``qwen2-vl-2b/few-shot-coco``); a file goes first.
+        overrides: ``["--section.field", "value", ...]``, values in YAML; entries of lists by number
+            (``--data.train.0.count 32``).
+
+    Raises:
+        ConfigError: if there is no such file or name, it is not YAML, or the result is not a valid config.
+    """
+    values = _read(Path(path))
+    config = parse_config(values, str(path))  # a mistake in the file is reported as such, not as one of the flags
+    if not overrides:
+        return config
+    return parse_config(apply_flags(values or {}, overrides, Config().model_dump(mode="json")), "command line")
+
+
+def _read(path: Path) -> Any:
+    """What a config file says, or the config of the package by this name."""
+    if not path.exists() and (composed := compose(str(path))) is not None:
+        return composed.values
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def dump_config(config: Config) -> str:
+    """The config as YAML that :func:`load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of a validation error in one line, with its path and, for a misspelt key, a suggestion."""
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    path = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+        return f"{path}: unknown key; {hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}" if path else message
+
+
+def _fields_at(location: list[str]) -> list[str]:
+    """Field names of the section at a path such as ``["data", "train", "0"]``."""
+    section: type[Section] = Config
+    for part in location:
+        if not part.isdigit():
+            inner = section_of(section.model_fields[part].annotation)
+            assert inner is not None
+            section = inner
+    return list(section.model_fields)

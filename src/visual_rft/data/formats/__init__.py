@@ -1,0 +1,1 @@
+"""A module per format that is read or written, and what they share."""

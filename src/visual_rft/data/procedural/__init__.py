@@ -1,0 +1,1 @@
+"""Scenes that are made, not read: deterministic by seed, with exact truth."""

@@ -1,0 +1,1 @@
+"""The demonstrations on the embedded model: a config per task, and the table of before and after."""

@@ -1,0 +1,1 @@
+"""A run looked at before it costs anything."""

@@ -1,0 +1,153 @@
+"""Look at a run before it costs anything: ``visual-rft check CONFIG``.
+
+Decision: everything a training step would do short of computing is done on real questions: images are opened and
+processed, boxes go to the model's space and back, the gold answer is scored (it must be full) and so are wrong ones
+(each must be less). An IoU reward that stays at zero is then found in seconds instead of after a night. The model's
+weights are not loaded.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from visual_rft.config.config import Config
+from visual_rft.data.sources import load_samples
+from visual_rft.errors import DataError, PromptTooLongError
+from visual_rft.inspection.dry_run import memory_lines
+from visual_rft.inspection.look import TokenCounts, look_at_data, spread, warn
+from visual_rft.policy.inputs import Prompt
+from visual_rft.policy.loading import load_policy
+from visual_rft.tasks import Sample, Task, task_of
+from visual_rft.tasks.base import frame_of
+from visual_rft.tasks.parsing.completion import Parsed
+from visual_rft.vision.boxes import as_box, iou
+from visual_rft.vision.coordinates import Frame
+from visual_rft.vision.drawing import TRUTH, contact_sheet, draw_marks
+
+PICTURES = 12
+"""Questions drawn on the contact sheet."""
+NAMED = 10
+"""Violations printed one by one; the rest are counted."""
+LEAST_ROUND_TRIP = 0.5
+"""IoU of a true box with itself after rounding to the model's units; below, a perfect answer counts as a miss."""
+
+
+def check_run(config: Config, samples: int, sheet: Path) -> bool:
+    """Check a run and print what was found.
+
+    Args:
+        config: the whole run.
+        samples: training questions to check, spread over the data.
+        sheet: where the picture of the first questions with their truth drawn goes.
+
+    Returns:
+        Whether no violation was found.
+
+    Raises:
+        VisualRFTError: if the config, data set or model cannot be used at all.
+    """
+    task = task_of(config.task)
+    questions = load_samples(config.data.train, task)
+    policy = load_policy(config.model, config.rollout, empty=True)
+    chosen = [questions[i] for i in spread(len(questions), samples)]
+    print(
+        f"{len(questions)} training questions, {len(chosen)} checked; task {task.name}, boxes in {policy.space.value}"
+    )
+
+    violations: list[str] = []
+    tokens = TokenCounts(policy)
+    totals: dict[str, list[float]] = defaultdict(list)
+    round_trips: list[float] = []
+    pictures: list[Image.Image] = []
+    for sample in chosen:
+        try:
+            inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
+            frame = frame_of(sample.truth, inputs.frames[0])
+            gold, found = _check_answers(task, sample, frame, totals, round_trips)
+        except (DataError, PromptTooLongError) as error:
+            violations.append(f"{sample.id}: {error}")
+            continue
+        violations += [f"{sample.id}: {text}" for text in found]
+        answer = tokens.add(inputs, gold)
+        if answer > config.rollout.max_new_tokens:
+            violations.append(
+                f"{sample.id}: the gold answer has {answer} tokens, but rollout.max_new_tokens is "
+                f"{config.rollout.max_new_tokens}: a right answer would be cut off"
+            )
+        if len(pictures) < PICTURES:
+            pictures.append(_drawn(task, sample, gold, frame))
+
+    if round_trips:
+        print(f"coordinates: IoU after rounding to the model's units: least {min(round_trips):.3f}, "
+              f"mean {sum(round_trips) / len(round_trips):.3f}")  # fmt: skip
+    print("rewards, mean total:  " + "  ".join(f"{name} {sum(v) / len(v):.2f}" for name, v in totals.items()))
+    print("\n".join(tokens.lines()))
+    if tokens.longest is not None:
+        print("\n".join(memory_lines(config, policy, tokens.longest)))
+    try:
+        warn(look_at_data(policy, task, questions))
+    except (DataError, PromptTooLongError) as error:
+        violations.append(str(error))
+    if pictures:
+        try:
+            contact_sheet(pictures, columns=4).save(sheet)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{sheet}: cannot write the contact sheet ({error})") from None
+        print(f"contact sheet with the truth drawn: {sheet}")
+    for violation in violations[:NAMED]:
+        print(f"VIOLATION {violation}")
+    if len(violations) > NAMED:
+        print(f"... and {len(violations) - NAMED} more")
+    print(f"{len(violations)} violations" if violations else "no violation")
+    return not violations
+
+
+def _check_answers(
+    task: Task, sample: Sample, frame: Frame | None, totals: dict[str, list[float]], round_trips: list[float]
+) -> tuple[str, list[str]]:
+    """The gold answer, and what is wrong with the rewards of this question."""
+    found = []
+    gold = task.gold(sample.truth, frame)
+    best = task.score(gold, sample.truth, frame)
+    totals["gold"].append(best.total)
+    # What is lost by rounding to the model's units is the units' fault: full marks are asked on the rounded truth.
+    rounded = _rounded(sample.truth, frame, round_trips)
+    if round_trips and round_trips[-1] < LEAST_ROUND_TRIP:
+        found.append(
+            f"a true box keeps only IoU {round_trips[-1]:.2f} after rounding to the model's units; enlarge the image"
+        )
+    full = task.score(gold, rounded, frame)
+    if full.failure:
+        found.append(f"the gold answer cannot be read ({full.failure}): {gold[:120]}")
+    elif short := task.not_full(full):
+        found.append("the gold answer is not full: " + ", ".join(f"{k} {v:.3f}" for k, v in short.items()))
+    for name, completion in task.wrong(sample.truth, frame).items():
+        total = task.score(completion, sample.truth, frame).total
+        totals[name].append(total)
+        if total >= best.total:
+            found.append(f"the wrong answer '{name}' scores {total:.3f}, the gold one {best.total:.3f}")
+    return gold, found
+
+
+def _rounded(truth: Mapping[str, Any], frame: Frame | None, round_trips: list[float]) -> dict[str, Any]:
+    """The truth with its boxes moved to where the model's units can be."""
+    rounded = dict(truth)
+    if frame is not None:
+        for key in ("boxes", "box"):
+            if key in truth:
+                before = [as_box(list(box)) for box in (truth[key] if key == "boxes" else [truth[key]])]
+                after = [frame.to_pixels(frame.from_pixels(box)) for box in before]
+                round_trips += sorted((iou(a, b) for a, b in zip(before, after, strict=True)), reverse=True)
+                rounded[key] = [list(box) for box in after] if key == "boxes" else list(after[0])
+    return rounded
+
+
+def _drawn(task: Task, sample: Sample, gold: str, frame: Frame | None) -> Image.Image:
+    parsed = task.parse(gold, sample.truth, frame)
+    marks = task.marks(sample.question, parsed.value) if isinstance(parsed, Parsed) else []
+    return draw_marks(sample.images[0].load(), marks, TRUTH, least_side=384)

@@ -1,0 +1,97 @@
+"""What a run will be, without running it: ``visual-rft train CONFIG --dry-run``.
+
+Decision: the model's shape is enough. It is built without weights, so this answers on a laptop what a 7B run will need;
+real questions go through the real processor, and nothing is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from visual_rft.config.config import Config, dump_config
+from visual_rft.data.sources import load_samples
+from visual_rft.inspection.look import TokenCounts, gib, likely_longest, look_at_data, size_of_image, spread, warn
+from visual_rft.policy.footprint import Footprint, activation_limit, count_parameters
+from visual_rft.policy.inputs import Inputs, Prompt
+from visual_rft.policy.loading import load_policy
+from visual_rft.policy.policy import Policy
+from visual_rft.tasks import task_of
+
+PREPARED = 50
+"""Questions that go through the processor, beside those that are likely to be the longest."""
+LEAST = 1.0
+"""A limit, in bytes, under which everything is recomputed and one completion runs at a time."""
+
+
+def dry_run(config: Config, *, supervised: bool = False) -> None:
+    """Print the resolved config, parameters, tokens, steps and memory of a run.
+
+    Args:
+        config: the whole run.
+        supervised: of ``visual-rft sft``.
+
+    Raises:
+        VisualRFTError: if the config, data or model cannot be used, or a prompt does not fit the model's context.
+    """
+    task = task_of(config.task)
+    print("# resolved config")
+    print(dump_config(config))
+    samples = load_samples(config.data.train, task)
+    held_out = load_samples(config.data.evaluation, task)
+    policy = load_policy(config.model, config.rollout, engine=config.engine, empty=True)
+    print("\n".join(parameter_lines(config, policy)))
+    print(f"data: {len(samples):,} training questions, {len(held_out):,} held out; task {task.name}, boxes in "
+          f"{policy.space.value}, {policy.path}")  # fmt: skip
+    warnings = look_at_data(policy, task, samples)
+    tokens = TokenCounts(policy)
+    chosen = [samples[i] for i in spread(len(samples), PREPARED)]
+    for sample in [*chosen, *likely_longest(policy, task, chosen, [size_of_image(s) for s in chosen])]:
+        inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
+        tokens.add(inputs, task.gold(sample.truth, inputs.frames[0]))
+    print("\n".join([*tokens.lines(), *step_lines(config, len(samples), supervised)]))
+    assert tokens.longest is not None
+    print("\n".join(memory_lines(config, policy, tokens.longest, supervised)))
+    if Path(config.run.folder).exists():
+        warnings.append(f"run.folder: {config.run.folder} exists already; name another with --run.folder")
+    warn(warnings)
+    print("nothing was trained or written")
+
+
+def parameter_lines(config: Config, policy: Policy) -> list[str]:
+    """How many parameters there are and how many learn, whole and by part."""
+    lines = []
+    for name, count in count_parameters(policy).items():
+        what = f"model: {config.model.path} ({policy.config.model_type})" if name == "model" else f"  {name}"
+        lines.append(f"{what}: {count.total:,} parameters, {count.trainable:,} trainable, {count.frozen:,} frozen")
+    return lines
+
+
+def step_lines(config: Config, questions: int, supervised: bool = False) -> list[str]:
+    """From steps to prompts, epochs and completions."""
+    run, rollout = config.run, config.rollout
+    per_step = run.prompts_per_batch * run.accumulation
+    prompts = run.steps * per_step
+    batches = f"{run.accumulation} x {run.prompts_per_batch}"
+    line = (
+        f"steps: {run.steps:,} x {per_step} prompts ({batches}) = {prompts:,} prompts"
+        f" = {prompts / questions:.1f} epochs of {questions:,} questions; one epoch is {questions / per_step:.1f} steps"
+    )
+    if supervised:
+        return [line]
+    updates = config.objective.updates_per_rollout
+    return [line, f"completions: {rollout.group_size} per prompt = {prompts * rollout.group_size:,}, of at most "
+            f"{rollout.max_new_tokens} tokens" + (f"; {updates} updates on each" if updates > 1 else "")]  # fmt: skip
+
+
+def memory_lines(config: Config, policy: Policy, longest: Inputs, supervised: bool = False) -> list[str]:
+    """The memory of a step: with the limit that is known, or the most and the least it may take."""
+    whole = Footprint.of(config, policy, longest, supervised=supervised)
+    limit = activation_limit(config, sum(whole.held.values()))
+    if limit is not None:
+        bounded = Footprint.of(config, policy, longest, limit, supervised=supervised)
+        return [f"memory, roughly: {gib(bounded.parts)}"]
+    least = Footprint.of(config, policy, longest, LEAST, supervised=supervised)
+    return [
+        f"memory, roughly: {gib(whole.parts)} with nothing computed twice",
+        f"memory, at least: {gib(least.parts)}; in between, a run takes what is free (engine.memory_gib)",
+    ]

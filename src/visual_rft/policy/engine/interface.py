@@ -1,0 +1,52 @@
+"""What an engine does for the policy: encode prompts, decode on them, score completions.
+
+Decision: two engines behind one small interface. :class:`SharedEngine` (``shared.py``) runs each image and each prompt
+once; :class:`RepeatedEngine` (``repeated.py``) is the plain way, every completion with its whole prompt and image, for
+models where sharing is not exact, and as what sharing is checked against.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from visual_rft.policy.engine.prefix import Prefix, Rows
+from visual_rft.policy.engine.vision import Features
+from visual_rft.policy.inputs import Inputs
+
+
+class Decoder(Protocol):
+    """Completions that grow by one token at a time, each in a slot."""
+
+    first: Tensor
+    """``[N, E]`` hidden state of each slot from which its first token is predicted."""
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Append a token to every slot ``[N]``; returns the hidden states ``[N, E]`` that predict the next ones."""
+
+    def compact(self, running: Tensor) -> Tensor | None:
+        """Drop slots whose completion has ended (``running [N]`` false), where that is worth it.
+
+        Returns:
+            The slots that stay, in their new order, or None if all do.
+        """
+
+
+class Engine(Protocol):
+    """Encodes, decodes and scores; gradients are kept where they are enabled."""
+
+    def encode(self, inputs: Inputs, features: Features | None) -> Prefix:
+        """The prompts, ready to be continued; ``features`` of their images if they are known already."""
+
+    def decoder(self, prefix: Prefix, group_size: int) -> Decoder:
+        """``group_size`` slots for every prompt, group after group."""
+
+    def score(self, prefix: Prefix, rows: Rows) -> Tensor:
+        """Log-probability ``[n, T]`` of every token of the completions, 0 in padding."""
+
+
+def scattered(values: Tensor, mask: Tensor) -> Tensor:
+    """``[n, T]`` with ``values [N]`` where ``mask [n, T]`` is true, row after row, and 0 elsewhere."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)

@@ -1,0 +1,130 @@
+"""What passes between the policy's methods: the shared prefix and the completions.
+
+Decision: the group is the unit. A :class:`Prefix` holds each prompt *once*, without padding: its keys and values lie in
+one row, prompt after prompt, and every completion that continues it reads them in place.
+
+Shapes: B prompts, P tokens of all prompts, G completions per prompt, T completion tokens (right-padded), E hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from visual_rft.policy.engine.attention import Layers
+from visual_rft.policy.engine.vision import Features
+from visual_rft.policy.inputs import Inputs
+from visual_rft.vision.coordinates import Frame
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What the policy computed for B prompts, once.
+
+    Attributes:
+        lengths: tokens of each prompt.
+        layers: keys and values ``[1, heads, P, head_dim]`` of every language layer, prompt after prompt; empty on the
+            repeated path, which keeps none.
+        last_hidden: ``[B, E]`` final hidden state of each prompt's last token, from which the first completion token is
+            predicted; None on the repeated path.
+        next_position: ``[B]`` position of the first completion token.
+        features: what the vision tower said about the images.
+        inputs: what was encoded, so that the reference or a second update need not process it again.
+        weights: version of the policy's weights that encoded it.
+    """
+
+    lengths: tuple[int, ...]
+    layers: Layers
+    last_hidden: Tensor | None
+    next_position: Tensor
+    features: Features | None
+    inputs: Inputs
+    weights: int = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def frames(self) -> tuple[Frame | None, ...]:
+        """Units of the coordinates of each prompt's first image (None for a prompt without image)."""
+        return self.inputs.frames
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What completions read, in a fixed order: keys and values of each layer, then the last hidden states."""
+        last = [] if self.last_hidden is None else [self.last_hidden]
+        return [x for pair in self.layers for x in pair] + last
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether gradients can flow back into what encoded it."""
+        return any(x.grad_fn is not None for x in self.tensors)
+
+    def leaves(self) -> Prefix:
+        """The same values as leaves that collect gradients, cut off from the graph behind them."""
+        leaves = [x.detach().requires_grad_(x.requires_grad) for x in self.tensors]
+        pairs = tuple(zip(leaves[0 : 2 * len(self.layers) : 2], leaves[1 : 2 * len(self.layers) : 2], strict=True))
+        return replace(self, layers=pairs, last_hidden=leaves[-1] if self.last_hidden is not None else None)
+
+
+@dataclass(frozen=True)
+class Completions:
+    """G completions of each of B prompts; a group is never split or shuffled apart.
+
+    Attributes:
+        ids: ``[B, G, T]`` token ids, the end token included, padding after it.
+        mask: ``[B, G, T]`` bool, true for sampled tokens.
+        logprobs: ``[B, G, T]`` log-probability of each sampled token under the policy that sampled it, 0 in padding.
+        text: B lists of G texts without special tokens.
+        truncated: ``[B, G]`` bool, true where the length limit was reached before the end token.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    logprobs: Tensor
+    text: Sequence[Sequence[str]]
+    truncated: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """``[B, G]`` number of sampled tokens."""
+        return self.mask.sum(-1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some of the completions, flat: what one forward pass scores.
+
+    Attributes:
+        ids: ``[n, T]`` token ids.
+        lengths: tokens of each, at least 1.
+        prompts: the prompt that each continues, ascending.
+    """
+
+    ids: Tensor
+    lengths: tuple[int, ...]
+    prompts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, completions: Completions, chosen: Sequence[int], first_prompt: int = 0) -> Rows:
+        """The completions with these numbers (of B * G, ascending), trimmed to the longest of them.
+
+        Args:
+            completions: of all prompts.
+            chosen: their numbers.
+            first_prompt: the prompt that counts as number 0.
+        """
+        group = completions.ids.shape[1]
+        index = torch.tensor(chosen, device=completions.ids.device)
+        lengths = tuple(int(n) for n in completions.lengths.flatten()[index])
+        ids = completions.ids.flatten(0, 1)[index, : max(lengths)]
+        return cls(ids, lengths, tuple(i // group - first_prompt for i in chosen))
+
+    @property
+    def mask(self) -> Tensor:
+        """``[n, T]`` bool, true for real tokens."""
+        steps = torch.arange(self.ids.shape[1], device=self.ids.device)
+        return steps < torch.tensor(self.lengths, device=self.ids.device)[:, None]

@@ -1,0 +1,111 @@
+"""Drawing completions: a lean decoding loop over an engine's decoder.
+
+Decision: every sampling field is explicit, because defaults of the library and of checkpoints leak into ``generate``
+and the sampled distribution must be the scored one. The loop returns the log-probability of each sampled token, so
+the first on-policy update needs no second pass for the old policy. Slots whose completion has ended are dropped, and
+nothing is read back from a GPU for :data:`CHECK_EVERY` tokens at a time: each reading makes the host wait.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from visual_rft.policy.engine.interface import Decoder
+from visual_rft.policy.engine.logits import Head
+
+CHECK_EVERY = 8
+"""Tokens between two looks at which completions have ended, on a GPU; on a CPU looking is free."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn.
+
+    Attributes:
+        max_new_tokens: most tokens of a completion.
+        temperature: divides the logits, > 0; 1 samples the policy itself.
+        top_k: keep the k most likely tokens; 0 keeps all.
+        top_p: keep the most likely tokens up to this total probability, in (0, 1]; 1 keeps all.
+
+    The log-probabilities are those before ``top_k`` and ``top_p`` cut the tail (the policy that is trained).
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+def sample_tokens(
+    decoder: Decoder,
+    head: Head,
+    sampling: Sampling,
+    end_ids: Tensor,
+    pad_id: int,
+    generator: torch.Generator | None,
+    greedy: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw one completion per slot.
+
+    Args:
+        decoder: N slots on encoded prompts.
+        head: from hidden states to log-probabilities.
+        sampling: see :class:`Sampling`.
+        end_ids: tokens that end a completion.
+        pad_id: token written after the end.
+        generator: source of randomness on the model's device.
+        greedy: take the most likely token.
+
+    Returns:
+        Ids ``[N, T]``, mask ``[N, T]`` (bool) and log-probabilities ``[N, T]`` (float32, 0 in padding).
+    """
+    hidden = decoder.first
+    count, device = len(hidden), hidden.device
+    shape = (count, sampling.max_new_tokens)
+    ids = torch.full(shape, pad_id, dtype=torch.long, device=device)
+    mask = torch.zeros(shape, dtype=torch.bool, device=device)
+    logprobs = torch.zeros(shape, device=device)
+    rows = torch.arange(count, device=device)  # the completion in each slot
+    running = torch.ones(count, dtype=torch.bool, device=device)
+    interval = CHECK_EVERY if device.type == "cuda" else 1
+    for step in range(sampling.max_new_tokens):
+        distribution = head(hidden)
+        token = distribution.argmax(-1) if greedy else _draw(distribution, sampling, generator)
+        ids[rows, step] = torch.where(running, token, pad_id)
+        mask[rows, step] = running
+        logprobs[rows, step] = torch.where(running, distribution.gather(1, token[:, None]).squeeze(1), 0.0)
+        running = running & ~torch.isin(token, end_ids)
+        if step + 1 == sampling.max_new_tokens:
+            break
+        if (step + 1) % interval == 0:
+            if not running.any():
+                break
+            kept = decoder.compact(running)
+            if kept is not None:
+                rows, running, token = rows[kept], running[kept], token[kept]
+        hidden = decoder.step(token)
+    longest = int(mask.sum(1).max())
+    return ids[:, :longest], mask[:, :longest], logprobs[:, :longest]
+
+
+def _draw(logprobs: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
+    """One token per row of ``logprobs [N, V]`` after the top-k and top-p cuts."""
+    probabilities = logprobs.exp()
+    if 0 < sampling.top_k < probabilities.shape[-1]:
+        least = probabilities.topk(sampling.top_k, dim=-1).values[:, -1:]
+        probabilities = probabilities.masked_fill(probabilities < least, 0)
+    if sampling.top_p < 1:
+        ordered, order = probabilities.sort(dim=-1, descending=True)
+        # A token is cut if those before it already reach top_p; the most likely one always stays.
+        cut = ordered.cumsum(-1) - ordered >= sampling.top_p * ordered.sum(-1, keepdim=True)
+        cut[:, 0] = False
+        probabilities = probabilities.masked_fill(cut.scatter(1, order, cut), 0)
+    # Inverse of the distribution function: one random number per row, where torch.multinomial draws one per token of
+    # the vocabulary (1.7 ms of an 8 ms step for 32 rows of 2,704). In float64, so that a token of probability 0 has
+    # no interval of its own.
+    upto = probabilities.cumsum(-1, dtype=torch.float64)
+    uniform = torch.rand(len(upto), 1, dtype=torch.float64, device=upto.device, generator=generator)
+    return torch.searchsorted(upto, uniform * upto[:, -1:], right=True).squeeze(1).clamp(max=upto.shape[-1] - 1)

@@ -1,0 +1,1 @@
+"""Text to answer, or the reason why there is none."""

@@ -1,0 +1,286 @@
+"""Model text to an answer, or to the reason why not. The text is data: nothing here raises, nothing runs it.
+
+Decision: whatever was tolerated, repaired or dropped is noted by name. Items are checked one by one, so one malformed
+item does not take the good ones with it. Tags are read in :mod:`visual_rft.tasks.parsing.completion`, lists and objects
+in :mod:`visual_rft.tasks.parsing.structure`.
+
+>>> text = "<think>one</think><answer>[{'Position': [10, 20, 110, 220], 'Confidence': 0.9}]</answer>"
+>>> parse_detections(text, extent=(1000, 1000)).value.boxes
+((10.0, 20.0, 110.0, 220.0),)
+>>> parse_detections("I see a cat", extent=(1000, 1000))
+Failure(reason='no answer tag')
+>>> parse_box("<answer>(10,20),(110,220)</answer>", extent=(1000, 1000)).value
+(10.0, 20.0, 110.0, 220.0)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from visual_rft.tasks.parsing.completion import Failure, Parsed, answer_text, normalized
+from visual_rft.tasks.parsing.structure import LONGEST_ANSWER, OBJECT, SALVAGED, read_structure, unfenced
+from visual_rft.vision.boxes import Box, is_finite_number, is_four_numbers
+
+MOST_BOXES = 100
+"""Boxes kept of one answer, as many as COCO's AP looks at; matching stays cheap whatever the model writes."""
+TOLERANCE = 0.01
+"""Share of the image by which a coordinate may lie outside it; it is then moved to the edge."""
+
+NO_OBJECTS = "No Objects"
+_NOTHING_THERE = {"no objects", "no object", "no objects found", "there are no objects", "none", "nothing"}
+_POSITION_KEYS = ("position", "bbox_2d", "bbox", "box")
+_CONFIDENCE_KEYS = ("confidence", "score")
+_LABEL_KEYS = ("label", "category", "class", "name")
+
+_NUMBER = r"\s*([-+]?\d{1,12}(?:\.\d{0,12})?)\s*"
+_CORNERS = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*(?:,\s*)?\({_NUMBER},{_NUMBER}\)")
+_FOUR = re.compile(rf"[\[(]{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}[\])]")
+_PAIR = re.compile(r"\d\s*,\s*[-+]?\d")
+_BOX_TOKENS = re.compile(r"<\|box_(?:start|end)\|>")
+_NUMBERS = frozenset({int, float})
+
+
+class Detections(NamedTuple):
+    """Boxes with confidence.
+
+    Attributes:
+        boxes: N boxes.
+        confidence: N numbers in [0, 1].
+        unread: boxes beyond :data:`MOST_BOXES`, which were not looked at.
+    """
+
+    boxes: tuple[Box, ...]
+    confidence: tuple[float, ...]
+    unread: int = 0
+
+
+def parse_detections(
+    text: str, extent: tuple[float, float], category: str | None = None
+) -> Parsed[Detections] | Failure:
+    """Read ``[{'Position': [x1, y1, x2, y2], 'Confidence': c}, ...]`` or ``No Objects``.
+
+    Args:
+        text: a whole completion with its tags.
+        extent: (width, height) of the image in the units the model writes.
+        category: what was asked for; an item that names another label is dropped. None believes every label.
+
+    Returns:
+        The valid boxes, or a failure if no answer could be read or no item of a non-empty list was valid.
+    """
+    found = answer_text(text)
+    if isinstance(found, Failure):
+        return found
+    body, cut = found
+    notes = ["truncated"] if cut else []
+    if body == NO_OBJECTS:
+        return Parsed(Detections((), ()), tuple(notes))
+    if len(body) < 40 and normalized(unfenced(body)) in _NOTHING_THERE:
+        return Parsed(Detections((), ()), (*notes, "'No Objects' written otherwise"))
+    structure = read_structure(body)
+    if isinstance(structure, Failure):
+        return Failure("truncated") if cut else structure
+    notes += structure.notes
+    if SALVAGED in notes and NO_OBJECTS.casefold() in OBJECT.sub("", body).casefold():
+        return Failure("boxes beside 'No Objects'")
+    items = _as_items(structure.value, notes)
+    if items is None:
+        return Failure("not a list")
+    if str in map(type, items) and any(isinstance(v, str) and normalized(v) in _NOTHING_THERE for v in items):
+        return Failure("boxes beside 'No Objects'")
+    boxes, confidence, unread = [], [], max(0, len(items) - MOST_BOXES)
+    if unread:
+        notes.append(f"only the first {MOST_BOXES} of {len(items)} boxes read")
+    for number, item in enumerate(items[:MOST_BOXES], start=1):
+        checked = _as_asked(item, extent) or _detection(item, extent, category, notes)
+        if isinstance(checked, Failure):
+            notes.append(f"item {number}: {checked.reason}")
+        else:
+            boxes.append(checked[0])
+            confidence.append(checked[1])
+    if items and not boxes:
+        return Failure(f"no valid item ({notes[-1].removeprefix('item ').split(': ', 1)[-1]})")
+    return Parsed(Detections(tuple(boxes), tuple(confidence), unread), tuple(notes))
+
+
+def parse_label(text: str) -> Parsed[str] | Failure:
+    """Read one class name: the whole content of the answer tag, as it was written.
+
+    Quotes, a code fence, and a list or object that holds a single name are removed.
+    """
+    found = answer_text(text)
+    if isinstance(found, Failure):
+        return found
+    body, cut = found
+    if cut:
+        return Failure("truncated")
+    if len(body) > LONGEST_ANSWER:
+        return Failure("answer too long")
+    notes: tuple[str, ...] = ()
+    if body[:1] in "[{\"'`(" and body:
+        structure = read_structure(body)
+        value = structure.value if isinstance(structure, Parsed) else unfenced(body).strip("`'\"() \n")
+        if isinstance(value, dict):
+            value = [value[key] for key in _LABEL_KEYS if key in value] or list(value.values())
+        if isinstance(value, (list, tuple, set)):
+            if len(value) != 1:
+                return Failure("more than one label" if value else "empty answer")
+            (value,) = value
+        if not isinstance(value, (str, int)) or isinstance(value, bool):
+            return Failure("not a name")
+        body, notes = str(value).strip(), ("name inside quotes, a fence or a list",)
+    if not normalized(body):
+        return Failure("empty answer")
+    return Parsed(body, notes)
+
+
+def parse_box(text: str, extent: tuple[float, float]) -> Parsed[Box] | Failure:
+    """Read one box, ``(x1,y1),(x2,y2)`` or ``[x1, y1, x2, y2]``, alone or under a position key.
+
+    Args:
+        text: a whole completion with its tags.
+        extent: (width, height) of the image in the units the model writes.
+    """
+    found = answer_text(text)
+    if isinstance(found, Failure):
+        return found
+    body, cut = found
+    if len(body) > LONGEST_ANSWER:
+        return Failure("answer too long")
+    bare = _BOX_TOKENS.sub("", body).strip()
+    corners = _CORNERS.fullmatch(bare)
+    notes: list[str] = []
+    position: Any
+    if corners:
+        position = [float(v) for v in corners.groups()]
+        if bare != body:
+            notes.append("box tokens")
+    else:
+        structure: Parsed[Any] | Failure = Failure("not a box") if _CORNERS.search(bare) else read_structure(bare)
+        if isinstance(structure, Failure):
+            several = [*_CORNERS.finditer(bare), *_FOUR.finditer(bare)]
+            if not several:
+                return Failure("truncated" if cut else "not a box")
+            around = bare[: several[0].start()] + " " + bare[several[0].end() :]
+            if len(several) > 1 or _PAIR.search(around):  # which one is meant is not ours to choose
+                return Failure("more than one box")
+            notes.append("text around the box")
+            position = [float(v) for v in several[0].groups()]
+        else:
+            notes += [*structure.notes, "box written as a list"]
+            position = structure.value
+            while isinstance(position, (list, tuple)) and len(position) == 1:
+                (position,) = position
+            if isinstance(position, dict):
+                found_positions = _positions(position)
+                if len(found_positions) > 1:
+                    return Failure("more than one box")
+                position = found_positions[0] if found_positions else None
+                while isinstance(position, list) and len(position) == 1:
+                    (position,) = position
+            elif isinstance(position, (list, tuple)) and any(isinstance(v, (list, tuple, dict)) for v in position):
+                return Failure("more than one box")
+    if cut:
+        notes.insert(0, "truncated")
+    box = _box(position, extent, notes)
+    return box if isinstance(box, Failure) else Parsed(box, tuple(notes))
+
+
+def _as_items(value: Any, notes: list[str]) -> list[Any] | None:
+    """The items of whatever was written for a list; None if it is no list at all."""
+    if isinstance(value, dict) and not _positions(value):
+        inner = [v for v in value.values() if isinstance(v, list)]
+        if len(inner) == 1:
+            notes.append("list inside an object")
+            return list(inner[0])
+    if isinstance(value, dict):
+        notes.append("a single object for a list")
+        return [value]
+    while isinstance(value, (list, tuple)) and len(value) == 1 and isinstance(value[0], (list, tuple)):
+        notes.append("nested list")
+        (value,) = value
+    if not isinstance(value, (list, tuple)):
+        return None
+    if isinstance(value, tuple):
+        notes.append("objects without a list")
+    if not value or (len(value) == 1 and isinstance(value[0], str) and normalized(value[0]) in _NOTHING_THERE):
+        notes.append("'No Objects' written otherwise")
+        return []
+    return list(value)
+
+
+def _as_asked(item: Any, extent: tuple[float, float]) -> tuple[Box, float] | None:
+    """The box and confidence of an item that is exactly as asked, else None.
+
+    What :func:`_detection` would return, without a call per check: this runs for every box of every completion, and
+    nearly all are as asked.
+    """
+    if type(item) is not dict or len(item) != 2:
+        return None
+    position: Any = item.get("Position")
+    sure: Any = item.get("Confidence")
+    if type(position) is not list or len(position) != 4 or type(sure) not in _NUMBERS:
+        return None
+    x1, y1, x2, y2 = position
+    if type(x1) in _NUMBERS and type(y1) in _NUMBERS and type(x2) in _NUMBERS and type(y2) in _NUMBERS:
+        width, height = extent
+        if 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height and 0 <= sure <= 1:
+            return (float(x1), float(y1), float(x2), float(y2)), float(sure)
+    return None
+
+
+def _detection(
+    item: Any, extent: tuple[float, float], category: str | None, notes: list[str]
+) -> tuple[Box, float] | Failure:
+    if not isinstance(item, dict):
+        return Failure("not an object")
+    usual = len(item) == 2 and "Position" in item and "Confidence" in item
+    positions = [item["Position"]] if usual else _positions(item)
+    if len(positions) != 1:
+        return Failure("more than one position" if positions else "no position")
+    confidence: Any = item["Confidence"] if usual else next(iter(_under(_CONFIDENCE_KEYS, item)), None)
+    if not is_finite_number(confidence) or not 0 <= confidence <= 1:
+        return Failure("confidence is not a number in [0, 1]")
+    if not usual:
+        names = _under(_LABEL_KEYS, item)
+        names = [name for name in names if isinstance(name, str)] or [str(name) for name in names if name is not None]
+        if category is not None and any(normalized(name) != normalized(category) for name in names):
+            return Failure("another label than the one asked for")
+        if "other keys than asked" not in notes:
+            notes.append("other keys than asked")
+    (position,) = positions
+    while isinstance(position, list) and len(position) == 1 and isinstance(position[0], list):
+        notes.append("nested position")
+        (position,) = position
+    box = _box(position, extent, notes)
+    return box if isinstance(box, Failure) else (box, float(confidence))
+
+
+def _under(keys: tuple[str, ...], item: Mapping[Any, Any]) -> list[Any]:
+    """The values under any of ``keys``, in whatever case the keys are written."""
+    return [value for key, value in item.items() if str(key).lower() in keys]
+
+
+def _positions(item: Mapping[Any, Any]) -> list[Any]:
+    return _under(_POSITION_KEYS, item)
+
+
+def _box(position: Any, extent: tuple[float, float], notes: list[str]) -> Box | Failure:
+    """Four numbers as a valid box inside the image; a coordinate just outside is moved to the edge."""
+    if not is_four_numbers(position):
+        return Failure("position is not four finite numbers")
+    x1, y1, x2, y2 = position
+    width, height = extent
+    if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+        over, under = TOLERANCE * width, TOLERANCE * height
+        if min(x1, x2) < -over or max(x1, x2) > width + over or min(y1, y2) < -under or max(y1, y2) > height + under:
+            return Failure("outside the image")
+        x1, x2 = (min(max(v, 0), width) for v in (x1, x2))
+        y1, y2 = (min(max(v, 0), height) for v in (y1, y2))
+        if x2 <= x1:
+            return Failure("x2 <= x1")
+        if y2 <= y1:
+            return Failure("y2 <= y1")
+        notes.append("moved to the edge of the image")
+    return float(x1), float(y1), float(x2), float(y2)

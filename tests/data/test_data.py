@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visual_rft.config.sections import SourceConfig
+from visual_rft.data.annotated import AnnotatedImage, OneQuestionPerImage, questions_of_present_classes
+from visual_rft.data.formats.coco import load_coco
+from visual_rft.data.imprecise import Imprecise
+from visual_rft.data.procedural.digits import Digits, scans
+from visual_rft.data.procedural.flowers import Flowers
+from visual_rft.data.procedural.referring import OneReferencePerImage, expressions
+from visual_rft.data.procedural.shapes import SIZES, Shapes
+from visual_rft.data.sources import load_samples
+from visual_rft.errors import ConfigError, DataError
+from visual_rft.tasks import Detection, load_task
+from visual_rft.vision.boxes import iou
+from visual_rft.vision.images import ImageFile
+
+
+@pytest.mark.parametrize(
+    ("make", "most"),
+    [
+        (lambda s: Shapes(60, seed=s), 6),
+        (lambda s: Digits(60, "train", seed=s), 4),
+        (lambda s: Flowers(60, seed=s), 1),
+    ],
+    ids=["shapes", "digits", "flowers"],
+)
+def test_scenes_are_deterministic_varied_and_labelled(make, most):
+    first, again, other = make(1), make(1), make(2)
+    for a, b in zip(first, again, strict=True):
+        assert a.labels == b.labels
+        assert a.boxes == b.boxes
+        assert a.image.key == b.image.key
+        assert a.image.load().tobytes() == b.image.load().tobytes()
+        assert a.image.load().size == a.size
+        assert len(a.labels) == len(a.boxes) >= 1
+        for x1, y1, x2, y2 in a.boxes:
+            assert 0 <= x1 < x2 <= a.size[0]
+            assert 0 <= y1 < y2 <= a.size[1]
+    assert {s.size for s in first} == set(SIZES)
+    assert len({len(s.labels) for s in first}) >= min(4, most)
+    assert max(len(s.labels) for s in first) <= most
+    assert first[0].image.key != other[0].image.key
+    assert first[0].image.load().tobytes() != other[0].image.load().tobytes()
+
+
+def test_boxes_of_digits_are_where_the_ink_is():
+    """Against the picture itself: remove the scene's digits and see which pixels were theirs."""
+    checked = 0
+    for scene in Digits(200, "test", seed=4):
+        if len(scene.labels) != 1:
+            continue
+        pixels = np.asarray(scene.image.load().convert("L"), dtype=float)
+        x1, y1, x2, y2 = map(int, scene.boxes[0])
+        inside = pixels[y1:y2, x1:x2]
+        paper = np.median(pixels)
+        ink = np.abs(inside - paper) > 0.5 * np.abs(inside - paper).max()
+        rows, columns = np.nonzero(ink)
+        tight = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        assert iou(tight, (0, 0, x2 - x1, y2 - y1)) > 0.6
+        checked += 1
+    assert checked > 30
+
+
+def test_flowers_have_every_kind_equally_often_and_boxes_around_their_petals():
+    flowers = Flowers(48, seed=2)
+    assert sorted(f.labels[0] for f in flowers) == sorted(2 * Flowers.classes)
+    for flower in flowers:
+        x1, y1, x2, y2 = flower.boxes[0]
+        pixels = np.asarray(flower.image.load(), dtype=float)
+        if "red" not in flower.labels[0]:
+            continue
+        colour = pixels[..., 0] - pixels[..., 1]  # red petals are redder than any meadow
+        rows, columns = np.nonzero(colour > 60)
+        assert abs(columns.min() - x1) < 4
+        assert abs(columns.max() - x2) < 4
+        assert abs(rows.min() - y1) < 4
+        assert abs(rows.max() - y2) < 4
+
+
+def test_a_flower_says_what_is_seen_and_its_look_alike():
+    samples = load_samples([SourceConfig(source="flowers", count=24)], load_task("classification"))
+    truth = {sample.truth["label"]: sample.truth for sample in samples}
+    assert truth["red clematis"] == {
+        "label": "red clematis", "thought": "4 pointed petals, red", "parents": ["clematis"], "look_alike": "red poppy",
+    }  # fmt: skip
+    assert "look_alike" not in truth["red poppy"]
+    assert samples[0].question == {"subject": "flower"}
+
+
+SCENE = AnnotatedImage(
+    "scene", ImageFile(Path("scene.png")), (100, 100), ("red circle", "blue circle", "red square"),
+    ((0, 0, 20, 20), (60, 0, 100, 40), (0, 70, 30, 100)),
+)  # fmt: skip
+
+
+def test_expressions_by_hand():
+    found = dict(expressions(SCENE))
+    assert found["the largest shape"] == found["the rightmost shape"] == found["the largest circle"] == 1
+    assert found["the square"] == found["the bottommost shape"] == 2
+    assert found["the smallest shape"] == found["the leftmost circle"] == 0
+    assert found["the only shape that is not red"] == 1
+    assert found["the only shape that is not a circle"] == 2
+    assert found["the circle left of the blue circle"] == 0
+    assert found["the square below the blue circle"] == 2
+    assert found["the shape below the blue circle"] == 2
+    # not said, because it means two objects, none, or is not clear to the eye
+    unclear = "the circle right of the red square"  # the red circle's centre is 5 pixels left of the square's
+    for text in ("the circle", "the red shape", "the leftmost shape", unclear):
+        assert text not in found
+
+
+def test_every_expression_means_one_object():
+    """Read back by an independent small interpreter of the words."""
+    for scene in Shapes(150, seed=8, max_objects=4, min_objects=2):
+        words = [label.split() for label in scene.labels]
+        centre = [((b[0] + b[2]) / 2, (b[1] + b[3]) / 2) for b in scene.boxes]
+        size = [(b[2] - b[0]) * (b[3] - b[1]) for b in scene.boxes]
+        x, y = zip(*centre, strict=True)
+        extremes = {"largest": (size, -1), "smallest": (size, 1), "leftmost": (x, 1), "rightmost": (x, -1),
+                    "topmost": (y, 1), "bottommost": (y, -1)}  # fmt: skip
+        sides = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
+        for text, target in expressions(scene):
+            tokens = text.removeprefix("the ").split()
+            everything = range(len(words))
+            side = next((s for s in sides if f" {s} the " in text), None)
+            if text.startswith("the only"):
+                fits = [i for i in everything if tokens[-1] not in words[i]]
+            elif side:
+                axis, sign = sides[side]
+                (anchor,) = (i for i in everything if words[i] == tokens[-2:])
+                fits = [i for i in everything if (tokens[0] in ("shape", words[i][1])) and i != anchor
+                        and sign * (centre[i][axis] - centre[anchor][axis]) > 0]  # fmt: skip
+            elif tokens[0] in extremes:
+                group = [i for i in everything if tokens[1] in ("shape", words[i][1])]
+                measure, sign = extremes[tokens[0]]
+                first = min(sign * measure[i] for i in group)
+                fits = [i for i in group if sign * measure[i] == first]
+            else:
+                fits = [i for i in everything if all(t in ("shape", *words[i]) for t in tokens)]
+            assert fits == [target], (text, scene.labels)
+
+
+def test_references_have_many_kinds_and_a_box():
+    samples = OneReferencePerImage(Shapes(200, seed=3, max_objects=3, min_objects=2), seed=1)
+    texts = [sample.question["expression"] for sample in samples]
+    for word in ("largest", "leftmost", "left of", "above", "only shape that is not", "the red"):
+        assert any(word in text for text in texts), word
+    assert all(len(sample.truth["box"]) == 4 and sample.truth["thought"] for sample in samples)
+    with pytest.raises(DataError, match="source 'digits' has no referring expressions"):
+        load_samples([SourceConfig(source="digits")], load_task("grounding"))
+
+
+def test_references_of_chosen_kinds_and_none_without_the_reasoning_that_came_with_them():
+    def asked(**more):
+        source = SourceConfig(source="shapes", count=100, max_objects=2, seed=3, **more)
+        return load_samples([source], load_task("grounding"))
+
+    texts = [sample.question["expression"] for sample in asked(expressions=("superlatives", "relations"))]
+    assert all(re.search("most|largest|smallest|left of|right of|above|below", text) for text in texts)
+    assert any("most" in text for text in texts)
+    assert any("left of" in text for text in texts)
+    samples, alone = asked(), asked(reasoning=False)
+    assert all("thought" in sample.truth for sample in samples)
+    assert not any("thought" in sample.truth for sample in alone)
+    assert [sample.truth["box"] for sample in samples] == [sample.truth["box"] for sample in alone]
+    one = Shapes(3, seed=3, max_objects=1)
+    with pytest.raises(DataError, match="no expression among relations means exactly one"):
+        OneReferencePerImage(one, kinds=("relations",))[0]
+
+
+def test_no_scan_is_in_two_splits():
+    seen = {split: {scan.tobytes() for scan in scans(split)[0]} for split in ("base", "train", "test")}
+    assert sum(map(len, seen.values())) == 1797
+    assert not seen["base"] & seen["train"]
+    assert not seen["base"] & seen["test"]
+    assert not seen["train"] & seen["test"]
+    with pytest.raises(ConfigError, match="no split 'all'"):
+        scans("all")
+
+
+def test_questions_of_present_classes():
+    scenes = Shapes(50, seed=3)
+    samples = questions_of_present_classes(scenes, Shapes.classes)
+    assert len(samples) == sum(len(set(s.labels)) for s in scenes)
+    assert sum(len(s.truth["boxes"]) for s in samples) == sum(len(s.labels) for s in scenes)
+    with_absent = questions_of_present_classes(scenes, Shapes.classes, absent_rate=1.0)
+    assert sum(not s.truth["boxes"] for s in with_absent) == 50
+
+
+def test_one_question_per_image():
+    samples = OneQuestionPerImage(Shapes(300, seed=3), Shapes.classes, absent_rate=0.2, seed=1)
+    empty = sum(not s.truth["boxes"] for s in samples)
+    assert 30 <= empty <= 90
+    assert samples[5] == OneQuestionPerImage(Shapes(300, seed=3), Shapes.classes, 0.2, seed=1)[5]
+
+
+def test_imprecise_labels_contain_the_true_ones_and_are_larger():
+    exact = questions_of_present_classes(Shapes(50, seed=3), Shapes.classes)
+    for sample, loose in zip(exact, Imprecise(exact, 0.45), strict=True):
+        a, b = np.array(sample.truth["boxes"]), np.array(loose.truth["boxes"])
+        assert (b[:, :2] <= a[:, :2]).all()
+        assert (b[:, 2:] >= a[:, 2:]).all()
+        assert ((b[:, 2:] - b[:, :2]) <= 1.45 * (a[:, 2:] - a[:, :2]) + 1e-9).all()
+        assert all(0.05 <= c <= 0.95 for c in loose.truth["confidence"])
+
+
+def test_imprecise_names_are_those_of_the_look_alike():
+    exact = load_samples([SourceConfig(source="flowers", count=240)], load_task("classification"))
+    taken = mistaken = 0
+    for sample, loose in zip(exact, Imprecise(exact, 0.7), strict=True):
+        twin = sample.truth.get("look_alike")
+        if twin is None:
+            assert loose.truth == sample.truth
+            continue
+        assert loose.truth["label"] in (sample.truth["label"], twin)
+        assert loose.truth["thought"] == sample.truth["thought"]
+        taken += 1
+        mistaken += loose.truth["label"] == twin
+    assert taken == 120
+    assert 0.55 < mistaken / taken < 0.85
+
+
+def test_an_imprecise_reference_has_a_larger_box():
+    exact = load_samples([SourceConfig(source="shapes", count=20)], load_task("grounding"))
+    for sample, loose in zip(exact, Imprecise(exact, 0.5), strict=True):
+        (a, b, c, d), (e, f, g, h) = sample.truth["box"], loose.truth["box"]
+        assert e <= a
+        assert f <= b
+        assert g >= c
+        assert h >= d
+
+
+def test_sources_are_joined():
+    samples = load_samples(
+        [
+            SourceConfig(source="shapes", count=5, questions="one"),
+            SourceConfig(source="digits", count=7, questions="one"),
+        ],
+        Detection(),
+    )
+    assert len(samples) == 12
+    assert samples[4].question["category"] in Shapes.classes
+    assert samples[5].question["category"].startswith("digit")
+    with pytest.raises(IndexError):
+        samples[12]
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """A folder of two images, and a function that writes its annotations with changes."""
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (100, 80), (200, 200, 200)).save(tmp_path / "images" / "a.png")
+    Image.new("RGB", (60, 60), (100, 100, 100)).save(tmp_path / "b.jpg")
+    content = {
+        "images": [
+            {"id": 1, "file_name": "a.png", "width": 100, "height": 80},
+            {"id": 2, "file_name": "b.jpg", "width": 60, "height": 60},
+        ],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}],
+        "annotations": [
+            {"id": 10, "image_id": 1, "category_id": 3, "bbox": [10, 20, 30, 40]},
+            {"id": 11, "image_id": 1, "category_id": 4, "bbox": [0, 0, 100.5, 80]},
+            {"id": 12, "image_id": 2, "category_id": 3, "bbox": [1, 2, 3, 4]},
+        ],
+    }
+
+    def write(change=lambda c: None):
+        changed = json.loads(json.dumps(content))
+        change(changed)
+        (tmp_path / "annotations.json").write_text(json.dumps(changed))
+        return tmp_path
+
+    return write
+
+
+def test_coco_folder(coco):
+    dataset = load_coco(coco())
+    images, classes = dataset.images, dataset.classes
+    assert classes == ("cat", "dog")
+    assert [i.id for i in images] == ["1", "2"]
+    assert images[0].labels == ("cat", "dog")
+    assert images[0].boxes == ((10, 20, 40, 60), (0, 0, 100, 80))
+    assert images[0].image.load().size == (100, 80)
+    (sample,) = [s for s in questions_of_present_classes(images, classes) if s.id == "2/cat"]
+    assert sample.truth == {"boxes": [[1, 2, 4, 6]], "image_size": [60, 60], "category": "cat"}
+
+
+def test_crowds_are_left_out_of_questions(coco):
+    images = load_coco(coco(lambda c: c["annotations"][0].update(iscrowd=1))).images
+    assert images[0].labels == ("dog",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("images"), "has no list 'images'"),
+        (lambda c: c["images"][0].update(file_name="gone.png"), "image 1: no file 'gone.png'"),
+        (lambda c: c["images"][0].update(width=90), "image 1: says 90 x 80, but"),
+        (lambda c: c["images"][1].update(id=1), "images[1]: id 1 is used twice"),
+        (lambda c: c["images"][1].pop("file_name"), "image 2: has no 'file_name'"),
+        (lambda c: c["annotations"][0].update(bbox=[10, 20, 0, 40]), "annotation 10: bbox [10, 20, 0, 40] has no area"),
+        (lambda c: c["annotations"][0].update(bbox=[10, 20, -5, 40]), "has no area"),
+        (
+            lambda c: c["annotations"][0].update(bbox=[90, 20, 30, 40]),
+            "annotation 10: bbox [90, 20, 30, 40] is outside",
+        ),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "is not four finite numbers"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "is not four finite numbers"),
+        (lambda c: c["annotations"][0].update(image_id=9), "annotation 10: image_id 9 is not in 'images'"),
+        (lambda c: c["annotations"][0].update(category_id=9), "annotation 10: category_id 9 is not in"),
+        (lambda c: c["annotations"][0].pop("bbox"), "annotation 10: has no 'bbox'"),
+    ],
+)
+def test_bad_coco_rows_are_named(coco, change, message):
+    with pytest.raises(DataError) as caught:
+        load_coco(coco(change))
+    assert message in str(caught.value)
+    assert "annotations.json" in str(caught.value)
+
+
+def test_broken_files_are_named(coco):
+    folder = coco()
+    (folder / "b.jpg").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"b\.jpg: cannot be read as an image"):
+        load_coco(folder)
+    (folder / "annotations.json").write_text("{")
+    with pytest.raises(DataError, match=r"annotations\.json: not valid JSON"):
+        load_coco(folder)
+    (folder / "annotations.json").unlink()
+    with pytest.raises(DataError, match=r"annotations\.json: no such file"):
+        load_coco(folder)
+
+
+def test_turned_photographs_are_upright(coco):
+    folder = coco(lambda c: c["images"][1].update(width=60, height=40))
+    picture = Image.new("RGB", (40, 60))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(folder / "b.jpg", exif=exif)
+    images = load_coco(folder).images
+    assert images[1].size == images[1].image.load().size == (60, 40)
+
+
+def test_images_without_objects_yield_no_question(coco):
+    folder = coco(lambda c: c["annotations"].clear())
+    with pytest.raises(DataError, match="yield no question"):
+        load_samples([SourceConfig(source="coco", path=str(folder))], Detection())

@@ -1,0 +1,176 @@
+"""``visual-rft check`` and ``visual-rft score`` as they are called from outside."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from visual_rft.cli.main import main
+from visual_rft.config.config import Config
+from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig
+from visual_rft.data.procedural.shapes import Shapes
+from visual_rft.policy.footprint import Footprint
+from visual_rft.policy.inputs import Prompt
+from visual_rft.policy.loading import load_policy
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def config(tmp_path: Path, model: Path | str, **sections) -> str:
+    file = tmp_path / "run.yaml"
+    values = {"model": {"path": str(model)}, "data": {"train": [{"source": "shapes", "count": 8}]}}
+    file.write_text(json.dumps({**values, **sections}))
+    return str(file)
+
+
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize(("task", "source"), [("detection", "shapes"), ("classification", "flowers"),
+                                              ("grounding", "shapes")])  # fmt: skip
+def test_a_sound_run_has_no_violation(tmp_path, model_folders, capsys, kind, task, source):
+    file = config(tmp_path, model_folders[kind])
+    sheet = tmp_path / "sheet.png"
+    flags = ["--samples", "5", "--sheet", str(sheet), "--task", task, "--data.train.0.source", source,
+             "--rollout.max_new_tokens", "200"]  # fmt: skip
+    most = ["--data.train.0.max_objects", "3"] if source == "shapes" else []
+    assert main(["check", file, *flags, *most]) == 0
+    out = capsys.readouterr().out
+    assert "no violation" in out
+    assert "tokens per prompt" in out
+    assert "memory, roughly" in out
+    assert f"boxes in {'processed_pixels' if kind == 'qwen2_5_vl' else 'relative_1000'}" in out
+    with Image.open(sheet) as picture:
+        assert picture.size == (1600, 800)
+
+
+def test_violations_are_named_and_exit_with_1(tmp_path, model_folders, capsys):
+    own = tmp_path / "own.py"
+    own.write_text("def likes_nothing(completion, truth, answer):\n    return float(not answer['boxes'])\n")
+    file = config(tmp_path, model_folders["qwen3_vl"])
+    flags = ["--sheet", str(tmp_path / "s.png"), "--task.weights", f"{{'{own}:likes_nothing': 1}}"]
+    assert main(["check", file, *flags]) == 1
+    out = capsys.readouterr().out
+    assert "the wrong answer 'empty' scores 1.000, the gold one 0.000" in out
+    assert "violations" in out.splitlines()[-1]
+    assert main(["check", file, "--sheet", str(tmp_path / "s.png"), "--rollout.max_new_tokens", "5"]) == 1
+    assert "a right answer would be cut off" in capsys.readouterr().out
+    assert main(["check", file, "--sheet", str(tmp_path / "s.png"), "--task.options", "{length_window: [50, 60]}",
+                 "--task.weights", "{iou: 1, length: 1}"]) == 1  # fmt: skip
+    assert "the gold answer is not full: length" in capsys.readouterr().out
+
+
+def test_a_box_that_rounding_destroys_is_a_violation(tmp_path, model_folders, capsys):
+    """A box 2 pixels wide on a picture 6,000 wide is a third of a unit of 0..1000."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    Image.new("RGB", (6000, 60)).save(folder / "a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [3001, 10, 2, 30]}],
+        "categories": [{"id": 1, "name": "pole"}],
+    }
+    (folder / "annotations.json").write_text(json.dumps(content))
+    file = config(tmp_path, model_folders["qwen3_vl"], data={"train": [{"source": "coco", "path": str(folder)}]})
+    assert main(["check", file, "--sheet", str(tmp_path / "s.png")]) == 1
+    assert "after rounding to the model's units; enlarge the image" in capsys.readouterr().out
+
+
+def test_an_image_that_disappears_is_a_violation_and_the_rest_is_checked(tmp_path, model_folders, capsys):
+    import runpy
+
+    runpy.run_path(str(ROOT / "examples" / "make_coco_folder.py"))["make_coco_folder"](tmp_path / "coins", images=3)
+    file = config(tmp_path, model_folders["qwen3_vl"],
+                  data={"train": [{"source": "coco", "path": str(tmp_path / "coins")}]})  # fmt: skip
+    (tmp_path / "coins" / "0002.png").write_bytes(b"\x89PNG broken")
+    assert main(["check", file, "--sheet", str(tmp_path / "s.png")]) == 2  # the folder itself is refused
+    assert "0002.png: cannot be read as an image" in capsys.readouterr().err
+
+
+def test_the_weights_are_not_loaded(model_folders):
+    policy = load_policy(ModelConfig(path=str(model_folders["qwen3_vl"])), RolloutConfig(), empty=True)
+    assert all(parameter.is_meta for parameter in policy.model.parameters())
+
+
+def test_memory_estimate_counts_weights_exactly(model_folders):
+    settings = Config.model_validate({"model": {"path": str(model_folders["qwen3_vl"])}, "objective": {"beta": 0}})
+    policy = load_policy(settings.model, settings.rollout, empty=True)
+    inputs = policy.prepare([Prompt("a", "Find every cat.", (Shapes(1)[0].image,))])
+    whole = Footprint.of(settings, policy, inputs)
+    loaded = load_policy(settings.model, settings.rollout)
+    assert whole.held["weights"] == sum(p.numel() * 4 for p in loaded.model.parameters())
+    assert whole.held["gradients"] == whole.held["weights"]
+    assert whole.held["optimiser"] == 2 * whole.held["weights"]
+    one_at_a_time = settings.model_copy(update={"engine": EngineConfig(micro_batch=1)})
+    small = Footprint.of(one_at_a_time, policy, inputs)
+    assert small.update["completions"] == whole.update["completions"] / 64
+    checkpointed = settings.model_copy(update={"engine": EngineConfig(checkpoint_prompts=1)})
+    assert Footprint.of(checkpointed, policy, inputs).update["prompts with graph"] < whole.update["prompts with graph"]
+
+
+def test_the_sheet_must_be_writable(tmp_path, model_folders, capsys):
+    file = config(tmp_path, model_folders["qwen3_vl"])
+    assert main(["check", file, "--samples", "1", "--sheet", str(tmp_path / "none" / "s.png")]) == 2
+    assert "cannot write the contact sheet" in capsys.readouterr().err
+
+
+def score(capsys, *arguments: str) -> dict:
+    assert main(["score", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_score_detection(capsys):
+    truth = json.dumps({"boxes": [[20, 10, 60, 30]], "image_size": [200, 100]})
+    item = "[{{'Position': [{}, {}, {}, {}], 'Confidence': 0.8}}]"
+    relative = "<think>x</think><answer>" + item.format(100, 100, 300, 300) + "</answer>"
+    pixels = "<think>x</think><answer>" + item.format(20, 10, 60, 30) + "</answer>"
+    result = score(capsys, "--task", "detection", "--truth", truth, "--completion", relative)
+    assert result == {
+        "iou": 1.0, "confidence": 0.8, "format": 1.0, "total": 2.8, "failure": None, "notes": [],
+        "answer": {"boxes": [[20.0, 10.0, 60.0, 30.0]], "confidence": [0.8]},
+    }  # fmt: skip
+    in_pixels = score(capsys, "--task", "detection", "--truth", truth, "--completion", pixels,
+                      "--coordinates", "pixels")  # fmt: skip
+    assert in_pixels == result
+    failed = score(capsys, "--task", "detection", "--truth", truth, "--completion", "none")
+    assert failed == {"iou": 0, "confidence": 0, "format": 0, "total": 0, "answer": None,
+                      "failure": "no answer tag", "notes": []}  # fmt: skip
+
+
+def test_score_classification_grounding_and_a_task_of_ones_own(capsys, monkeypatch):
+    text = "<think>x</think><answer>Cat</answer>"
+    result = score(capsys, "--task", "classification", "--truth", '{"label": "cat"}', "--completion", text)
+    assert (result["accuracy"], result["total"], result["answer"]) == (1, 2, "Cat")
+    truth = '{"box": [10, 10, 50, 50], "image_size": [100, 100]}'
+    text = "<answer>(100,100),(500,500)</answer>"
+    result = score(capsys, "--task", "grounding", "--truth", truth, "--completion", text, "--no-think",
+                   "--weights", '{"hit": 1, "format": 1}', "--options", '{"hit_threshold": 0.9}')  # fmt: skip
+    assert (result["hit"], result["format"], result["answer"]) == (1, 1, [10, 10, 50, 50])
+    monkeypatch.setattr("sys.stdin", io.StringIO("<answer>3</answer>"))
+    counting = f"{ROOT / 'examples' / 'counting.py'}:Counting"
+    result = score(capsys, "--task", counting, "--truth", '{"boxes": []}', "--completion", "-")
+    assert (result["exact"], result["close"], result["answer"]) == (0, 0.25, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "detectoin", "--truth", "{}"], "did you mean 'detection'"),
+        (["--task", "detection", "--truth", "{"], "--truth: not valid JSON"),
+        (["--task", "detection", "--truth", "[]"], "--truth: a JSON object is needed"),
+        (["--task", "detection", "--truth", "{}"], "truth.image_size: None is not"),
+        (["--task", "grounding", "--truth", '{"image_size": [9, 9]}'], "truth.box: is missing"),
+        (["--task", "classification", "--truth", '{"label": 5}'], "truth.label: 5 is not a name"),
+        (["--task", "classification", "--truth", '{"label": "a"}', "--weights", "{a}"], "--weights: not valid JSON"),
+        (["--task", "classification", "--truth", '{"label": "a"}', "--options", '{"x": 1}'], "has no option 'x'"),
+        (["--task", "none.py:Task", "--truth", "{}"], "there is no file none.py"),
+        (["--task", "classification", "--truth", '{"label": "a"}', "--coordinates", "pixels"], "truth.image_size"),
+    ],
+)
+def test_mistakes_in_score_are_one_line(capsys, arguments, message):
+    assert main(["score", *arguments, "--completion", "<answer>a</answer>"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

@@ -1,0 +1,132 @@
+"""Attention in parts against one softmax over everything, and the kernels against each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.attention import LAYOUTS, rows_alone, whole
+
+from visual_rft.policy.engine import flash
+from visual_rft.policy.engine.attention import CompletionAttention, Layout, PromptAttention
+from visual_rft.policy.engine.decoding import BLOCK, DecodingAttention
+
+SCALE = 0.3
+
+
+@pytest.mark.parametrize("kernel", ["cpu", "plain"])
+def test_parts_merge_to_the_whole_with_exact_gradients(monkeypatch, kernel):
+    if kernel == "plain":  # what a device without a flash kernel takes
+        monkeypatch.setattr(flash, "_on_cpu", lambda q: False)
+    torch.manual_seed(0)
+    q = torch.randn(2, 3, 7, 16, requires_grad=True)
+    parts = [torch.randn(2, 3, length, 16, requires_grad=True) for length in (5, 5, 9, 9)]
+    k1, v1, k2, v2 = parts
+    expected = whole(q, torch.cat([k1, k2], 2), torch.cat([v1, v2], 2), causal=False, scale=SCALE)
+    grad = torch.randn_like(expected)
+    expected_gradients = torch.autograd.grad(expected, [q, *parts], grad)
+    with torch.no_grad():
+        one, one_lse = flash.forward(q, k1, v1, causal=False, scale=SCALE)
+        two, two_lse = flash.forward(q, k2, v2, causal=False, scale=SCALE)
+        out, lse = flash.merge(one, one_lse, two, two_lse)
+        q1, dk1, dv1 = flash.backward(grad, q, k1, v1, out, lse, causal=False, scale=SCALE)
+        q2, dk2, dv2 = flash.backward(grad, q, k2, v2, out, lse, causal=False, scale=SCALE)
+    torch.testing.assert_close(out, expected.detach())
+    for got, want in zip((q1 + q2, dk1, dv1, dk2, dv2), expected_gradients, strict=True):
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", ["cpu", "plain"])
+def test_causal_part(monkeypatch, kernel):
+    if kernel == "plain":
+        monkeypatch.setattr(flash, "_on_cpu", lambda q: False)
+    torch.manual_seed(1)
+    q, k, v = (torch.randn(2, 3, 6, 8, requires_grad=True) for _ in range(3))
+    expected = whole(q, k, v, causal=True, scale=SCALE)
+    grad = torch.randn_like(expected)
+    expected_gradients = torch.autograd.grad(expected, [q, k, v], grad)
+    with torch.no_grad():
+        out, lse = flash.forward(q, k, v, causal=True, scale=SCALE)
+        got = flash.backward(grad, q, k, v, out, lse, causal=True, scale=SCALE)
+    torch.testing.assert_close(out, expected.detach())
+    for one, other in zip(got, expected_gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)], ids=str)
+def test_completions_attend_to_their_prompt_and_to_themselves(layout, heads):
+    prompt_lengths, lengths, prompts = LAYOUTS[layout]
+    query_heads, kv_heads = heads
+    torch.manual_seed(2)
+
+    def leaf(heads, tokens):
+        return torch.randn(1, heads, tokens, 8, requires_grad=True)
+
+    q, k, v = leaf(query_heads, sum(lengths)), leaf(kv_heads, sum(lengths)), leaf(kv_heads, sum(lengths))
+    prefix_k, prefix_v = leaf(kv_heads, sum(prompt_lengths)), leaf(kv_heads, sum(prompt_lengths))
+    attention = CompletionAttention(
+        ((prefix_k, prefix_v),), Layout(lengths, prompts, prompt_lengths, torch.device("cpu"))
+    )
+    got = attention(0, q, k, v, SCALE)
+    expected = rows_alone(q, k, v, prefix_k, prefix_v, layout, SCALE)
+    torch.testing.assert_close(got, expected)
+    grad = torch.randn_like(got)
+    leaves = [q, k, v, prefix_k, prefix_v]
+    for one, other in zip(
+        torch.autograd.grad(got, leaves, grad), torch.autograd.grad(expected, leaves, grad), strict=True
+    ):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["growing", "fixed"])
+@pytest.mark.parametrize("lengths", [(4, 4), (3, 6)], ids=str)
+def test_decoding_token_by_token_equals_scoring_at_once(lengths, fixed):
+    """Longer than a block of the buffers, and smaller after completions have ended."""
+    torch.manual_seed(3)
+    tokens, group = BLOCK + 5, 3
+    prefix = (torch.randn(1, 2, sum(lengths), 8), torch.randn(1, 2, sum(lengths), 8))
+    rows = len(lengths) * group
+    q, k, v = (torch.randn(heads, rows, tokens, 8) for heads in (4, 2, 2))
+    layout = Layout((tokens,) * rows, tuple(i // group for i in range(rows)), lengths, torch.device("cpu"))
+    expected = CompletionAttention((prefix,), layout)(0, *(x.flatten(1, 2)[None] for x in (q, k, v)), SCALE)
+    expected = expected[0].unflatten(1, (rows, tokens))
+    decoding = DecodingAttention((prefix,), lengths, group, fixed=fixed)
+    slots = torch.arange(rows)
+    for t in range(tokens):
+        decoding.length += 1
+        got = decoding(0, *(x[None, :, slots, t] for x in (q, k, v)), SCALE)
+        torch.testing.assert_close(got[0], expected[:, slots, t])
+        if t == 10:  # only one completion of the second prompt goes on
+            running = slots == rows - 1
+            kept = decoding.compact(running)
+            assert kept is not None
+            assert kept.tolist() == [rows - 1]
+            slots = slots[kept]
+
+
+def test_a_grid_shrinks_only_where_it_helps():
+    prefix = (torch.randn(1, 1, 6, 4), torch.randn(1, 1, 6, 4))
+    decoding = DecodingAttention((prefix,), (3, 3), 4)
+    decoding.length += 1
+    decoding(0, *(torch.randn(1, 1, 8, 4) for _ in range(3)), SCALE)
+    # One of the first prompt has ended, none of the second: the grid stays as wide.
+    assert decoding.compact(torch.tensor([1, 0, 1, 1, 1, 1, 1, 1]).bool()) is None
+    # Three of the first and two of the second are left: an ended slot of the second stays to fill its row.
+    kept = decoding.compact(torch.tensor([1, 0, 1, 1, 0, 1, 0, 1]).bool())
+    assert kept is not None
+    assert kept.tolist() == [0, 2, 3, 5, 7, 4]
+
+
+def test_prompts_attend_to_themselves_and_leave_their_keys():
+    torch.manual_seed(4)
+    for lengths in ((4, 4), (2, 5)):
+        q, k, v = (torch.randn(1, heads, sum(lengths), 8) for heads in (4, 2, 2))
+        attention = PromptAttention(lengths)
+        got = attention(0, q, k, v, SCALE)
+        parts = zip(
+            *(x.split(lengths, 2) for x in (q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1))), strict=True
+        )
+        torch.testing.assert_close(got, torch.cat([whole(*part, causal=True, scale=SCALE) for part in parts], 2))
+        layers = attention.take()
+        attention(0, q + 1, k + 1, v + 1, SCALE)  # a layer run again for its gradient changes nothing
+        assert layers[0][0] is k

@@ -1,0 +1,343 @@
+"""The report of a real run in a real browser: clicks change what is shown, and boxes lie where the JSON says."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support import browser
+
+from visual_rft.config.config import parse_config
+from visual_rft.report.page import write_report
+from visual_rft.report.reading import read_run
+from visual_rft.report.view import server_of
+from visual_rft.training.rft import train
+
+pytestmark = pytest.mark.skipif(browser.missing() is not None, reason=str(browser.missing()))
+
+STEPS, PROMPTS, GROUP = 3, 2, 4
+COLOURS = ["#3b82f6", "#f97316", "#a855f7", "#ec4899"]
+TRUTH = "#22c55e"
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory):
+    """A run of the embedded model."""
+    folder = tmp_path_factory.mktemp("report") / "run"
+    values = {
+        "data": {
+            "train": [{"source": "digits", "split": "train", "count": 8, "max_objects": 1}],
+            "evaluation": [{"source": "digits", "split": "test", "count": 4, "max_objects": 1, "seed": 1}],
+        },
+        "rollout": {"group_size": GROUP, "max_new_tokens": 48},
+        "objective": {"beta": 0.0},
+        "optimizer": {"learning_rate": 1e-4},
+        "run": {"folder": str(folder), "steps": STEPS, "prompts_per_batch": PROMPTS, "evaluation_examples": 3},
+    }
+    train(parse_config(values, "test"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    with browser.chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def opened(chromium, run_folder):
+    """Opens the run's own report; afterwards nothing may have been logged, thrown or fetched."""
+    contexts, complaints = [], []
+
+    def opens(address: str | None = None, **options):
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        own = address or (run_folder / "report.html").as_uri()
+        allowed = (own, "data:")
+        page.on("request", lambda r: complaints.append(r.url) if not r.url.startswith(allowed) else None)
+        page.goto(own)
+        return page
+
+    yield opens
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def rows(folder: Path, step: int) -> list[dict]:
+    return [json.loads(line) for line in (folder / "rollouts" / f"step-{step:06d}.jsonl").read_text().splitlines()]
+
+
+def ids(page) -> list[str]:
+    return page.eval_on_selector_all(".card", "cards => cards.map(card => card.dataset.id)")
+
+
+def test_it_opens_and_shows_the_last_step(opened, run_folder):
+    page = opened()
+    assert page.title() == "run · Visual-RFT"
+    assert page.locator("#step-label").inner_text() == "2 of 2"
+    assert ids(page) == [row["id"] for row in rows(run_folder, 2)]
+    charts = page.eval_on_selector_all("#charts .chart", "all => all.map(one => one.dataset.chart)")
+    assert {"reward", "reward/iou", "reward/confidence", "reward/format", "length", "zero_std_share", "grad_norm",
+            "entropy_estimate", "AP"} <= set(charts)  # fmt: skip
+    assert "kl" not in charts, "there is no reference, so there is no KL"
+    assert page.locator("[data-example]").count() == 3
+    assert page.locator("[data-example]").first.locator("figure.picture").count() == 2
+
+
+def test_every_answer_is_there_with_its_numbers(opened, run_folder):
+    page = opened()
+    for card, row in zip(page.locator(".card").all(), rows(run_folder, 2), strict=True):
+        replies = card.locator(".reply").all()
+        assert len(replies) == GROUP
+        for reply, completion in zip(replies, row["completions"], strict=True):
+            assert float(reply.locator(".meter").inner_text()) == pytest.approx(completion["total"], abs=0.006)
+            advantage = reply.locator(".advantage").inner_text().replace("\N{MINUS SIGN}", "-")
+            assert float(advantage) == pytest.approx(completion["advantage"], abs=0.006)
+            parts = re.findall(r"(\w+) ([\d.]+)", reply.locator(".parts").inner_text())
+            assert [name for name, _ in parts] == list(completion["rewards"])
+            reply.locator("> summary").click()
+            assert reply.locator(".full .code").last.text_content() == completion["text"]
+            if completion["failure"]:
+                assert completion["failure"] in reply.locator(".full").inner_text()
+            thought = re.search(r"<think>(.*?)</think>", completion["text"])
+            assert reply.locator("[data-thought]").inner_text() == thought[1]
+
+
+def test_the_slider_the_buttons_and_the_arrows_change_the_step(opened, run_folder):
+    page = opened()
+    slider = page.locator("#step")
+    slider.evaluate("s => { s.value = 0; s.dispatchEvent(new Event('input')) }")
+    assert ids(page) == [row["id"] for row in rows(run_folder, 0)]
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#step-label").inner_text() == "1 of 2"
+    page.locator("#next").click()
+    assert ids(page) == [row["id"] for row in rows(run_folder, 2)]
+    assert page.locator("#next").is_disabled()
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#step-label").inner_text() == "1 of 2", "one step, with the focus on the slider too"
+    chart = page.locator("[data-chart='reward'] svg")
+    size = chart.bounding_box()
+    chart.click(position={"x": 0.15 * size["width"], "y": size["height"] / 2})
+    assert page.locator("#step-label").inner_text() == "0 of 2"
+
+
+def all_rows(folder: Path) -> list[dict]:
+    return [row for step in range(STEPS) for row in rows(folder, step)]
+
+
+@pytest.mark.parametrize(
+    ("button", "fits"),
+    [
+        ("equal", lambda row: len({c["total"] for c in row["completions"]}) == 1),
+        ("failed", lambda row: any(c["failure"] for c in row["completions"])),
+        ("truncated", lambda row: any(c["truncated"] for c in row["completions"])),
+    ],
+)
+def test_filters_show_what_fits_and_nothing_else(opened, run_folder, tmp_path, button, fits):
+    """One group of each kind is made in a copy, because a short run need not have them all."""
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    file = folder / "rollouts" / "step-000001.jsonl"
+    changed = rows(run_folder, 1)
+    changed[0]["completions"] = [changed[0]["completions"][0]] * GROUP
+    changed[1]["completions"][0].update(failure="no answer block", answer=None)
+    changed[1]["completions"][1]["truncated"] = True
+    file.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    write_report([read_run(folder)], folder / "report.html")
+    page = opened((folder / "report.html").as_uri())
+    page.locator("#scope").click()
+    assert page.locator("#count").inner_text() == f"{STEPS * PROMPTS} groups"
+    page.locator(f"[data-filter='{button}']").click()
+    wanted = [row["id"] for row in all_rows(folder) if fits(row)]
+    assert ids(page) == wanted
+    assert 1 <= len(wanted) < STEPS * PROMPTS
+    page.locator(f"[data-filter='{button}']").click()
+    assert len(ids(page)) == STEPS * PROMPTS
+
+
+def test_search_and_order(opened, run_folder):
+    page = opened()
+    page.locator("#scope").click()
+    groups = all_rows(run_folder)
+    page.locator("#order").select_option("best")
+    means = [sum(c["total"] for c in row["completions"]) for row in groups]
+    best = groups[means.index(max(means))]
+    assert ids(page)[0] == best["id"]
+    page.locator("#order").select_option("worst")
+    assert ids(page)[0] == groups[means.index(min(means))]["id"]
+    page.locator("body").press("Escape")
+    page.locator("#search").fill(best["id"].upper())
+    assert set(ids(page)) == {best["id"]}
+    page.locator("#search").fill("no such words")
+    assert page.locator("#cards").inner_text() == "No group fits these filters."
+
+
+def near(picture: Image.Image, x: float, y: float, colour: str, reach: int) -> bool:
+    """Whether a pixel close to (x, y) has about this colour."""
+    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return any(
+        max(abs(a - b) for a, b in zip(picture.getpixel((round(x) + i, round(y) + j))[:3], wanted, strict=True)) <= 40
+        for i in range(-reach, reach + 1)
+        for j in range(-reach, reach + 1)
+    )
+
+
+def edges(box: list[float]) -> list[tuple[float, float]]:
+    """Points on the four sides of a box, away from its corners."""
+    x1, y1, x2, y2 = box
+    return [
+        point
+        for t in (0.2, 0.35, 0.65, 0.8)
+        for x, y in [(x1 + t * (x2 - x1), y1 + t * (y2 - y1))]
+        for point in ((x, y1), (x, y2), (x1, y), (x2, y))
+    ]
+
+
+def test_boxes_lie_where_the_json_says(opened, run_folder):
+    """Pixels of a screenshot: each box's colour is on its sides and not in the middle between them."""
+    page = opened(device_scale_factor=2)
+    checked = 0
+    for card, row in zip(page.locator(".card").all(), rows(run_folder, 2), strict=True):
+        figure = card.locator("figure.picture")
+        width, height = row["image_size"]
+        for number, completion in [(None, None), *enumerate(row["completions"])]:
+            if number is None:
+                boxes, colour = row["truth"]["boxes"], TRUTH
+                page.mouse.move(0, 0)
+            elif completion["answer"] is None:
+                continue
+            else:
+                boxes, colour = completion["answer"]["boxes"], COLOURS[number]
+                card.locator(f"[data-reply='{number}'] > summary").hover()  # the others fade
+            picture = Image.open(io.BytesIO(figure.screenshot()))
+            across, down = picture.width / width, picture.height / height
+            for box in boxes:
+                points = [
+                    (x * across, y * down)
+                    for x, y in edges(box)
+                    if 4 < x * across < picture.width - 4 and 4 < y * down < picture.height - 4
+                ]
+                hits = [near(picture, x, y, colour, 2) for x, y in points]
+                # A prediction may lie under the truth along a side.
+                assert sum(hits) >= (len(hits) if number is None else 0.5 * len(hits)), (row["id"], number)
+                if number is None:
+                    x, y = ((box[0] + box[2]) / 2 * across, (box[1] + box[3]) / 2 * down)
+                    assert not near(picture, x, y, colour, 2)
+                checked += 1
+        drawn = figure.locator("[data-truth] [data-box]").evaluate_all("all => all.map(one => one.dataset.box)")
+        assert [[float(v) for v in box.split(",")] for box in drawn] == row["truth"]["boxes"]
+    assert checked >= 2 + PROMPTS
+
+
+def test_everything_works_from_the_keyboard(opened):
+    page = opened()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "search"
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#step-label").inner_text() == "2 of 2", "arrows in the search field stay there"
+    summary = page.locator("[data-reply='0'] > summary").first
+    summary.focus()
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    assert page.locator("[data-reply='0']").first.get_attribute("open") is not None
+    unnamed = page.eval_on_selector_all(
+        "button, input, select",
+        "all => all.filter(e => !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).length",
+    )
+    assert unnamed == 0
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_a_narrow_page_does_not_scroll_sideways(opened, width):
+    page = opened(viewport={"width": width, "height": 800})
+    page.locator("#more-charts summary").click()
+    page.locator("#facts summary").click()
+    page.locator("[data-reply='0'] > summary").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_light_and_dark(opened):
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light, dark = opened(color_scheme="light"), opened(color_scheme="dark")
+    one, other = light.evaluate(paper), dark.evaluate(paper)
+    assert sum(map(int, re.findall(r"\d+", one)[:3])) > 600 > 150 > sum(map(int, re.findall(r"\d+", other)[:3]))
+    light.locator("#theme").click()
+    assert light.evaluate(paper) == other
+    light.locator("#theme").click()
+    assert light.evaluate(paper) == one
+
+
+def test_several_runs_are_compared(opened, run_folder, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "other")
+    file = tmp_path / "other" / "config.yaml"
+    file.write_text(file.read_text().replace("learning_rate: 0.0001", "learning_rate: 0.002"))
+    write_report([read_run(run_folder), read_run(tmp_path / "other")], tmp_path / "both.html")
+    page = opened((tmp_path / "both.html").as_uri())
+    assert "optimizer.learning_rate" in page.locator("#comparison").inner_text()
+    assert page.locator("[data-chart='reward'] path.strong").count() == 2
+    assert page.locator("[data-example]").first.locator("figure.picture").count() == 3
+    page.locator("#run").select_option("1")
+    assert ids(page) == [row["id"] for row in rows(run_folder, 2)]
+
+
+def test_hostile_text_is_shown_and_does_nothing(opened, run_folder, tmp_path):
+    text = "</script><script>window.hit = 1</script><img src=x onerror='window.hit = 1'><svg onload='window.hit = 1'>"
+    shutil.copytree(run_folder, tmp_path / "run")
+    changed = rows(run_folder, 2)
+    changed[0].update(id=text, prompt=text, question={"category": text})
+    changed[0]["completions"][0].update(text=text, failure=text, notes=[text], answer=None)
+    (tmp_path / "run" / "rollouts" / "step-000002.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
+    write_report([read_run(tmp_path / "run")], tmp_path / "run" / "report.html")
+    page = opened((tmp_path / "run" / "report.html").as_uri())
+    page.locator("[data-reply='0'] > summary").first.click()
+    assert page.locator(".full").first.text_content().count(text) >= 3
+    assert page.evaluate("window.hit") is None
+    assert page.locator(".card img[onerror], .card svg[onload], .card script").count() == 0
+
+
+def test_the_live_view_picks_up_a_new_step_and_keeps_the_place(opened, run_folder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    later = {name: (folder / name).read_text() for name in ("metrics.jsonl", "rollouts/step-000002.jsonl")}
+    (folder / "rollouts" / "step-000002.jsonl").unlink()
+    (folder / "summary.json").unlink()
+    (folder / "metrics.jsonl").write_text("".join(later["metrics.jsonl"].splitlines(keepends=True)[:2]))
+    from playwright.sync_api import expect
+
+    server = server_of([folder], ["run"], 0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.server_address[1]}/"
+        follows, reads = opened(address), opened(address)
+        assert follows.locator("#step-label").inner_text() == "1 of 1"
+        assert "2 of 3 steps" in follows.locator("#notices").inner_text()
+        reads.locator("#previous").click()
+        reads.locator("[data-reply='1'] > summary").first.click()
+        reads.locator(".picture img").first.evaluate("picture => picture.decode()")
+        (folder / "rollouts" / "step-000002.jsonl").write_text(later["rollouts/step-000002.jsonl"])
+        (folder / "metrics.jsonl").write_text(later["metrics.jsonl"])
+        for page, label in ((follows, "2 of 2"), (reads, "0 of 2")):
+            expect(page.locator("#step-label")).to_have_text(label, timeout=10_000)
+        assert ids(follows) == [row["id"] for row in rows(run_folder, 2)]
+        assert ids(reads) == [row["id"] for row in rows(run_folder, 0)]
+        assert reads.locator("[data-reply='1']").first.get_attribute("open") is not None
+    finally:
+        for page in (follows, reads):
+            page.goto("about:blank")
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,1 @@
+"""What several tests need: models, oracles, pictures and files that are made."""

@@ -1,0 +1,126 @@
+import pytest
+
+from visual_rft.tasks.parsing.answers import MOST_BOXES, parse_detections
+from visual_rft.tasks.parsing.completion import Failure, Parsed, answer_text, has_tag_format
+
+BOX = "{'Position': [10, 20, 110, 220], 'Confidence': 0.9}"
+ONE = ((10.0, 20.0, 110.0, 220.0),)
+
+
+def parse(body: str):
+    return parse_detections(body, (1000, 1000))
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [
+        pytest.param(f"<think>a</think><answer>[{BOX}]</answer>", ONE, id="python literal"),
+        pytest.param('<answer>[{"Position": [10, 20, 110, 220], "Confidence": 0.9}]</answer>', ONE, id="json"),
+        pytest.param(f"<answer>\n[\n{BOX}\n]\n</answer>", ONE, id="line breaks"),
+        pytest.param(f"<answer>```json\n[{BOX}]\n```</answer>", ONE, id="fence"),
+        pytest.param(f"<answer>{BOX}</answer>", ONE, id="single object"),
+        pytest.param(f"<answer>[[{BOX}]]</answer>", ONE, id="nested list"),
+        pytest.param(f"<answer>[{BOX},]</answer>", ONE, id="trailing comma"),
+        pytest.param("<answer>[{'bbox_2d': [10, 20, 110, 220], 'score': 0.9}]</answer>", ONE, id="bbox_2d"),
+        pytest.param("<answer>[{'position': [10.0, 20, 110, 220], 'confidence': 1}]</answer>", ONE, id="floats"),
+        pytest.param(
+            "<answer>[{'label': \"dog's toy\", 'Position': [10, 20, 110, 220], 'Confidence': 1}]</answer>", ONE,
+            id="apostrophe",
+        ),
+        pytest.param("<answer>No Objects</answer>", (), id="no objects"),
+        pytest.param("<answer>'no objects.'</answer>", (), id="no objects, quoted"),
+        pytest.param("<answer>[]</answer>", (), id="empty list"),
+        pytest.param(f"<think><answer>[]</answer></think><answer>[{BOX}]</answer>", ONE, id="echo in think"),
+        pytest.param(f"<answer>[]</answer> wait <answer>[{BOX}]</answer>", ONE, id="last of two"),
+        pytest.param(f"<think>a</think><answer>[{BOX}, {{'Position': [3", ONE, id="cut off"),
+        pytest.param(f"<answer>[{BOX}, {{'Position': 7}}]</answer>", ONE, id="one bad item"),
+        pytest.param("<answer>[{'Position': [-5, 20, 1008, 220], 'Confidence': 1}]</answer>",
+                     ((0.0, 20.0, 1000.0, 220.0),), id="within tolerance"),
+    ],
+)  # fmt: skip
+def test_answers_that_are_read(text, boxes):
+    answer = parse(text)
+    assert isinstance(answer, Parsed), answer
+    assert answer.value.boxes == boxes
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("", "no answer tag", id="empty"),
+        pytest.param(f"<think>[{BOX}]", "no answer tag", id="never answered"),
+        pytest.param(f"<think><answer>[{BOX}]</answer>", "no answer tag", id="only inside think"),
+        pytest.param("<answer>a cat</answer>", "not a list", id="prose"),
+        pytest.param("<answer>5</answer>", "not a list", id="number"),
+        pytest.param("<answer>[{'Position': [3", "truncated", id="cut in the first box"),
+        pytest.param("<answer>[1, 2, 3, 4]</answer>", "no valid item (not an object)", id="bare numbers"),
+        pytest.param("<answer>" + "[" * 30_000 + "</answer>", "answer too long", id="huge"),
+        pytest.param("<answer>" + "[" * 15_000 + "</answer>", "not a list", id="deeply nested"),
+        pytest.param("<answer>[{'Position': [0, 0, 9, 9], 'Confidence': 9**9}]</answer>", "not a list", id="code"),
+    ],
+)
+def test_answers_that_cannot_be_read_have_a_reason(text, reason):
+    assert parse(text) == Failure(reason)
+
+
+@pytest.mark.parametrize(
+    ("item", "note"),
+    [
+        ("{'Position': [110, 20, 10, 220], 'Confidence': 1}", "x2 <= x1"),
+        ("{'Position': [10, 220, 110, 20], 'Confidence': 1}", "y2 <= y1"),
+        ("{'Position': [10, 20, 1200, 220], 'Confidence': 1}", "outside the image"),
+        ("{'Position': [10, 20, 110], 'Confidence': 1}", "position is not four finite numbers"),
+        ("{'Position': [10, 20, 110, '220'], 'Confidence': 1}", "position is not four finite numbers"),
+        ("{'Position': [10, 20, 110, 1e999], 'Confidence': 1}", "position is not four finite numbers"),
+        ("{'Position': [10, 20, 110, True], 'Confidence': 1}", "position is not four finite numbers"),
+        ("{'Position': [10, 20, 110, 220], 'Confidence': 7}", "confidence is not a number in [0, 1]"),
+        ("{'Position': [10, 20, 110, 220], 'Confidence': -50}", "confidence is not a number in [0, 1]"),
+        ("{'Position': [10, 20, 110, 220], 'Confidence': '0.9'}", "confidence is not a number in [0, 1]"),
+        ("{'Position': [10, 20, 110, 220]}", "confidence is not a number in [0, 1]"),
+        ("{'Confidence': 1}", "no position"),
+        ("'cat'", "not an object"),
+    ],
+)
+def test_bad_items_are_dropped_and_named_and_good_ones_kept(item, note):
+    answer = parse(f"<answer>[{BOX}, {item}]</answer>")
+    assert isinstance(answer, Parsed)
+    assert answer.value.boxes == ONE
+    assert answer.notes == (f"item 2: {note}",)
+
+
+def test_nan_confidence_is_dropped():
+    text = '<answer>[{"Position": [10, 20, 110, 220], "Confidence": NaN}]</answer>'
+    assert parse(text) == Failure("no valid item (confidence is not a number in [0, 1])")
+
+
+def test_a_cut_answer_is_marked_truncated():
+    answer = parse(f"<answer>[{BOX}, {{'Position': [3")
+    assert isinstance(answer, Parsed)
+    assert "truncated" in answer.notes
+
+
+def test_boxes_are_capped():
+    answer = parse("<answer>[" + ",".join(["{'box':[1,2,3,4],'score':1}"] * 150) + "]</answer>")
+    assert isinstance(answer, Parsed)
+    assert len(answer.value.boxes) == MOST_BOXES
+
+
+@pytest.mark.parametrize(
+    ("text", "think", "expected"),
+    [
+        ("<think>a</think><answer>b</answer>", True, True),
+        (" <think>a\nb</think>\n<answer>b</answer>\n", True, True),
+        ("<answer>b</answer>", True, False),
+        ("<answer>b</answer>", False, True),
+        ("<think>a</think><answer>b</answer> so", True, False),
+        ("<think>a</think><answer>b</answer><answer>c</answer>", True, False),
+        ("<think><answer>x</answer></think><answer>b</answer>", True, False),
+        ("<answer>b</answer><think>a</think>", True, False),
+    ],
+)
+def test_tag_format(text, think, expected):
+    assert has_tag_format(text, think) is expected
+
+
+def test_answer_text_is_the_last_complete_one():
+    assert answer_text("<answer>a</answer><answer>b") == ("a", False)
