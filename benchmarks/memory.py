@@ -36,8 +36,8 @@ from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
 from visual_rft.policy.trainable import trainable
 from visual_rft.training.advantages import group_advantages
+from visual_rft.training.learner import make_optimizer
 from visual_rft.training.objective import GroupLoss
-from visual_rft.training.optimizer import make_optimizer
 
 TEXT_3B: dict[str, Any] = {
     **TEXT_2B, "hidden_size": 2048, "intermediate_size": 11_008, "num_hidden_layers": 36, "num_attention_heads": 16,

@@ -25,8 +25,8 @@ from visual_rft.policy.inputs import Inputs, Prompt
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
 from visual_rft.training.advantages import group_advantages
+from visual_rft.training.learner import make_optimizer
 from visual_rft.training.objective import GroupLoss
-from visual_rft.training.optimizer import make_optimizer
 
 
 @dataclass(frozen=True)

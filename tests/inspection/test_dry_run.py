@@ -21,7 +21,7 @@ from visual_rft.policy.footprint import Footprint, count_parameters
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import task_of
-from visual_rft.training.optimizer import make_optimizer
+from visual_rft.training.learner import make_optimizer
 from visual_rft.vision.images import RenderedImage
 
 FAMILY = {"qwen2": "qwen2_vl", "qwen2.5": "qwen2_5_vl", "qwen3": "qwen3_vl"}

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from visual_rft.config.config import Config, parse_config
-from visual_rft.training import session
+from visual_rft.training import learner
 
 
 def config(folder: Path, base: Path | str, **sections) -> Config:
@@ -52,7 +52,7 @@ def reward_the_letter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def interrupt(loop: Callable[..., Any], settings: Config, last: int) -> None:
     """Run until the checkpoint of step ``last`` would be written: the step before has left its line of metrics."""
-    real = session.save_checkpoint
+    real = learner.save_checkpoint
 
     def dies(folder, policy, optimizer, schedule, step):
         if step == last:
@@ -60,6 +60,6 @@ def interrupt(loop: Callable[..., Any], settings: Config, last: int) -> None:
         return real(folder, policy, optimizer, schedule, step)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "save_checkpoint", dies)
+        patch.setattr(learner, "save_checkpoint", dies)
         with pytest.raises(KeyboardInterrupt):
             loop(settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from types import SimpleNamespace
 
 import pyarrow
 import pyarrow.parquet
@@ -20,8 +19,7 @@ from visual_rft.inspection.look import look_at_data, shrunk_images
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import load_task
 from visual_rft.tasks.base import Sample
-from visual_rft.tasks.spaces import Answered, gold_space_hint, wrong_space_hint
-from visual_rft.training.session import Session
+from visual_rft.tasks.spaces import Answered, SpaceWatch, gold_space_hint, wrong_space_hint
 from visual_rft.vision.coordinates import Frame
 from visual_rft.vision.images import RenderedImage
 
@@ -194,17 +192,16 @@ def test_a_longest_text_is_found_without_any_image_size(model_folders):
 
 def test_training_looks_at_the_first_answers():
     """Once, when there are enough; a box in pixels that is read as 0..1000."""
-    said_to: list[str] = []
-    session = SimpleNamespace(answered=[], task=load_task("detection"), console=SimpleNamespace(warn=said_to.append))
+    watch = SpaceWatch(load_task("detection"))
     truth = {"boxes": [[400, 300, 440, 340]], "image_size": SIZE}
     said = "<answer>[{'Position': [400, 300, 440, 340], 'Confidence': 1}]</answer>"
     samples = [Sample("a", (), "detection", {}, truth)] * 4
-    for _ in range(40):
-        Session.watch_space(session, samples, [RELATIVE] * 4, [[said] * 8] * 4)
-    (hint,) = said_to
+    hints = [watch.look(samples, [RELATIVE] * 4, [[said] * 8] * 4) for _ in range(40)]
+    (hint,) = [hint for hint in hints if hint is not None]
+    assert hint == hints[7]
     assert "of 256 answers" in hint
     assert "set model.family.coordinates: pixels" in hint
-    assert len(session.answered) == 256
+    assert len(watch.answered) == 256
 
 
 def test_evaluation_looks_at_its_answers(capsys):

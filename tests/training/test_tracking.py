@@ -22,7 +22,7 @@ from visual_rft.errors import ConfigError, RunFolderError
 from visual_rft.inspection.look import spread
 from visual_rft.report.reading import read_run
 from visual_rft.tasks import Sample, Score
-from visual_rft.training import session, trackers
+from visual_rft.training import learner, session, trackers
 from visual_rft.training.console import RunConsole, progress_line
 from visual_rft.training.environment import git_commit
 from visual_rft.training.rft import train
@@ -180,7 +180,7 @@ def test_a_torn_line_is_named_and_the_run_goes_on(model_folders, tmp_path, monke
     folder = tmp_path / "run"
     run = {"folder": str(folder), "steps": 3, "checkpoint_every": 1, "prompts_per_batch": 2}
     whole = config(folder, model_folders["qwen2_vl"], run=run)
-    real = session.save_checkpoint
+    real = learner.save_checkpoint
 
     def dies(*arguments):
         if arguments[-1] == 2:
@@ -188,7 +188,7 @@ def test_a_torn_line_is_named_and_the_run_goes_on(model_folders, tmp_path, monke
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "save_checkpoint", dies)
+        patch.setattr(learner, "save_checkpoint", dies)
         with pytest.raises(KeyboardInterrupt):
             train(whole)
     file = folder / "metrics.jsonl"

@@ -17,7 +17,7 @@ from visual_rft.errors import ConfigError, DataError, ModelError, RunFolderError
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.reference import Reference
-from visual_rft.training import session
+from visual_rft.training import household
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.rft import train
 from visual_rft.training.sft import train_supervised
@@ -26,7 +26,7 @@ from visual_rft.training.sft import train_supervised
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots and report are tested in test_tracking.py; here they would cost a second for each of many runs."""
-    monkeypatch.setattr(session, "write_artefacts", lambda folder: [])
+    monkeypatch.setattr(household, "write_artefacts", lambda folder: [])
 
 
 def test_a_run_leaves_metrics_rollouts_and_a_checkpoint(model_folders, tmp_path):
@@ -140,7 +140,7 @@ def test_lora_reference_is_the_base_and_the_vision_tower_is_untouched(model_fold
 
 def test_nothing_trainable_is_refused(model_folders):
     from visual_rft.config.sections import OptimizerConfig
-    from visual_rft.training.optimizer import make_optimizer
+    from visual_rft.training.learner import make_optimizer
 
     policy = load_policy(ModelConfig(path=str(model_folders["qwen2_vl"])), RolloutConfig())
     policy.model.requires_grad_(False)

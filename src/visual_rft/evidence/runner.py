@@ -193,7 +193,7 @@ def _train(arm: str, config: Config, run: Path) -> tuple[Policy, float]:
     ):
         (reinforce if arm == "rft" else imitate)(session)
     shutil.rmtree(run)
-    return session.policy, session.cpu_seconds
+    return session.learner.policy, session.household.clock.cpu
 
 
 def evaluate(policy: Policy, config: Config, metrics: Sequence[str]) -> tuple[dict[str, float], dict[str, Floats], int]:

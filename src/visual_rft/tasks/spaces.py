@@ -16,13 +16,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from visual_rft.tasks.base import Task, frame_of, image_size_of, labelled_boxes
+from visual_rft.tasks.base import Sample, Task, frame_of, image_size_of, labelled_boxes
 from visual_rft.tasks.parsing.completion import Failure
 from visual_rft.vision.boxes import Box, as_box, iou
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 LEAST_ANSWERS = 8
 """Answers to say anything about."""
+WATCHED_ANSWERS = 256
+"""Completions of a run that are looked at: the first 32 groups of 8."""
 MISSED, MET = 0.1, 0.4
 """Mean IoU below which answers fit nothing, and above which they fit. Boxes at random places of an image overlap an
 object by 0.1 or less; a base model that finds objects roughly reaches 0.5 (docs/tiny.md)."""
@@ -70,6 +72,37 @@ def wrong_space_hint(task: Task, answers: Sequence[Answered]) -> str | None:
         f"boxes meet no object in the units they are asked for (mean IoU {_mean(asked):.2f} of {len(asked)} answers): "
         f"read as {_WORDS[best]} they do ({fitting[best]:.2f}); {remedy}"
     )
+
+
+class SpaceWatch:
+    """Looks at the first answers of a run, and says once what their units seem to be.
+
+    Args:
+        task: that asked.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.answered: list[Answered] = []
+
+    def look(
+        self, samples: Sequence[Sample], frames: Sequence[Frame | None], texts: Sequence[Sequence[str]]
+    ) -> str | None:
+        """The hint of :func:`wrong_space_hint` when enough answers have been seen; None before and ever after.
+
+        Args:
+            samples: B questions.
+            frames: units of the answers to each.
+            texts: G completions of each.
+        """
+        if len(self.answered) >= WATCHED_ANSWERS:
+            return None
+        self.answered += [
+            Answered(text, sample.truth, frame)
+            for sample, frame, group in zip(samples, frames, texts, strict=True)
+            for text in group
+        ]
+        return wrong_space_hint(self.task, self.answered) if len(self.answered) >= WATCHED_ANSWERS else None
 
 
 _WORDS = {"relative_1000": "0..1000", "pixels": "pixels of the image"}

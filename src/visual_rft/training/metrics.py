@@ -12,17 +12,37 @@ import torch
 from torch import Tensor
 
 from visual_rft.policy.engine.prefix import Completions
-from visual_rft.tasks import Score
+from visual_rft.policy.inputs import Inputs
+from visual_rft.tasks import Sample, Score
 from visual_rft.training.objective import ObjectiveStats
 
 
 @dataclass(frozen=True)
-class BatchResult:
-    """What one batch of a step gave: rewards ``[B, G]``, scores, completions and objective statistics."""
+class Rollouts:
+    """What a policy sampled for one batch of prompts, and what it is worth.
 
-    rewards: Tensor
-    scores: Sequence[Sequence[Score]]
+    Attributes:
+        samples: the B questions.
+        inputs: their prompts after the processor.
+        completions: ``[B, G, T]``.
+        scores: one per completion, ``[B][G]``.
+        rewards: totals of the scores, ``[B, G]``.
+        advantages: of the rewards within their group, ``[B, G]``.
+    """
+
+    samples: Sequence[Sample]
+    inputs: Inputs
     completions: Completions
+    scores: Sequence[Sequence[Score]]
+    rewards: Tensor
+    advantages: Tensor
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What one batch of a step gave: its rollouts, and what the objective made of them."""
+
+    rollouts: Rollouts
     stats: ObjectiveStats
 
 
@@ -65,11 +85,12 @@ def step_metrics(
     mean negative log-probability of the sampled tokens, in nats: what was sampled from the policy estimates its entropy
     per token, at the temperature of the rollout.
     """
-    rewards = torch.cat([r.rewards for r in results])
-    scores = [score for r in results for group in r.scores for score in group]
-    lengths = torch.cat([r.completions.lengths.flatten() for r in results])
-    surprise = -sum(r.completions.logprobs.detach().sum().item() for r in results)
-    truncated = torch.cat([r.completions.truncated.flatten() for r in results])
+    batches = [r.rollouts for r in results]
+    rewards = torch.cat([b.rewards for b in batches])
+    scores = [score for b in batches for group in b.scores for score in group]
+    lengths = torch.cat([b.completions.lengths.flatten() for b in batches])
+    surprise = -sum(b.completions.logprobs.detach().sum().item() for b in batches)
+    truncated = torch.cat([b.completions.truncated.flatten() for b in batches])
     names = scores[0].parts
     return {
         "step": step,

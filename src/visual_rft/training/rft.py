@@ -19,9 +19,13 @@ import torch
 from visual_rft.config.config import Config
 from visual_rft.policy.reference import Reference
 from visual_rft.training.advantages import group_advantages
-from visual_rft.training.metrics import BatchResult, Stopwatch, step_metrics
+from visual_rft.training.metrics import BatchResult, Rollouts, Stopwatch, step_metrics
 from visual_rft.training.objective import GroupLoss
 from visual_rft.training.session import Session
+
+SEED_STRIDE = 1_000_003
+"""Between the generators of two seeds: a prime above any number of steps; with 1, step 1 of seed 0 and step 0 of seed 1
+would draw the same answers."""
 
 
 def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
@@ -39,18 +43,17 @@ def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
     """
     with Session.start(config, resume=resume) as session:
         reinforce(session)
-        return session.finish()
+        return session.household.end()
 
 
 def reinforce(session: Session) -> None:
     """The steps that are left of a run."""
-    policy, device = session.policy, session.accelerator.device
-    config = session.config
-    loop, objective = config.run, config.objective
-    reference = Reference.at_start(policy, config, session.checkpoint) if objective.beta > 0 else None
+    config, learner, household = session.config, session.learner, session.household
+    loop, objective, policy, device = config.run, config.objective, learner.policy, learner.device
+    reference = Reference.at_start(policy, config, session.resumed_from) if objective.beta > 0 else None
 
     for step, batches in session.steps():
-        generator = torch.Generator(device).manual_seed(loop.seed * 1_000_003 + step)
+        generator = torch.Generator(device).manual_seed(loop.seed * SEED_STRIDE + step)
         task = session.task.at(step / loop.steps)
         watch = Stopwatch()
         results: list[BatchResult] = []
@@ -67,18 +70,18 @@ def reinforce(session: Session) -> None:
                 ]
                 rewards = torch.tensor([[score.total for score in group] for group in scores], device=device)
                 advantages = group_advantages(rewards)
+            rollouts = Rollouts(samples, inputs, completions, scores, rewards, advantages)
             with watch("reference"):
                 reference_logprobs = reference.logprobs(prefix, completions) if reference else None
             loss = GroupLoss(completions, advantages, reference_logprobs, objective, 1 / loop.accumulation)
             with watch("update"):
                 for update in range(objective.updates_per_rollout):
                     if update > 0:
-                        session.optimize()
+                        learner.optimize()
                         prefix = policy.encode(inputs)  # again: the weights have changed
                     logprobs = policy.backward(prefix, completions, loss.share, loss.needed)
-            results.append(BatchResult(rewards, scores, completions, loss.stats(logprobs)))
-            session.keep_rollouts(step, samples, inputs, completions, scores, advantages)
+            results.append(BatchResult(rollouts, loss.stats(logprobs)))
+            household.keep_rollouts(step, rollouts)
         with watch("update"):
-            grad_norm = session.optimize()
-        metrics = step_metrics(step, results, grad_norm, session.schedule.get_last_lr()[0], watch)
-        session.after_step(step, metrics)
+            grad_norm = learner.optimize()
+        household.end_step(step, step_metrics(step, results, grad_norm, learner.learning_rate, watch))

@@ -32,12 +32,13 @@ def train_supervised(config: Config, *, resume: bool = False) -> dict[str, Any]:
     """
     with Session.start(config, resume=resume) as session:
         imitate(session)
-        return session.finish()
+        return session.household.end()
 
 
 def imitate(session: Session) -> None:
     """The steps that are left of a run."""
-    policy, task, loop = session.policy, session.task, session.config.run
+    learner, task, loop = session.learner, session.task, session.config.run
+    policy = learner.policy
     for step, batches in session.steps():
         watch, losses = Stopwatch(), []
         for samples, inputs in batches:
@@ -47,15 +48,15 @@ def imitate(session: Session) -> None:
             weights = token_weights(completions.mask, "token_mean")[:, 0]
             logprobs = policy.backward(prefix, completions, _mean_of(weights / loop.accumulation))
             losses.append(-(logprobs[:, 0] * weights).sum().item())
-        grad_norm = session.optimize()
+        grad_norm = learner.optimize()
         metrics = {
             "step": step,
             "loss": sum(losses) / len(losses),
             "grad_norm": grad_norm,
-            "learning_rate": session.schedule.get_last_lr()[0],
+            "learning_rate": learner.learning_rate,
             "samples_per_second": loop.prompts_per_batch * loop.accumulation / watch.total,
         }
-        session.after_step(step, metrics)
+        session.household.end_step(step, metrics)
 
 
 def _mean_of(weights: Tensor) -> Loss:

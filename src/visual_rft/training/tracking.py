@@ -22,16 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from visual_rft.config.config import Config, dump_config, load_config
 from visual_rft.errors import RunFolderError
 from visual_rft.files import write_whole
-from visual_rft.policy.engine.prefix import Completions
-from visual_rft.policy.inputs import Inputs
 from visual_rft.report.reading import finite, read_lines
 from visual_rft.tasks.base import Prediction, Sample, Score
 from visual_rft.training.environment import environment
+from visual_rft.training.metrics import Rollouts
 from visual_rft.vision.images import ImageReference
 
 LOSSLESS_PIXELS = 262_144
@@ -76,7 +73,16 @@ class RunFolder:
         """Delete a folder that :meth:`create` has just made."""
         shutil.rmtree(self.path)
 
-    def note_resumed(self, config: Config, step: int) -> None:
+    def reopen(self, config: Config, step: int) -> None:
+        """Forget what a run that continues after ``step`` steps makes again, and note with what it was continued.
+
+        Raises:
+            RunFolderError: if a file cannot be written.
+        """
+        self._drop_from(step)
+        self._note_resumed(config, step)
+
+    def _note_resumed(self, config: Config, step: int) -> None:
         """Add to ``environment.json`` that and with what the run was continued after ``step`` steps."""
         file = self.path / "environment.json"
         try:
@@ -130,7 +136,7 @@ class RunFolder:
         _warn(f"step {metrics.get('step')}", bad)
         self._append("metrics.jsonl", [clean])
 
-    def drop_from(self, step: int) -> None:
+    def _drop_from(self, step: int) -> None:
         """Forget what a run that continues after ``step`` steps makes again.
 
         Those are the metrics and rollouts of ``step`` and later, and evaluations after more steps. A last line that was
@@ -174,23 +180,16 @@ class RunFolder:
             )
         self.write_json(f"evaluation/step-{step:06d}.json", {**metrics, "step": step, "examples": rows})
 
-    def write_rollouts(
-        self,
-        step: int,
-        samples: Sequence[Sample],
-        inputs: Inputs,
-        completions: Completions,
-        scores: Sequence[Sequence[Score]],
-        advantages: Tensor,
-    ) -> None:
+    def write_rollouts(self, step: int, rollouts: Rollouts) -> None:
         """Append every completion of a batch with its rewards to the step's file; each image is stored once."""
         rows = []
-        for i, (sample, prompt) in enumerate(zip(samples, inputs.prompts, strict=True)):
+        inputs, completions = rollouts.inputs, rollouts.completions
+        for i, (sample, prompt) in enumerate(zip(rollouts.samples, inputs.prompts, strict=True)):
             images = [self._store_image(image) for image in sample.images]
             frame = inputs.frames[i]
             several = zip(
-                completions.text[i], scores[i], advantages[i].tolist(), completions.truncated[i].tolist(),
-                completions.lengths[i].tolist(), strict=True,
+                completions.text[i], rollouts.scores[i], rollouts.advantages[i].tolist(),
+                completions.truncated[i].tolist(), completions.lengths[i].tolist(), strict=True,
             )  # fmt: skip
             answers = [
                 {**_completion_row(text, score), "advantage": advantage, "truncated": truncated, "tokens": tokens}

@@ -1,0 +1,129 @@
+"""The learning state of a run: the policy, and what changes its weights.
+
+Decision: AdamW with decay on matrices only; the schedule counts optimiser steps, so several updates of one rollout are
+several steps of it. Clipping, stepping and the schedule are one call, because no loop wants one without the others.
+
+    learner = Learner.of(policy, config, accelerator)
+    learner.policy.backward(prefix, completions, loss.share, loss.needed)
+    norm = learner.optimize()
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import get_scheduler
+
+from visual_rft.config.config import Config
+from visual_rft.config.sections import OptimizerConfig
+from visual_rft.errors import ModelError
+from visual_rft.policy.policy import Policy
+from visual_rft.policy.requirements import require_cuda
+from visual_rft.training.checkpoint import load_trainer, save_checkpoint
+from visual_rft.training.tracking import RunFolder
+
+
+@dataclass
+class Learner:
+    """The policy and what changes its weights.
+
+    Attributes:
+        policy: the model that learns, on the accelerator's device.
+        accelerator: the device, and gradient clipping.
+        optimizer: over the trainable parameters.
+        schedule: of the learning rate, in optimiser steps.
+        max_grad_norm: length to which a longer gradient is cut.
+    """
+
+    policy: Policy
+    accelerator: Accelerator
+    optimizer: Optimizer
+    schedule: LRScheduler
+    max_grad_norm: float
+
+    @classmethod
+    def of(cls, policy: Policy, config: Config, accelerator: Accelerator) -> Learner:
+        """Move a policy to its device and make its optimiser.
+
+        Raises:
+            ModelError: if nothing is trainable, or the model is an adapter that was loaded as a model.
+            ConfigError: if the optimiser needs a GPU that is not there.
+        """
+        updates = config.run.steps * config.objective.updates_per_rollout
+        optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates)
+        policy.model, optimizer = accelerator.prepare(policy.model, optimizer)
+        policy.to(accelerator.device)
+        return cls(policy, accelerator, optimizer, schedule, config.optimizer.max_grad_norm)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the policy computes."""
+        device: torch.device = self.accelerator.device
+        return device
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next optimiser step."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def optimize(self) -> float:
+        """One optimiser step on the accumulated gradients, clipped; returns their norm before clipping."""
+        norm = self.accelerator.clip_grad_norm_(self.policy.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        return float(norm)
+
+    def save(self, folder: RunFolder, steps_done: int) -> Path:
+        """Write a checkpoint; returns its folder.
+
+        Raises:
+            RunFolderError: if it cannot be written.
+        """
+        return save_checkpoint(folder, self.policy, self.optimizer, self.schedule, steps_done)
+
+    def restore(self, checkpoint: Path) -> int:
+        """Go on with the optimiser and schedule of a checkpoint; returns the steps done. The policy was loaded from it.
+
+        Raises:
+            RunFolderError: if the checkpoint is broken.
+        """
+        return load_trainer(checkpoint, self.optimizer, self.schedule)
+
+
+def make_optimizer(model: Any, config: OptimizerConfig, steps: int) -> tuple[Optimizer, LRScheduler]:
+    """The optimiser over the trainable parameters, and a schedule of ``steps`` optimiser steps.
+
+    Raises:
+        ModelError: if nothing is trainable, or the model is an adapter that was loaded as a model.
+        ConfigError: if the optimiser needs a GPU that is not there.
+    """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(
+            "model.path: is an adapter, which can be evaluated but not trained on; merge it first (visual-rft export "
+            "RUN --out FOLDER) and train from that folder"
+        )
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise ModelError("no parameter is trainable; check model.freeze_vision and model.lora")
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    common: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas, "weight_decay": 0.0}
+    used = [group for group in groups if group["params"]]
+    if config.name == "adamw_8bit":
+        require_cuda("optimizer.name", config.name, package="bitsandbytes", instead="adamw")
+        import bitsandbytes
+
+        optimizer: Optimizer = bitsandbytes.optim.AdamW8bit(used, **common)
+    else:
+        optimizer = torch.optim.AdamW(used, **common, fused=True)  # one kernel for all tensors
+    schedule = get_scheduler(config.schedule, optimizer, config.warmup_steps, max(steps, config.warmup_steps + 1))
+    return optimizer, schedule
