@@ -1,0 +1,1 @@
+"""A vision-language model as a policy: load it, encode prompts once, sample, score and learn."""
