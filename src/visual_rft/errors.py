@@ -5,7 +5,8 @@
     ├── DataError          a file, image, row or box cannot be used
     ├── ModelError         a model or processor cannot be used as asked
     │   └── PromptTooLongError
-    └── RunFolderError     a run folder exists already, is incomplete or cannot be written
+    ├── RunFolderError     a run folder exists already, is incomplete or cannot be written
+    └── RunStopped         a run was asked to stop and did: not a mistake, but not the end either
 
 The command line prints these as one line and exits with code 2; any other exception is a bug and keeps its traceback.
 
@@ -41,6 +42,19 @@ class PromptTooLongError(ModelError):
 
 class RunFolderError(VisualRFTError):
     """A run folder exists already, is incomplete, or cannot be written."""
+
+
+class RunStopped(VisualRFTError):
+    """A run was asked to stop, and has kept what it had.
+
+    Args:
+        message: what was kept and how to go on.
+        exit_code: of the command.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -8,7 +8,9 @@ under another name beside it and then renamed, so that a reader or a crash never
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from visual_rft.errors import RunFolderError
 
@@ -32,3 +34,12 @@ def write_whole(file: Path, text: str, *, make_folder: bool = False) -> None:
         unfinished.replace(file)
     except OSError as error:
         raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from error
+
+
+def json_or_nothing(file: Path) -> dict[str, Any]:
+    """The JSON object in a file; {} where there is none or it cannot be read, because what it holds is not needed."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

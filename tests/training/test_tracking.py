@@ -22,12 +22,13 @@ from visual_rft.errors import ConfigError, RunFolderError
 from visual_rft.inspection.look import spread
 from visual_rft.report.reading import read_run
 from visual_rft.tasks import Sample, Score
-from visual_rft.training import learner, session, trackers
-from visual_rft.training.console import RunConsole, progress_line
-from visual_rft.training.environment import git_commit
+from visual_rft.training import learner, session
 from visual_rft.training.rft import train
+from visual_rft.training.run import trackers
+from visual_rft.training.run.console import RunConsole, progress_line
+from visual_rft.training.run.environment import git_commit
+from visual_rft.training.run.folder import RunFolder
 from visual_rft.training.sft import train_supervised
-from visual_rft.training.tracking import RunFolder
 from visual_rft.vision.images import RenderedImage
 
 DOCS = Path(__file__).parent.parent.parent / "docs"

@@ -6,7 +6,7 @@ business (``Task.metrics``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from visual_rft.answering.answering import BATCH, answer
@@ -18,7 +18,13 @@ from visual_rft.tasks.base import Prediction, Sample, Task
 from visual_rft.tasks.spaces import Answered, wrong_space_hint
 
 
-def predict(policy: Policy, task: Task, samples: Sequence[Sample], batch: int = BATCH) -> list[Prediction]:
+def predict(
+    policy: Policy,
+    task: Task,
+    samples: Sequence[Sample],
+    batch: int = BATCH,
+    progress: Callable[[int], object] = lambda _: None,
+) -> list[Prediction]:
     """Answer every question greedily; predictions in the order of the questions.
 
     Args:
@@ -26,10 +32,12 @@ def predict(policy: Policy, task: Task, samples: Sequence[Sample], batch: int = 
         task: writes the prompts and reads the answers.
         samples: the questions.
         batch: most questions answered at once.
+        progress: called with the number of images that are newly done; what it raises ends the work.
     """
     samples = list(samples)  # a lazy sequence makes a new sample at every look
     places = {id(sample): n for n, sample in enumerate(samples)}
-    answers = [row for rows in answer(policy, task, group_by_image(samples), batch) for row in rows.answers]
+    images = answer(policy, task, group_by_image(samples), batch, progress=progress)
+    answers = [row for image in images for row in image.answers]
     warn_of_space(task, answers)
     return scored(task, sorted(answers, key=lambda row: places[id(row.sample)]))
 

@@ -32,7 +32,7 @@ from visual_rft.cli.verbs import (
     train,
     view,
 )  # fmt: skip
-from visual_rft.errors import VisualRFTError
+from visual_rft.errors import RunStopped, VisualRFTError
 
 
 class Command(Protocol):
@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return verb.command.run(arguments, fields) or 0
     except VisualRFTError as error:
         print(f"visual-rft: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code if isinstance(error, RunStopped) else 2
     except BrokenPipeError:  # the reader has seen enough: visual-rft ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
         return 1

@@ -51,6 +51,11 @@ class Config(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     run: LoopConfig = LoopConfig()
 
+    def with_model(self, **fields: Any) -> Config:
+        """This run with another model, or the same one loaded in another way: fields of ``model``, not validated
+        again."""
+        return self.model_copy(update={"model": self.model.model_copy(update=fields)})
+
     @model_validator(mode="after")
     def _one_batch_for_many_updates(self) -> Config:
         if self.objective.updates_per_rollout > 1 and self.run.accumulation > 1:

@@ -9,6 +9,7 @@ init`` show, so that the meaning is written once.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -291,6 +292,8 @@ class OptimizerConfig(Section):
     """Decoupled weight decay, on matrices only."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
+    max_skipped: int = Field(5, ge=1)
+    """Steps in a row that may be skipped because their gradient is not finite; one more and the run stops."""
 
 
 class LoopConfig(Section):
@@ -314,6 +317,18 @@ class LoopConfig(Section):
     """Held-out questions whose answers every evaluation keeps, for before and after; always the same ones."""
     checkpoint_every: int = Field(0, ge=0)
     """Write a checkpoint every this many steps; 0 writes one at the end only."""
+    checkpoint_keep: int = Field(0, ge=0)
+    """Keep the newest so many checkpoints; 0 keeps all. An old one goes only when a newer one is whole."""
+    checkpoint_best: str | None = None
+    """Keep the checkpoint whose evaluation has the greatest such number too, e.g. AP; null does not look."""
+    checkpoint_failure: Literal["continue", "stop"] = "continue"
+    """What a checkpoint that cannot be written means (a full disk): go on to the next one, or stop. The last one must
+    be written in any case."""
+    end_time: str | None = None
+    """When the run has to be over, e.g. 2026-12-01T08:00; null takes what Slurm says (SLURM_JOB_END_TIME), if
+    anything."""
+    save_before: float = Field(120.0, ge=0)
+    """Seconds before that end at which the run writes a checkpoint and stops, after the step that is going on."""
     rollouts_every: int = Field(1, ge=0)
     """Write the completions of every this many steps; 0 writes none."""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
@@ -324,6 +339,16 @@ class LoopConfig(Section):
     """Processes that open and process the images of coming batches; 0 uses a thread."""
     threads: int = Field(0, ge=0)
     """CPU threads of PyTorch; 0 leaves its default."""
+
+    @field_validator("end_time")
+    @classmethod
+    def _a_time(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                datetime.fromisoformat(value)
+            except ValueError:
+                raise ValueError(f"{value!r} is not a time such as 2026-12-01T08:00") from None
+        return value
 
 
 def section_of(annotation: Any) -> type[Section] | None:

@@ -14,7 +14,7 @@ from visual_rft.config.config import Config, load_config
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import Task, task_of
 from visual_rft.training.rft import train
-from visual_rft.training.tracking import RunFolder
+from visual_rft.training.run.folder import RunFolder
 
 DEMOS = Path(__file__).parent
 

@@ -140,9 +140,9 @@ def _not_finite(rows: Sequence[Row]) -> Finding | None:
         return None
     return Finding(
         "not finite",
-        f"{' and '.join(bad)} {'are' if len(bad) > 1 else 'is'} not finite: the weights are probably lost. Continue "
-        f"from the last good checkpoint and {_SMALLER_STEPS}; with model.dtype bfloat16 try float32 weights and "
-        "model.autocast bfloat16.",
+        f"{' and '.join(bad)} {'are' if len(bad) > 1 else 'is'} not finite, so nothing was learned in this "
+        f"step. If it comes again, {_SMALLER_STEPS}; with model.dtype bfloat16 try float32 weights and model.autocast "
+        "bfloat16.",
     )
 
 

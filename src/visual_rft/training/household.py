@@ -3,8 +3,8 @@
 Decision: whatever a run says, keeps or measures besides learning stands behind this one object, whose methods are
 called in the order of a run's day, so that a loop holds the method and nothing else.
 
-    household = Household.open(config, task, held_out, learner, folder, steps_done=0, clock=Clock())
-    household.begin(trained_on=64, evaluate=True)
+    household = Household.open(config, task, held_out, learner, folder, lock, steps_done=0, clock=Clock())
+    household.begin(trained_on=64)
     household.keep_rollouts(step, rollouts)
     household.end_step(step, metrics)
     summary = household.end()
@@ -12,7 +12,7 @@ called in the order of a run's day, so that a loop holds the method and nothing 
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,46 +23,24 @@ from torch import Tensor
 
 from visual_rft.answering.predict import evaluation_line, predict
 from visual_rft.config.config import Config
+from visual_rft.errors import ModelError, RunFolderError, RunStopped
 from visual_rft.inspection.look import spread
 from visual_rft.report.artefacts import write_artefacts
 from visual_rft.report.health import HealthWatch
 from visual_rft.tasks import Sample, Task
 from visual_rft.tasks.spaces import SpaceWatch
-from visual_rft.training.console import RunConsole
 from visual_rft.training.learner import Learner
-from visual_rft.training.metrics import Rollouts
-from visual_rft.training.trackers import Trackers
-from visual_rft.training.tracking import RunFolder
+from visual_rft.training.metrics import Clock, Rollouts
+from visual_rft.training.run.checkpoint import prune_checkpoints
+from visual_rft.training.run.console import RunConsole
+from visual_rft.training.run.folder import RunFolder
+from visual_rft.training.run.lock import RunLock
+from visual_rft.training.run.stopping import StopWatch
+from visual_rft.training.run.trackers import Trackers
 
 
-@dataclass
-class Clock:
-    """Where the time of a run goes.
-
-    Attributes:
-        started: when the session started, seconds of ``time.monotonic``.
-        evaluation: seconds spent on evaluation.
-        cpu: CPU seconds of this process in steps, without evaluations and checkpoints; what two methods cost can be
-            compared by it on a busy machine.
-    """
-
-    started: float = field(default_factory=time.monotonic)
-    evaluation: float = 0.0
-    cpu: float = 0.0
-    _step_started: float = 0.0
-
-    def start_step(self) -> None:
-        """A step begins."""
-        self._step_started = time.process_time()
-
-    def end_step(self) -> None:
-        """The step has been learned from; what follows is not counted as its cost."""
-        self.cpu += time.process_time() - self._step_started
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds of training, of evaluation, and of both."""
-        total = time.monotonic() - self.started
-        return {"train": total - self.evaluation, "evaluation": self.evaluation, "total": total}
+class _AskedToStopError(Exception):
+    """Leaves an evaluation; never leaves this module."""
 
 
 @dataclass
@@ -79,9 +57,14 @@ class Household:
         health: says what looks wrong.
         space: looks for boxes in the wrong units.
         trackers: where metrics are sent besides the run folder.
+        lock: keeps other processes out of the folder.
+        stop: remembers that the run was asked to stop.
+        steps_done: when the session started.
         clock: where the time goes.
         evaluation: the newest evaluation.
         checkpoint: the newest checkpoint of this session.
+        asked: ids of the questions of the step that goes on.
+        skipped: steps in a row whose gradient was not finite.
     """
 
     config: Config
@@ -93,9 +76,14 @@ class Household:
     health: HealthWatch
     space: SpaceWatch
     trackers: Trackers
-    clock: Clock = field(default_factory=Clock)
+    lock: RunLock
+    stop: StopWatch
+    steps_done: int
+    clock: Clock
     evaluation: dict[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
+    asked: list[str] = field(default_factory=list)
+    skipped: int = 0
 
     @classmethod
     def open(
@@ -105,7 +93,7 @@ class Household:
         held_out: Sequence[Sample],
         learner: Learner,
         folder: RunFolder,
-        *,
+        lock: RunLock,
         steps_done: int,
         clock: Clock,
     ) -> Household:
@@ -117,6 +105,7 @@ class Household:
             held_out: evaluation questions.
             learner: whose policy is evaluated and saved.
             folder: of the run, made already.
+            lock: of the folder, held.
             steps_done: steps that the run has behind it.
             clock: started when the session did.
 
@@ -133,15 +122,20 @@ class Household:
             health=HealthWatch(config),
             space=SpaceWatch(task),
             trackers=Trackers(learner.accelerator, config),
+            lock=lock,
+            stop=StopWatch(config.run),
+            steps_done=steps_done,
             clock=clock,
         )
 
-    def begin(self, trained_on: int, *, evaluate: bool) -> None:
-        """Say what the run is, and evaluate the base where that is asked for.
+    def begin(self, trained_on: int) -> None:
+        """Say what the run is, and make the evaluation that is due before the next step and not there yet.
 
         Args:
             trained_on: number of training questions.
-            evaluate: whether the policy is evaluated before the first step.
+
+        Raises:
+            RunStopped: if the run was asked to stop meanwhile.
         """
         policy = self.learner.policy
         parameters = list(policy.model.parameters())
@@ -151,8 +145,12 @@ class Household:
             f"{policy.path}. "
             f"Task {self.task.name}: {trained_on} questions to train on, {len(self.held_out)} held out."
         )
-        if evaluate:
-            self.evaluate(0)
+        done = self.steps_done
+        if done and self._evaluation_due(done):
+            self.evaluation = self.folder.evaluation(done)
+        if not self.evaluation and (self._evaluation_due(done) if done else self.config.run.evaluate_base):
+            self.evaluate(done)
+        self.stop_if_asked(done)
 
     def keep_rollouts(self, step: int, rollouts: Rollouts) -> None:
         """Look at the completions of a batch, write them, and send a few annotated pictures to the trackers, where that
@@ -167,7 +165,12 @@ class Household:
             self.trackers.pictures(step, rollouts.samples, rollouts.scores)
 
     def end_step(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Log the step, say what looks wrong, then evaluate and write a checkpoint where they are due."""
+        """Log the step, say what looks wrong, then evaluate and write a checkpoint where they are due.
+
+        Raises:
+            ModelError: if too many steps in a row had to be skipped.
+            RunFolderError: if a checkpoint cannot be written that has to be.
+        """
         self.clock.end_step()
         loop, done = self.config.run, step + 1
         self.folder.append_metrics(metrics)
@@ -175,16 +178,88 @@ class Household:
         self.console.step(metrics)
         for warning in self.health.new(metrics):
             self.console.warn(f"step {done}: {warning}")
-        if done == loop.steps or (loop.evaluate_every and done % loop.evaluate_every == 0):
+        self._count_skipped(done, metrics)
+        if self._evaluation_due(done):
             self.evaluate(done)
         if done == loop.steps or (loop.checkpoint_every and done % loop.checkpoint_every == 0):
+            self.save(done)
+
+    def stop_if_asked(self, done: int) -> None:
+        """Write a checkpoint and stop, if somebody asked for it and there are steps left.
+
+        Raises:
+            RunStopped: then.
+            RunFolderError: if the checkpoint cannot be written.
+        """
+        asked = self.stop.asked
+        if asked is None or done >= self.config.run.steps:
+            return
+        kept = "nothing was trained yet"
+        if done > self.steps_done:
+            self.save(done, needed=True)
+            kept = f"{self.checkpoint} is written"
+        raise RunStopped(
+            f"stopped by {asked.why} after {done} of {self.config.run.steps} steps; {kept}; continue with --resume",
+            asked.exit_code,
+        )
+
+    def save(self, done: int, *, needed: bool = False) -> None:
+        """Write a checkpoint after ``done`` steps, and delete those that are not to be kept.
+
+        Args:
+            done: steps.
+            needed: whether the run cannot go on without it; the last one is needed in any case.
+
+        Raises:
+            RunFolderError: if it is needed, or ``run.checkpoint_failure`` is ``stop``, and it cannot be written.
+        """
+        loop = self.config.run
+        if self.checkpoint is not None and self.checkpoint.name == f"step-{done:06d}":
+            return
+        try:
             self.checkpoint = self.learner.save(self.folder, done)
+        except RunFolderError as error:
+            if needed or done == loop.steps or loop.checkpoint_failure == "stop":
+                raise
+            self.console.warn(f"{error}; going on to the next one")
+            return
+        best = self.folder.best_checkpoint(loop.checkpoint_best) if loop.checkpoint_best else None
+        prune_checkpoints(self.folder.checkpoints(), loop.checkpoint_keep, best)
+
+    def _evaluation_due(self, done: int) -> bool:
+        loop = self.config.run
+        return done == loop.steps or bool(loop.evaluate_every and done % loop.evaluate_every == 0)
+
+    def _count_skipped(self, done: int, metrics: Mapping[str, Any]) -> None:
+        """Name the questions of a step whose gradient was not finite; too many of them in a row end the run."""
+        asked, self.asked = self.asked, []
+        if math.isfinite(metrics["grad_norm"]):
+            self.skipped = 0
+            return
+        self.skipped += 1
+        names = ", ".join(asked[:8]) + (" ..." if len(asked) > 8 else "")
+        about = f" (questions: {names})" if names else ""
+        self.console.warn(f"step {done}: skipped, its gradient is not finite{about}; the weights are as before")
+        most = self.config.optimizer.max_skipped
+        if self.skipped > most:
+            raise ModelError(
+                f"step {done}: {self.skipped} steps in a row had no finite gradient{about}, so nothing is learned any "
+                "more. Look at these questions and rewards; try a lower optimizer.learning_rate, model.dtype float32 "
+                f"with model.autocast bfloat16, or another model. Last checkpoint: {self.checkpoint or 'none'}; "
+                f"optimizer.max_skipped is {most}"
+            )
 
     def evaluate(self, done: int) -> None:
-        """Answer the held-out questions after ``done`` steps and write what the answers are worth."""
+        """Answer the held-out questions after ``done`` steps and write what the answers are worth.
+
+        If the run is asked to stop meanwhile, nothing is written, and the evaluation is made when it goes on.
+        """
         start = time.monotonic()
         policy = self.learner.policy
-        predictions = predict(policy, self.task, self.held_out)
+        try:
+            predictions = predict(policy, self.task, self.held_out, progress=self._go_on)
+        except _AskedToStopError:
+            return
         self.evaluation = self.task.metrics(predictions)
         kept = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_examples)]
         prompts = {p.sample.id: self.task.prompt(p.sample.question, policy.space) for p in kept}
@@ -201,11 +276,13 @@ class Household:
         the newest.
         """
         policy = self.learner.policy
+        base = self.folder.evaluation(0)
         summary = {
-            **self._base(),
+            **({"base": base} if base else {}),
             "evaluation": self.evaluation,
             "seconds": self.clock.seconds(),
             "steps": self.config.run.steps,
+            "steps_skipped": self.folder.steps_skipped(),
             "checkpoint": str(self.checkpoint),
             "model": {
                 "path": self.config.model.path,
@@ -219,16 +296,14 @@ class Household:
         return summary
 
     def close(self) -> None:
-        """Give the terminal back and let the trackers finish."""
+        """Give the terminal back, let the trackers finish, and let go of the folder."""
         self.console.close()
         self.trackers.close()
+        self.lock.release()
 
-    def _base(self) -> dict[str, Any]:
-        file = self.folder.path / "evaluation" / "step-000000.json"
-        if not file.is_file():
-            return {}
-        written = json.loads(file.read_bytes())
-        return {"base": {name: value for name, value in written.items() if name not in ("step", "examples")}}
+    def _go_on(self, images: int) -> None:
+        if self.stop.asked is not None:
+            raise _AskedToStopError
 
 
 def _millions(parameters: Sequence[Tensor]) -> str:

@@ -10,6 +10,8 @@ several steps of it. Clipping, stepping and the schedule are one call, because n
 
 from __future__ import annotations
 
+import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,8 @@ from visual_rft.config.sections import OptimizerConfig
 from visual_rft.errors import ModelError
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.requirements import require_cuda
-from visual_rft.training.checkpoint import load_trainer, save_checkpoint
-from visual_rft.training.tracking import RunFolder
+from visual_rft.training.run.checkpoint import load_trainer, save_checkpoint
+from visual_rft.training.run.folder import RunFolder
 
 
 @dataclass
@@ -73,12 +75,20 @@ class Learner:
         return float(self.schedule.get_last_lr()[0])
 
     def optimize(self) -> float:
-        """One optimiser step on the accumulated gradients, clipped; returns their norm before clipping."""
-        norm = self.accelerator.clip_grad_norm_(self.policy.model.parameters(), self.max_grad_norm)
-        self.optimizer.step()
+        """One optimiser step on the accumulated gradients, clipped; returns their norm before clipping.
+
+        Where the norm is not finite the weights and the optimiser's averages stay as they are: one such step would make
+        all of them NaN. The schedule goes on, so that it ends with the run.
+        """
+        norm = float(self.accelerator.clip_grad_norm_(self.policy.model.parameters(), self.max_grad_norm))
+        if math.isfinite(norm):
+            self.optimizer.step()
         self.optimizer.zero_grad()
-        self.schedule.step()
-        return float(norm)
+        with warnings.catch_warnings():
+            # A schedule that starts with a skipped step says that it came before the optimiser.
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step\\(\\)`")
+            self.schedule.step()
+        return norm
 
     def save(self, folder: RunFolder, steps_done: int) -> Path:
         """Write a checkpoint; returns its folder.

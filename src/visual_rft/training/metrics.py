@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -67,6 +67,36 @@ class Stopwatch:
     def total(self) -> float:
         """Seconds since the stopwatch was made."""
         return time.monotonic() - self.started
+
+
+@dataclass
+class Clock:
+    """Where the time of a run goes.
+
+    Attributes:
+        started: when the session started, seconds of ``time.monotonic``.
+        evaluation: seconds spent on evaluation.
+        cpu: CPU seconds of this process in steps, without evaluations and checkpoints; what two methods cost can be
+            compared by it on a busy machine.
+    """
+
+    started: float = field(default_factory=time.monotonic)
+    evaluation: float = 0.0
+    cpu: float = 0.0
+    _step_started: float = 0.0
+
+    def start_step(self) -> None:
+        """A step begins."""
+        self._step_started = time.process_time()
+
+    def end_step(self) -> None:
+        """The step has been learned from; what follows is not counted as its cost."""
+        self.cpu += time.process_time() - self._step_started
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of training, of evaluation, and of both."""
+        total = time.monotonic() - self.started
+        return {"train": total - self.evaluation, "evaluation": self.evaluation, "total": total}
 
 
 def _mean_where_applied(values: Sequence[float | None]) -> float | None:

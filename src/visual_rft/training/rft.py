@@ -28,12 +28,13 @@ SEED_STRIDE = 1_000_003
 would draw the same answers."""
 
 
-def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
+def train(config: Config, *, resume: bool = False, anyway: bool = False) -> dict[str, Any]:
     """Train a policy by reinforcement.
 
     Args:
         config: the whole run.
-        resume: continue the run in ``config.run.folder`` from its last checkpoint.
+        resume: continue the run in ``config.run.folder`` from its last whole checkpoint.
+        anyway: continue also where the data are not what they were.
 
     Returns:
         What is written to ``summary.json``: the last evaluation, seconds and where the model is.
@@ -41,7 +42,7 @@ def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
     Raises:
         VisualRFTError: if the config, data, model or run folder cannot be used.
     """
-    with Session.start(config, resume=resume) as session:
+    with Session.start(config, resume=resume, anyway=anyway) as session:
         reinforce(session)
         return session.household.end()
 

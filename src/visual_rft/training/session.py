@@ -13,26 +13,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
-from visual_rft.errors import ConfigError, VisualRFTError
+from visual_rft.errors import ConfigError, RunFolderError
 from visual_rft.inspection.look import look_at_data, warn
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.inputs import Inputs, Prompt
-from visual_rft.policy.loading import load_policy
+from visual_rft.policy.loading import base_of, load_policy
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.training.batches import batch_indices, prefetch
-from visual_rft.training.household import Clock, Household
+from visual_rft.training.household import Household
 from visual_rft.training.learner import Learner
-from visual_rft.training.trackers import make_accelerator
-from visual_rft.training.tracking import RunFolder
+from visual_rft.training.metrics import Clock
+from visual_rft.training.run.checkpoint import newest_whole
+from visual_rft.training.run.continuing import changed_since, continued
+from visual_rft.training.run.folder import RunFolder
+from visual_rft.training.run.lock import RunLock
+from visual_rft.training.run.trackers import make_accelerator
 
 Batch = tuple[Sequence[Sample], Inputs]
 """The samples of a batch, and their prompts after the processor."""
@@ -61,51 +66,60 @@ class Session:
     resumed_from: Path | None
 
     @classmethod
-    def start(cls, config: Config, *, resume: bool) -> Session:
+    def start(cls, config: Config, *, resume: bool, anyway: bool = False) -> Session:
         """Read data and model, then make (or reopen) the run folder: a mistake leaves no folder behind.
+
+        Args:
+            config: the whole run.
+            resume: continue the run in ``config.run.folder``.
+            anyway: continue also where the data are not what they were.
 
         Raises:
             VisualRFTError: if the config, data, model or run folder cannot be used.
         """
         clock = Clock()
         prepare_process(config)
-        # The folder is only looked at: what cannot be made or resumed is known before anything is read.
         folder = RunFolder(Path(config.run.folder))
-        if resume:
-            checkpoint = folder.resumable_checkpoint(config)
-        else:
-            folder.check_new()
+        with ExitStack() as undo:  # whatever fails from here on lets go of the lock and deletes a new folder
+            # The folder is only looked at: what cannot be made or resumed is known before anything is read.
             checkpoint = None
-        accelerator = make_accelerator(config, folder.path)
-        # Data and model.
-        task = task_of(config.task)
-        samples = load_samples(config.data.train, task)
-        held_out = load_samples(config.data.evaluation, task)
-        weights = checkpoint / "model" if checkpoint else None
-        policy = load_policy(config.model, config.rollout, weights, engine=config.engine)
-        warn(look_at_data(policy, task, samples))
-        learner = Learner.of(policy, config, accelerator)
-        first_step = learner.restore(checkpoint) if checkpoint else 0
-        if resume:
-            folder.reopen(config, first_step)
-        else:
-            folder.create(config)
-        # A new folder is deleted again if a tracker does not start or the model does not compute as it should.
-        try:
-            household = Household.open(config, task, held_out, learner, folder, steps_done=first_step, clock=clock)
-            household.checkpoint = checkpoint
+            if resume:
+                config = continued(folder.path, config)
+                lock = undo.enter_context(RunLock.take(folder.path))
+                _compare(folder, config, anyway)
+                checkpoint = newest_whole(folder.checkpoints(), lambda text: warn([text]))
+            else:
+                folder.check_new()
+                config = config.with_model(path=base_of(config.model.path))
+            accelerator = make_accelerator(config, folder.path)
+            # Data and model.
+            task = task_of(config.task)
+            samples = load_samples(config.data.train, task)
+            held_out = load_samples(config.data.evaluation, task)
+            weights = checkpoint / "model" if checkpoint else None
+            policy = load_policy(config.model, config.rollout, weights, engine=config.engine)
+            warn(look_at_data(policy, task, samples))
+            learner = Learner.of(policy, config, accelerator)
+            first_step = learner.restore(checkpoint) if checkpoint else 0
+            # The folder is made (or reopened), and the model computes its first batch in two ways.
+            if resume:
+                folder.reopen(config, first_step)
+            else:
+                folder.create(config)
+                undo.callback(folder.discard)
+                lock = undo.enter_context(RunLock.take(folder.path))
+            household = Household.open(config, task, held_out, learner, folder, lock, first_step, clock)
             session = cls(config, task, samples, learner, household, first_step, checkpoint)
             verify(policy, session.prepare(first_step * config.run.accumulation))
-        except VisualRFTError:
-            if not resume:
-                folder.discard()
-            raise
+            undo.pop_all()
         return session
 
     def __enter__(self) -> Self:
+        self.household.stop.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
+        self.household.stop.__exit__(*error)
         self.household.close()
 
     def samples_of(self, batch: int) -> list[Sample]:
@@ -121,13 +135,34 @@ class Session:
     def steps(self) -> Iterator[tuple[int, Iterator[Batch]]]:
         """Each step that is left with its ``run.accumulation`` batches, prepared ahead; the base is evaluated first."""
         loop = self.config.run
-        self.household.begin(len(self.samples), evaluate=self.first_step == 0 and loop.evaluate_base)
+        self.household.begin(len(self.samples))
         numbers = range(self.first_step * loop.accumulation, loop.steps * loop.accumulation)
         prepared = prefetch(self.prepare, numbers.start, numbers.stop, loop.workers)
-        batches = ((self.samples_of(number), inputs) for number, inputs in zip(numbers, prepared, strict=True))
+        batches = (self._handed_out(number, inputs) for number, inputs in zip(numbers, prepared, strict=True))
         for step in range(self.first_step, loop.steps):
             self.household.clock.start_step()
             yield step, islice(batches, loop.accumulation)
+            self.household.stop_if_asked(step + 1)
+
+    def _handed_out(self, number: int, inputs: Inputs) -> Batch:
+        samples = self.samples_of(number)
+        self.household.asked += [sample.id for sample in samples]
+        return samples, inputs
+
+
+def _compare(folder: RunFolder, config: Config, anyway: bool) -> None:
+    """Warn of other versions, and refuse other data: half a run on each would be compared with neither.
+
+    Raises:
+        RunFolderError: naming what has changed.
+    """
+    data, versions = changed_since(folder.path, config)
+    warn([*versions, *(data if anyway else ())])
+    if data and not anyway:
+        raise RunFolderError(
+            f"{folder.path}: cannot resume: the data are not what they were: {'; '.join(data)}; restore them, or go on "
+            "with --resume-anyway"
+        )
 
 
 def prepare_process(config: Config) -> None:

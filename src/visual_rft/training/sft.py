@@ -17,12 +17,13 @@ from visual_rft.training.objective import token_weights
 from visual_rft.training.session import Session
 
 
-def train_supervised(config: Config, *, resume: bool = False) -> dict[str, Any]:
+def train_supervised(config: Config, *, resume: bool = False, anyway: bool = False) -> dict[str, Any]:
     """Train a policy on gold answers.
 
     Args:
         config: the whole run; ``rollout.group_size`` and ``objective`` are not used.
-        resume: continue the run in ``config.run.folder`` from its last checkpoint.
+        resume: continue the run in ``config.run.folder`` from its last whole checkpoint.
+        anyway: continue also where the data are not what they were.
 
     Returns:
         What is written to ``summary.json``.
@@ -30,7 +31,7 @@ def train_supervised(config: Config, *, resume: bool = False) -> dict[str, Any]:
     Raises:
         VisualRFTError: if the config, data, model or run folder cannot be used.
     """
-    with Session.start(config, resume=resume) as session:
+    with Session.start(config, resume=resume, anyway=anyway) as session:
         imitate(session)
         return session.household.end()
 

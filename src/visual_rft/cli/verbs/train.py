@@ -10,7 +10,9 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of both verbs."""
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="what the run is")
-    parser.add_argument("--resume", action="store_true", help="continue from the run folder's last checkpoint")
+    parser.add_argument("--resume", action="store_true", help="continue from the run folder's last whole checkpoint")
+    text = "continue although the data are not those that the run was started with"
+    parser.add_argument("--resume-anyway", action="store_true", help=text)
     text = "print the resolved config, parameters, tokens, steps and memory; train and write nothing"
     parser.add_argument("--dry-run", action="store_true", help=text)
 
@@ -27,8 +29,8 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     elif arguments.verb == "train":
         from visual_rft.training.rft import train
 
-        train(config, resume=arguments.resume)
+        train(config, resume=arguments.resume or arguments.resume_anyway, anyway=arguments.resume_anyway)
     else:
         from visual_rft.training.sft import train_supervised
 
-        train_supervised(config, resume=arguments.resume)
+        train_supervised(config, resume=arguments.resume or arguments.resume_anyway, anyway=arguments.resume_anyway)

@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visual_rft.config.config import Config, dump_config, load_config
+from visual_rft.config.config import Config, dump_config
 from visual_rft.errors import RunFolderError
-from visual_rft.files import write_whole
+from visual_rft.files import json_or_nothing, write_whole
 from visual_rft.report.reading import finite, read_lines
 from visual_rft.tasks.base import Prediction, Sample, Score
-from visual_rft.training.environment import environment
 from visual_rft.training.metrics import Rollouts
+from visual_rft.training.run.continuing import DATA, data_of
+from visual_rft.training.run.environment import environment
 from visual_rft.vision.images import ImageReference
 
 LOSSLESS_PIXELS = 262_144
@@ -64,10 +65,11 @@ class RunFolder:
         self.check_new()
         try:
             self.path.mkdir(parents=True)
-            (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot make this run folder ({error.strerror})") from None
+        write_whole(self.path / "config.yaml", dump_config(config))
         self.write_json("environment.json", environment(config.run.seed))
+        self.write_json(DATA, data_of(config))
 
     def discard(self) -> None:
         """Delete a folder that :meth:`create` has just made."""
@@ -76,11 +78,14 @@ class RunFolder:
     def reopen(self, config: Config, step: int) -> None:
         """Forget what a run that continues after ``step`` steps makes again, and note with what it was continued.
 
+        The config is written anew, because more steps may have been asked for.
+
         Raises:
             RunFolderError: if a file cannot be written.
         """
         self._drop_from(step)
         self._note_resumed(config, step)
+        write_whole(self.path / "config.yaml", dump_config(config))
 
     def _note_resumed(self, config: Config, step: int) -> None:
         """Add to ``environment.json`` that and with what the run was continued after ``step`` steps."""
@@ -93,28 +98,28 @@ class RunFolder:
         resumed = [*before.get("resumed", []), {"after_steps": step, **environment(config.run.seed)}]
         self.write_json("environment.json", {**before, "resumed": resumed})
 
-    def resumable_checkpoint(self, config: Config) -> Path | None:
-        """The checkpoint from which an interrupted run continues; None if it had not written one yet.
-
-        Raises:
-            RunFolderError: if there is nothing to continue, or the run was made with another config.
-        """
-        if not (self.path / "config.yaml").is_file():
-            raise RunFolderError(f"{self.path}: no run to resume here (no config.yaml)")
-        before = load_config(self.path / "config.yaml")
-        for section in Config.model_fields:
-            if getattr(before, section) != getattr(config, section):
-                raise RunFolderError(
-                    f"{self.path}: cannot resume: section {section!r} differs from the run's own config.yaml"
-                )
-        checkpoints = self.checkpoints()
-        if checkpoints and checkpoints[-1].name == f"step-{config.run.steps:06d}":
-            raise RunFolderError(f"{self.path}: this run is finished, there is nothing to resume")
-        return checkpoints[-1] if checkpoints else None
-
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
         return sorted((self.path / "checkpoints").glob("step-*[0-9]"))
+
+    def evaluation(self, step: int) -> dict[str, Any]:
+        """The numbers of ``evaluation/step-N.json``, {} if there is none."""
+        content = json_or_nothing(self.path / "evaluation" / f"step-{step:06d}.json")
+        return {name: value for name, value in content.items() if name not in ("step", "examples")}
+
+    def steps_skipped(self) -> int:
+        """Steps whose gradient was not finite, of the whole run; ``metrics.jsonl`` has null for it."""
+        rows, _ = read_lines(self.path / "metrics.jsonl")
+        return sum(row.get("grad_norm") is None for row in rows)
+
+    def best_checkpoint(self, metric: str) -> Path | None:
+        """The checkpoint whose evaluation has the greatest ``metric``; the earlier of equal ones, None without any."""
+        found = {}
+        for place in self.checkpoints():
+            value = self.evaluation(int(place.name.removeprefix("step-"))).get(metric)
+            if isinstance(value, (int, float)):
+                found[place] = value
+        return max(found, key=lambda place: found[place]) if found else None
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write one JSON file below the folder; complete or not at all. Numbers that are not finite become null.
@@ -151,6 +156,7 @@ class RunFolder:
         for evaluation in (self.path / "evaluation").glob("step-*.json"):
             if int(evaluation.stem.removeprefix("step-")) > step:
                 evaluation.unlink()
+        (self.path / "summary.json").unlink(missing_ok=True)
         file = self.path / "metrics.jsonl"
         rows, problem = read_lines(file)
         if problem:
@@ -223,11 +229,14 @@ class RunFolder:
         small = picture.width * picture.height <= LOSSLESS_PIXELS
         name = stem + (".png" if small else ".jpg")
         picture.thumbnail((STORED_SIDE, STORED_SIDE))
+        file = self.path / name
+        unfinished = file.with_name(f"unfinished-{file.name}")
         try:
-            (self.path / "images").mkdir(exist_ok=True)
-            picture.save(self.path / name, **({} if small else {"quality": 90}))
+            file.parent.mkdir(exist_ok=True)
+            picture.save(unfinished, **({} if small else {"quality": 90}))
+            unfinished.replace(file)
         except OSError as error:
-            raise RunFolderError(f"{self.path / name}: cannot be written ({error.strerror})") from error
+            raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from error
         return name
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 PACKAGES = ("visual-rft", "torch", "torchvision", "transformers", "accelerate", "peft", "numpy", "pillow")
-SOURCE = Path(__file__).resolve().parent.parent
+SOURCE = Path(__file__).resolve().parents[2]
 
 
 def environment(seed: int) -> dict[str, Any]:

@@ -1,0 +1,125 @@
+"""Checkpoints: a model folder that plain transformers (or peft) loads, and the optimiser beside it.
+
+Decision: batch order and sampling depend on the seed and the step alone, so a checkpoint holds no generator state; the
+optimiser is read with ``weights_only``, which runs no code from the file. A checkpoint is written under another name,
+listed with checksums (``policy/manifest.py``), brought to the disk and then renamed. Whoever goes on from one compares
+the checksums first, and takes the newest that is whole.
+
+    save_checkpoint(folder, policy, optimizer, schedule, step=40)      # runs/demo/checkpoints/step-000040
+    newest_whole(folder.checkpoints(), print)
+"""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from visual_rft.errors import RunFolderError
+from visual_rft.policy.manifest import damage, sync, write_manifest
+from visual_rft.policy.policy import Policy
+from visual_rft.training.run.folder import RunFolder
+
+
+def save_checkpoint(folder: RunFolder, policy: Policy, optimizer: Any, schedule: Any, step: int) -> Path:
+    """Write ``checkpoints/step-N`` after ``step`` steps; returns its path.
+
+    Raises:
+        RunFolderError: if it cannot be written, in which case nothing of it stays on the disk, or if a weight is not
+            finite.
+    """
+    final = folder.path / "checkpoints" / f"step-{step:06d}"
+    for name, parameter in policy.model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise RunFolderError(f"{final}: not written, the weights are lost: {name} is not finite")
+    unfinished = final.with_name(final.name + ".unfinished")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        policy.model.save_pretrained(unfinished / "model")
+        policy.processor.save_pretrained(unfinished / "model")
+        state = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "step": step}
+        torch.save(state, unfinished / "trainer.pt")
+        write_manifest(unfinished)
+        if final.exists():
+            delete_checkpoint(final)
+        unfinished.rename(final)
+        sync(final.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        shutil.rmtree(unfinished, ignore_errors=True)
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise RunFolderError(f"{final}: cannot write this checkpoint ({why}); nothing of it was left") from error
+    return final
+
+
+def newest_whole(checkpoints: Sequence[Path], say: Callable[[str], object]) -> Path | None:
+    """The newest checkpoint without damage; None if there is none at all.
+
+    Args:
+        checkpoints: oldest first.
+        say: told about every damaged one, and what is done instead.
+
+    Raises:
+        RunFolderError: if there are checkpoints and none is whole.
+    """
+    found: list[str] = []
+    for checkpoint in reversed(checkpoints):
+        problem = damage(checkpoint)
+        if problem is None:
+            for damaged in found:
+                say(f"{damaged}; continuing from {checkpoint.name}")
+            return checkpoint
+        found.append(f"{checkpoint.name} is damaged ({problem})")
+    if found:
+        raise RunFolderError(
+            f"{checkpoints[0].parent}: {'; '.join(found)}: none is whole; restore one from a copy, or delete "
+            "the folder 'checkpoints' and --resume to begin at the base again"
+        )
+    return None
+
+
+def prune_checkpoints(checkpoints: Sequence[Path], keep: int, best: Path | None) -> None:
+    """Delete all but the newest ``keep`` checkpoints and the best one.
+
+    Args:
+        checkpoints: oldest first; the newest has just been written whole.
+        keep: how many stay; 0 means all.
+        best: stays besides.
+
+    Raises:
+        RunFolderError: if one cannot be deleted.
+    """
+    for checkpoint in checkpoints[:-keep] if keep else ():
+        if checkpoint != best:
+            try:
+                delete_checkpoint(checkpoint)
+            except OSError as error:
+                raise RunFolderError(f"{checkpoint}: cannot be deleted ({error.strerror})") from None
+
+
+def delete_checkpoint(checkpoint: Path) -> None:
+    """Delete a checkpoint; half of one never bears its name."""
+    doomed = checkpoint.with_name(checkpoint.name + ".unfinished-old")
+    shutil.rmtree(doomed, ignore_errors=True)
+    checkpoint.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def load_trainer(checkpoint: Path, optimizer: Any, schedule: Any) -> int:
+    """Restore optimiser and schedule; returns the number of steps done.
+
+    Raises:
+        RunFolderError: if the file is missing or broken.
+    """
+    file = checkpoint / "trainer.pt"
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        return int(state["step"])
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise RunFolderError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from error

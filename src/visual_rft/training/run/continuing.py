@@ -1,0 +1,99 @@
+"""May this run go on? Only as it was started: the same config, the same data.
+
+Decision: a difference is named, field and both values, and refused; half a run on each would be compared with neither.
+More steps may be asked for, and the folder may have been moved. Data are compared by a fingerprint
+(``data/fingerprint.py``), versions of packages are a warning.
+
+    config = continued(Path("runs/demo"), config)
+    data, versions = changed_since(Path("runs/demo"), config)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from visual_rft.config.config import Config, load_config
+from visual_rft.data.fingerprint import changes, fingerprint
+from visual_rft.errors import RunFolderError
+from visual_rft.files import json_or_nothing
+from visual_rft.training.run.environment import environment
+
+DATA = "data.json"
+"""What the files of the data looked like at the start."""
+
+
+def continued(folder: Path, config: Config) -> Config:
+    """The config with which this run goes on: the one it was started with, but for more ``run.steps``.
+
+    Args:
+        folder: of the run.
+        config: as it is given now; the folder may be spelled otherwise, or have been moved.
+
+    Raises:
+        RunFolderError: if there is no run or it is finished, or naming a field that differs, with both values.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise RunFolderError(f"{folder}: no run to resume here (no config.yaml)")
+    before = load_config(folder / "config.yaml")
+    if Path(config.model.path) in Path(before.model.path).parents:  # a run, resolved to a checkpoint when this began
+        config = config.with_model(path=before.model.path)
+    for field, was, given in differences(before, config):
+        if field == "run.folder" or (field == "run.steps" and given > was):
+            continue
+        raise RunFolderError(
+            f"{folder}: cannot resume: {field} is {given!r}, but this run was started with {was!r}; give it the "
+            "same again, or start a new run"
+        )
+    if (folder / "summary.json").is_file() and before.run.steps == config.run.steps:
+        raise RunFolderError(
+            f"{folder}: this run is finished, there is nothing to resume; to go on, raise run.steps above "
+            f"{before.run.steps}"
+        )
+    return config
+
+
+def changed_since(folder: Path, config: Config) -> tuple[list[str], list[str]]:
+    """What is not as it was when this run was started: its data, and the versions of packages; a sentence each.
+
+    Raises:
+        DataError: if a file of the data cannot be read.
+    """
+    data, before = [], json_or_nothing(folder / DATA)
+    for name, now in data_of(config).items():
+        data += [f"data.{name}: {change}" for change in changes(before.get(name, []), now)] if before else []
+    packages = json_or_nothing(folder / "environment.json").get("packages", {})
+    versions = [
+        f"{name} is {now}, this run was started with {packages[name]}"
+        for name, now in environment(config.run.seed)["packages"].items()
+        if packages.get(name, now) != now
+    ]
+    return data, versions
+
+
+def data_of(config: Config) -> dict[str, Any]:
+    """What the files of a run's data look like now.
+
+    Raises:
+        DataError: if one cannot be read.
+    """
+    return {"train": fingerprint(config.data.train), "evaluation": fingerprint(config.data.evaluation)}
+
+
+def differences(before: Config, now: Config) -> Iterator[tuple[str, Any, Any]]:
+    """Every field that differs, with its value before and now.
+
+    >>> from visual_rft.config.config import parse_config
+    >>> list(differences(Config(), parse_config({"run": {"steps": 3}}, "run.yaml")))
+    [('run.steps', 200, 3)]
+    """
+    pairs: list[tuple[str, Any, Any]] = [("", before.model_dump(mode="json"), now.model_dump(mode="json"))]
+    while pairs:
+        name, was, given = pairs.pop(0)
+        if isinstance(was, dict) and isinstance(given, dict):
+            pairs += [
+                (f"{name}.{key}".lstrip("."), was.get(key), given.get(key)) for key in dict.fromkeys([*was, *given])
+            ]
+        elif was != given:
+            yield name, was, given
