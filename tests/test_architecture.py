@@ -24,7 +24,7 @@ FLOORS = (
 SUB_ROOMS = (
     # within a room, from the ground up, like FLOORS; files that are not named stand above all that are
     ("data", ("annotated", "lazy", "imprecise", "moved", "presets", "duplicates"), ("formats", "procedural")),
-    ("policy", ("families", "requirements", "inputs"), ("engine",)),
+    ("policy", ("families", "requirements", "tower", "inputs"), ("engine",)),
     ("tasks", ("parsing",)),
     ("cli", ("verbs", "data_sets", "arguments")),
 )  # fmt: skip

@@ -17,12 +17,12 @@ from visual_rft.policy.engine.attention import PromptAttention
 from visual_rft.policy.engine.logits import Head
 from visual_rft.policy.engine.prefix import Completions, Rows
 from visual_rft.policy.engine.sampling import Sampling
-from visual_rft.policy.engine.vision import FeatureCache
 from visual_rft.policy.families import family_of
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.memory import Size, choose, size_of
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
+from visual_rft.policy.tower import FeatureCache
 from visual_rft.policy.trainable import trainable
 from visual_rft.training.advantages import group_advantages
 from visual_rft.training.objective import GroupLoss

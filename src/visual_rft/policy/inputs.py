@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from visual_rft.errors import DataError
-from visual_rft.policy.engine.vision import Pixels
 from visual_rft.policy.families import Family, Reading
+from visual_rft.policy.tower import Pixels
 from visual_rft.tasks import Sample, Task
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.images import ImageReference

@@ -32,10 +32,10 @@ from visual_rft.policy.engine.prefix import Completions, Prefix, Rows
 from visual_rft.policy.engine.repeated import RepeatedEngine
 from visual_rft.policy.engine.sampling import Sampling, sample_tokens
 from visual_rft.policy.engine.shared import SharedEngine
-from visual_rft.policy.engine.vision import FeatureCache, Features, VisionTower
 from visual_rft.policy.families import Family, Reading, family_of
 from visual_rft.policy.inputs import Inputs, Prompt, prepare
 from visual_rft.policy.memory import Choice, Size, choose, free_memory, size_of
+from visual_rft.policy.tower import FeatureCache, Features, VisionTower
 from visual_rft.vision.coordinates import CoordinateSpace
 
 Loss = Callable[[Tensor, Tensor], Tensor]

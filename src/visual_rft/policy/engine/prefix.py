@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from visual_rft.policy.engine.attention import Layers
-from visual_rft.policy.engine.vision import Features
 from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.tower import Features
 from visual_rft.vision.coordinates import Frame
 
 

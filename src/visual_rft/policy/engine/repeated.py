@@ -15,9 +15,9 @@ from visual_rft.policy.engine.interface import scattered
 from visual_rft.policy.engine.logits import Head
 from visual_rft.policy.engine.prefix import Prefix, Rows
 from visual_rft.policy.engine.shared import positions_of
-from visual_rft.policy.engine.vision import Features
 from visual_rft.policy.families import Family, Reading
 from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.tower import Features
 
 
 class RepeatedEngine:

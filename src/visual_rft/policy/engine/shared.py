@@ -20,9 +20,9 @@ from visual_rft.policy.engine.decoding import DecodingAttention, Replay
 from visual_rft.policy.engine.interface import scattered
 from visual_rft.policy.engine.logits import Head
 from visual_rft.policy.engine.prefix import Prefix, Rows
-from visual_rft.policy.engine.vision import Features, VisionTower
 from visual_rft.policy.families import Family
 from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.tower import Features, VisionTower
 
 
 class SharedEngine:
