@@ -91,6 +91,10 @@ def test_no_circle_between_files():
         pytest.fail(f"these files import each other in a circle: {' -> '.join(error.args[1])}")
 
 
+def test_the_repeated_path_takes_nothing_from_the_engine_that_it_checks():
+    assert not graph()["policy.engine.repeated"] & {"policy.engine.shared", "policy.engine.decoding"}
+
+
 def test_every_room_has_a_floor():
     assert {module.split(".")[0] for module in MODULES} == {room for rooms in FLOORS for room in rooms}
 
