@@ -19,7 +19,7 @@ from visual_rft.policy.engine.prefix import Completions, Rows
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import family_of
 from visual_rft.policy.inputs import Prompt
-from visual_rft.policy.memory import Size, choose, size_of
+from visual_rft.policy.memory import ActivationSize, activation_size, plan_memory
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
 from visual_rft.policy.tower import FeatureCache
@@ -333,26 +333,28 @@ def test_logits_in_pieces_equal_those_at_once():
     assert torch.isinf(results[0][0][tokens == 3]).all()
 
 
-SIZE = Size(prompts=100, prompts_checkpointed=10, token=1, token_checkpointed=0.5)
+SIZE = ActivationSize(
+    prompt_bytes=100, checkpointed_prompt_bytes=10, bytes_per_token=1, checkpointed_bytes_per_token=0.5
+)
 
 
 @pytest.mark.parametrize(
     ("limit", "checkpoint", "keep", "at_once", "parts"),
     [
-        (200, (0.0, False), True, 4, [[0, 1], [2]]),  # room 100, completions of 50
-        (196, (2 / 90, False), True, 4, [[0], [1], [2]]),  # 2 of the 90 bytes that checkpointing saves must go: room 98
+        (200, (0.0, False), True, 4, [[0, 1], [2]]),  # 100 bytes free, completions of 50
+        (196, (2 / 90, False), True, 4, [[0], [1], [2]]),  # 2 of the 90 bytes that checkpointing saves must go: 98 free
         (150, (25 / 90, True), True, 4, [[0, 1, 2]]),  # one of 50 does not fit in a quarter: 25 checkpointed
         (20, (1.0, True), True, 4, [[0], [1], [2]]),
         (17, (1.0, True), False, 3, [[0], [1], [2]]),  # the prompts' own inputs do not fit in half: 3 of 4 do
         (1, (1.0, True), False, 1, [[0], [1], [2]]),  # nothing fits: one at a time all the same
     ],
 )
-def test_choices_follow_the_limit(limit, checkpoint, keep, at_once, parts):
-    choice = choose(EngineConfig(), SIZE, limit, prompts=4, longest=49)
-    assert (choice.checkpoint_prompts, choice.checkpoint_completions) == pytest.approx(checkpoint)
-    assert choice.keep_graph == keep
-    assert choice.prompts_at_once == at_once
-    assert choice.micro_batches([50, 50, 50], [0, 1, 2]) == parts
+def test_the_plan_follows_the_limit(limit, checkpoint, keep, at_once, parts):
+    plan = plan_memory(EngineConfig(), SIZE, limit, prompts=4, max_tokens=49)
+    assert (plan.checkpoint_prompts, plan.checkpoint_completions) == pytest.approx(checkpoint)
+    assert plan.keep_graph == keep
+    assert plan.prompts_at_once == at_once
+    assert plan.micro_batches([50, 50, 50], [0, 1, 2]) == parts
 
 
 def test_a_share_of_the_layers_is_checkpointed():
@@ -379,10 +381,10 @@ def test_a_prefix_that_is_dropped_is_freed():
 
 def test_fields_that_are_set_are_obeyed():
     engine = EngineConfig(checkpoint_prompts=0.5, reuse_rollout_graph=False, prompts_at_once=3, micro_batch=2)
-    choice = choose(engine, SIZE, limit=1e9, prompts=4, longest=50)
-    assert (choice.checkpoint_prompts, choice.checkpoint_completions, choice.keep_graph) == (0.5, False, False)
-    assert choice.chunks(4) == [range(3), range(3, 4)]
-    assert choice.micro_batches([50, 50, 50], [4, 5, 7]) == [[4, 5], [7]]
+    plan = plan_memory(engine, SIZE, limit_bytes=1e9, prompts=4, max_tokens=50)
+    assert (plan.checkpoint_prompts, plan.checkpoint_completions, plan.keep_graph) == (0.5, False, False)
+    assert plan.chunks(4) == [range(3), range(3, 4)]
+    assert plan.micro_batches([50, 50, 50], [4, 5, 7]) == [[4, 5], [7]]
 
 
 @pytest.mark.parametrize("kind", QWEN)
@@ -407,12 +409,12 @@ def test_the_estimate_is_near_what_is_kept(kind):
             result = run()
         return sum(storages.values()), result
 
-    size = size_of(model.config, inputs, 4)
+    size = activation_size(model.config, inputs, 4, vision_learns=True)
     prompt_bytes, prefix = kept(lambda: policy.encode(inputs))
-    assert 0.75 < size.prompts / prompt_bytes < 1.25
+    assert 0.75 < size.prompt_bytes / prompt_bytes < 1.25
     completions = policy.sample(prefix, 4, torch.Generator().manual_seed(0))
     token_bytes, _ = kept(lambda: policy.engine.score(prefix.leaves(), Rows.of(completions, range(12))))
-    assert 0.75 < size.token / (token_bytes / int(completions.mask.sum())) < 1.5
+    assert 0.75 < size.bytes_per_token / (token_bytes / int(completions.mask.sum())) < 1.5
 
 
 def test_verify_is_silent_where_sharing_is_exact():

@@ -34,7 +34,7 @@ from visual_rft.policy.engine.sampling import Sampling, sample_tokens
 from visual_rft.policy.engine.shared import SharedEngine
 from visual_rft.policy.families import Family, Reading, family_of
 from visual_rft.policy.inputs import Inputs, Prompt, prepare
-from visual_rft.policy.memory import Choice, Size, choose, free_memory, size_of
+from visual_rft.policy.memory import MemoryPlan, activation_size, free_memory, plan_memory
 from visual_rft.policy.tower import FeatureCache, Features, VisionTower
 from visual_rft.vision.coordinates import CoordinateSpace
 
@@ -80,7 +80,7 @@ class Policy:
         cache = FeatureCache(int(self.engine_config.feature_cache_mib * 2**20))
         self.tower = VisionTower(self.core, self.family, cache)
         self.checkpointing = Checkpointing(self.core)
-        self._limit: float | None = None
+        self._limit_bytes: float | None = None
         self.shared = self.engine_config.shared_prefix and _is_causal(self.family, self.config)
         if self.shared:
             self.core.set_attn_implementation({"text_config": NAME})
@@ -155,9 +155,9 @@ class Policy:
         inputs = prompts if isinstance(prompts, Inputs) else self.prepare(prompts)
         graph, share = torch.is_grad_enabled(), 0.0
         if graph:
-            choice = self.choice(inputs)
-            graph = choice.keep_graph or not for_sampling
-            share = choice.checkpoint_prompts if graph else 0.0
+            plan = self.memory_plan(inputs)
+            graph = plan.keep_graph or not for_sampling
+            share = plan.checkpoint_prompts if graph else 0.0
         with torch.set_grad_enabled(graph), self._computing(), self.checkpointing(share):
             prefix = self.engine.encode(inputs, features)
         return replace(prefix, weights=self.weights_version)
@@ -246,7 +246,7 @@ class Policy:
         if prefix.has_graph or not prefix.layers:
             yield prefix, 0
             return
-        for chunk in self.choice(prefix.inputs).chunks(len(prefix)):
+        for chunk in self.memory_plan(prefix.inputs).chunks(len(prefix)):
             known = None
             if prefix.features is not None and self.tower.frozen:
                 known = prefix.features.only(prefix.inputs.used_sets(chunk))
@@ -257,10 +257,10 @@ class Policy:
     ) -> None:
         """The two phases for completions of some prompts; ``scored [B * G, T]`` takes their log-probabilities."""
         leaves = prefix.leaves()
-        choice = self.choice(prefix.inputs)
+        plan = self.memory_plan(prefix.inputs)
         lengths = completions.lengths.flatten()[numbers].tolist()
-        for part in choice.micro_batches(lengths, numbers):
-            with self._computing(), self.checkpointing(float(choice.checkpoint_completions)):
+        for part in plan.micro_batches(lengths, numbers):
+            with self._computing(), self.checkpointing(float(plan.checkpoint_completions)):
                 logprobs = self.engine.score(leaves, Rows.of(completions, part, first))
             index = torch.tensor(part, device=logprobs.device)
             loss(logprobs, index).backward()
@@ -302,18 +302,17 @@ class Policy:
         with self.model.disable_adapter():
             yield
 
-    def choice(self, inputs: Inputs) -> Choice:
+    def memory_plan(self, inputs: Inputs) -> MemoryPlan:
         """How an update on these prompts is computed, from the config and the memory there is."""
-        if self._limit is None:
-            given = self.engine_config.memory_gib
-            self._limit = given * 2**30 if given is not None else free_memory(self.model)
-        element = (self.autocast or next(self.core.parameters()).dtype).itemsize
-        size = size_of(self.config, inputs, element, vision_learns=not self.tower.frozen)
-        count, longest = len(inputs.prompts), self.sampling.max_new_tokens
-        if not self.shared:  # every completion carries its prompt, and nothing is kept before
-            share, least = size.prompts / count / longest, size.prompts_checkpointed / count / longest
-            size = Size(0, 0, size.token + share, size.token_checkpointed + least)
-        return choose(self.engine_config, size, self._limit, count, longest)
+        if self._limit_bytes is None:
+            given_gib = self.engine_config.memory_gib
+            self._limit_bytes = given_gib * 2**30 if given_gib is not None else free_memory(self.model)
+        element_bytes = (self.autocast or next(self.core.parameters()).dtype).itemsize
+        size = activation_size(self.config, inputs, element_bytes, vision_learns=not self.tower.frozen)
+        prompts, max_tokens = len(inputs.prompts), self.sampling.max_new_tokens
+        if not self.shared:
+            size = size.repeated(prompts, max_tokens)
+        return plan_memory(self.engine_config, size, self._limit_bytes, prompts, max_tokens)
 
     def _computing(self) -> torch.autocast:
         enabled = self.autocast is not None
