@@ -23,6 +23,7 @@ from visual_rft.policy.engine.attention import CompletionAttention, Layout
 from visual_rft.policy.engine.decoding import BLOCK, DecodingAttention, Replay
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.engine.sampling import Sampling
+from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.policy.memory import free_memory
 from visual_rft.policy.policy import Policy
 from visual_rft.training.rft import train
@@ -144,10 +145,7 @@ def test_logprobs_and_gradients_equal_those_on_the_cpu(kind, setting):
     gpu = Policy(*random_model(kind), Sampling(temperature=0.8), engine=EngineConfig(**setting))
     gpu.to(torch.device("cuda"))
     prefix = gpu.encode(prompts, for_sampling=True)
-    factor = weight.cuda().flatten(0, 1)
-    got = gpu.backward(
-        prefix, on_gpu(completions), lambda x, chosen: (x * factor[chosen, : x.shape[1]]).sum()
-    )  # fmt: skip
+    got = gpu.backward(prefix, on_gpu(completions), WeightedLogprobs(weight.cuda()))
     torch.testing.assert_close(got.cpu(), expected.detach(), atol=5e-5, rtol=1e-4)
     wanted = {name: p.grad for name, p in cpu.model.named_parameters() if p.grad is not None}
     scale = torch.cat([g.flatten() for g in wanted.values()]).norm()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from visual_rft.policy.engine.prefix import Completions, Rows
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import family_of
 from visual_rft.policy.inputs import Prompt
+from visual_rft.policy.loss import Loss, WeightedLogprobs
 from visual_rft.policy.memory import ActivationSize, activation_size, plan_memory
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
@@ -43,6 +45,18 @@ SETTINGS = {
     "repeated": EngineConfig(shared_prefix=False, micro_batch=4),
     "repeated, checkpointing": EngineConfig(shared_prefix=False, **ALL_LAYERS),
 }
+
+
+class Recorded:
+    """A loss that keeps the numbers of every micro-batch, and may need fewer completions or more than it says."""
+
+    def __init__(self, loss: Loss, needed: Sequence[int] | None = None) -> None:
+        self.loss, self.needed = loss, loss.needed if needed is None else needed
+        self.numbers: list[list[int]] = []
+
+    def share(self, logprobs: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        self.numbers.append(numbers.tolist())
+        return self.loss.share(logprobs, numbers)
 
 
 def gradients(policy: Policy) -> dict[str, torch.Tensor]:
@@ -90,13 +104,9 @@ def test_logprobs_and_gradients_equal_every_completion_alone(kind, setting, alon
     prefix = policy.encode(prompts, for_sampling=True)
     with torch.no_grad():
         torch.testing.assert_close(policy.logprobs(prefix, completions), expected, atol=1e-5, rtol=1e-5)
-    seen = []
-
-    def loss(logprobs, chosen):
-        seen.append(chosen.tolist())
-        return (logprobs * weight.flatten(0, 1)[chosen, : logprobs.shape[1]]).sum()
-
+    loss = Recorded(WeightedLogprobs(weight))
     got = policy.backward(prefix, completions, loss)
+    seen = loss.numbers
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
     assert_same_gradients(gradients(policy), expected_gradients)
     assert [i for part in seen for i in part] == list(range(15))
@@ -134,7 +144,7 @@ def trained(kind: str, engine: EngineConfig, beta: float) -> list[float]:
         prefix = policy.encode(inputs, for_sampling=True)
         ahead = reference.logprobs(prefix, completions) if reference else None
         loss = GroupLoss(completions, advantages, ahead, ObjectiveConfig(beta=beta))
-        losses.append(loss.stats(policy.backward(prefix, completions, loss.share, loss.needed)).loss)
+        losses.append(loss.stats(policy.backward(prefix, completions, loss)).loss)
         optimizer.step()
         optimizer.zero_grad()
         if step == 9:  # what was sampled last is what the ratio is taken to
@@ -204,7 +214,7 @@ def test_old_prefix_after_a_change_of_weights_is_refused():
     for use in (
         lambda: policy.sample(prefix, 2),
         lambda: policy.logprobs(prefix, completions),
-        lambda: policy.backward(prefix, completions, lambda x, _: x.sum()),
+        lambda: policy.backward(prefix, completions, WeightedLogprobs(completions.mask.float())),
     ):
         with pytest.raises(ModelError, match=r"weights have changed.*encode them again"):
             use()
@@ -233,7 +243,7 @@ def test_a_step_runs_each_image_and_prompt_once_per_model():
     completions = policy.sample(prefix, 4, torch.Generator().manual_seed(0))
     ahead = reference.logprobs(prefix, completions)
     loss = GroupLoss(completions, torch.randn(3, 4), ahead, ObjectiveConfig(beta=0.1))
-    policy.backward(prefix, completions, loss.share, loss.needed)
+    policy.backward(prefix, completions, loss)
     prompt_tokens = sum(inputs.lengths)
     assert len(seen["patches"]) == 1
     assert seen["tokens"].count(prompt_tokens) == 2
@@ -297,10 +307,10 @@ def test_groups_without_advantage_are_skipped_exactly():
     advantages[1] = 0
     loss = GroupLoss(completions, advantages, None, ObjectiveConfig(beta=0.0))
     assert loss.needed == [0, 1, 2, 3, 8, 9, 10, 11]
-    policy.backward(policy.encode(prefix.inputs), completions, loss.share)
+    policy.backward(policy.encode(prefix.inputs), completions, Recorded(loss, range(12)))
     whole = gradients(policy)
     policy.model.zero_grad()
-    stats = loss.stats(policy.backward(prefix, completions, loss.share, loss.needed))
+    stats = loss.stats(policy.backward(prefix, completions, loss))
     assert_same_gradients(gradients(policy), whole)
     assert stats.loss == pytest.approx(
         -(advantages[..., None] * completions.mask / completions.lengths[..., None]).sum().item() / 12, abs=1e-5
@@ -309,7 +319,7 @@ def test_groups_without_advantage_are_skipped_exactly():
     assert GroupLoss(completions, advantages, advantages, ObjectiveConfig(beta=0.1)).needed == list(range(12))
     policy.model.zero_grad()
     nothing = GroupLoss(completions, torch.zeros(3, 4), None, ObjectiveConfig(beta=0.0))
-    scored = policy.backward(policy.encode(prefix.inputs), completions, nothing.share, nothing.needed)
+    scored = policy.backward(policy.encode(prefix.inputs), completions, nothing)
     assert torch.equal(scored, completions.logprobs)
     assert not gradients(policy)
 

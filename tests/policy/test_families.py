@@ -31,6 +31,7 @@ from visual_rft.policy.families import FAMILIES as LISTED
 from visual_rft.policy.families import Reading, family_of
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import UnseenMarginWarning, load_policy
+from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
 from visual_rft.policy.trainable import adapted_layers, trainable
@@ -83,7 +84,7 @@ def grpo_step(policy: Policy, beta: float = 0.1) -> None:
     completions = policy.sample(prefix, 3, torch.Generator().manual_seed(0))
     advantages = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
     loss = GroupLoss(completions, advantages, reference.logprobs(prefix, completions), ObjectiveConfig(beta=beta))
-    policy.backward(prefix, completions, loss.share, loss.needed)
+    policy.backward(prefix, completions, loss)
     optimizer.step()
 
 
@@ -97,10 +98,7 @@ def test_loads_and_reads_ragged_prompts_as_each_alone(kind, model_folders):
     weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(5))
     parameters = list(policy.model.parameters())
     wanted = torch.autograd.grad((expected * weight).sum(), parameters, allow_unused=True)
-    got = policy.backward(
-        policy.encode(prompts), completions,
-        lambda x, chosen: (x * weight.flatten(0, 1)[chosen, : x.shape[1]]).sum(),
-    )  # fmt: skip
+    got = policy.backward(policy.encode(prompts), completions, WeightedLogprobs(weight))
     torch.testing.assert_close(got, expected.detach(), atol=1e-5, rtol=1e-5)
     scale = torch.cat([g.flatten() for g in wanted if g is not None]).norm()
     # Linear attention adds up in chunks that padding shifts: 1.3e-5 seen; below 1e-5 in all others.
@@ -443,7 +441,7 @@ def test_bfloat16_and_eager_attention_answer_too(kind, model_folders):
     policy = load_policy(config, RolloutConfig(max_new_tokens=5), engine=EngineConfig(checkpoint_completions=True))
     prefix = policy.encode(prompts_of_mixed_size(3))
     completions = policy.sample(prefix, 2, torch.Generator().manual_seed(0))
-    scored = policy.backward(prefix, completions, lambda x, _: x.sum())
+    scored = policy.backward(prefix, completions, WeightedLogprobs(completions.mask.float()))
     assert (scored - completions.logprobs).abs().mean() < 0.1
     assert all(p.grad.isfinite().all() for p in policy.model.parameters() if p.grad is not None)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.policy.policy import Policy
 
 PROMPTS, GROUP, TOKENS = 2, 2, 16
@@ -106,10 +107,6 @@ def _scored(policy: Policy, inputs: Inputs, completions: Completions, gradient: 
     policy.model.zero_grad()
     # Different weights, so that errors of different tokens do not cancel.
     weights = torch.linspace(-1, 1, completions.mask.numel(), device=policy.device).view(completions.mask.shape)
-
-    def loss(logprobs: Tensor, chosen: Tensor) -> Tensor:
-        return (logprobs * weights.flatten(0, 1)[chosen, : logprobs.shape[1]]).sum()
-
-    scored = policy.backward(policy.encode(inputs), completions, loss)
+    scored = policy.backward(policy.encode(inputs), completions, WeightedLogprobs(weights))
     found = [p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]
     return scored, torch.cat(found)

@@ -14,7 +14,7 @@ distribution (temperature applied, image placeholders excluded), as the ratio in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -34,13 +34,10 @@ from visual_rft.policy.engine.sampling import Sampling, sample_tokens
 from visual_rft.policy.engine.shared import SharedEngine
 from visual_rft.policy.families import Family, Reading, family_of
 from visual_rft.policy.inputs import Inputs, Prompt, prepare
+from visual_rft.policy.loss import Loss
 from visual_rft.policy.memory import MemoryPlan, activation_size, free_memory, plan_memory
 from visual_rft.policy.tower import FeatureCache, Features, VisionTower
 from visual_rft.vision.coordinates import CoordinateSpace
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""From log-probabilities ``[n, T]`` of some completions and their numbers ``[n]`` among all B * G to a scalar: their
-share of the loss, so that the shares of all completions add up to the whole."""
 
 
 class Policy:
@@ -208,9 +205,7 @@ class Policy:
         padding = length - logprobs.shape[1]
         return torch.nn.functional.pad(logprobs, (0, padding)).view(prompts, group, length)
 
-    def backward(
-        self, prefix: Prefix, completions: Completions, loss: Loss, chosen: Sequence[int] | None = None
-    ) -> Tensor:
+    def backward(self, prefix: Prefix, completions: Completions, loss: Loss) -> Tensor:
         """Add the gradients of a loss to the weights, in two phases that bound the memory.
 
         Completions run in micro-batches on the prompts' keys and values as leaves, then the prompts backward once with
@@ -219,30 +214,32 @@ class Policy:
 
         Args:
             prefix: from :meth:`encode`; encoded again here if it kept no graph.
-            completions: of those prompts.
-            loss: see :data:`Loss`.
-            chosen: numbers of the completions that matter, ascending; None takes all.
+            completions: completions of those prompts.
+            loss: which completions it needs, and their share of it.
 
         Returns:
-            Log-probabilities ``[B, G, T]`` without graph; of completions that were not chosen, those of sampling.
+            Log-probabilities ``[B, G, T]`` without graph; those of sampling where the loss does not need a completion.
 
         Raises:
             ModelError: if the weights have changed since ``prefix`` was encoded.
         """
         self._check_weights(prefix)
-        scored = completions.logprobs.flatten(0, 1).clone()
-        numbers = list(range(completions.mask[..., 0].numel()) if chosen is None else chosen)
-        if not numbers:
-            return scored.view_as(completions.logprobs)
-        for part, first in self._with_graph(prefix):
-            group = completions.ids.shape[1]
-            own = [i for i in numbers if first <= i // group < first + len(part)]
-            if own:
-                self._backward(part, first, completions, loss, own, scored)
-        return scored.view_as(completions.logprobs)
+        logprobs = completions.logprobs.flatten(0, 1).clone()  # [B * G, T]
+        group, needed = completions.ids.shape[1], loss.needed
+        if not needed:
+            return logprobs.view_as(completions.logprobs)
+        for prompts, first_prompt in self._with_graph(prefix):
+            rows_here = [i for i in needed if first_prompt <= i // group < first_prompt + len(prompts)]
+            if rows_here:
+                self._backward(prompts, first_prompt, completions, loss, rows_here, logprobs)
+        return logprobs.view_as(completions.logprobs)
 
     def _with_graph(self, prefix: Prefix) -> Iterator[tuple[Prefix, int]]:
-        """``prefix`` if it has a graph, else its prompts encoded again, as many at once as fit; with their place."""
+        """``prefix`` if it has a graph, else its prompts encoded again, as many at once as fit.
+
+        Yields:
+            Encoded prompts, and the number of the first of them among all B.
+        """
         if prefix.has_graph or not prefix.layers:
             yield prefix, 0
             return
@@ -253,23 +250,33 @@ class Policy:
             yield self.encode(prefix.inputs.select(chunk), known), chunk.start
 
     def _backward(
-        self, prefix: Prefix, first: int, completions: Completions, loss: Loss, numbers: list[int], scored: Tensor
+        self, prompts: Prefix, first_prompt: int, completions: Completions, loss: Loss, rows: list[int], out: Tensor
     ) -> None:
-        """The two phases for completions of some prompts; ``scored [B * G, T]`` takes their log-probabilities."""
-        leaves = prefix.leaves()
-        plan = self.memory_plan(prefix.inputs)
-        lengths = completions.lengths.flatten()[numbers].tolist()
-        for part in plan.micro_batches(lengths, numbers):
+        """Both phases for some of the prompts.
+
+        Args:
+            prompts: some of the prompts, with graph.
+            first_prompt: number of the first of them among all B.
+            completions: completions of all B prompts.
+            loss: as in :meth:`backward`.
+            rows: numbers (of B * G, ascending) of the completions of these prompts that the loss needs.
+            out: ``[B * G, T]``, where their log-probabilities are written.
+        """
+        plan = self.memory_plan(prompts.inputs)
+        # The completions: their gradients to the prompts are collected in the leaves.
+        leaves = prompts.leaves()
+        lengths = completions.lengths.flatten()[rows].tolist()
+        for micro_batch in plan.micro_batches(lengths, rows):
             with self._computing(), self.checkpointing(float(plan.checkpoint_completions)):
-                logprobs = self.engine.score(leaves, Rows.of(completions, part, first))
-            index = torch.tensor(part, device=logprobs.device)
-            loss(logprobs, index).backward()
-            scored[index, : logprobs.shape[1]] = logprobs.detach()
-        pairs = [
-            (x, leaf.grad) for x, leaf in zip(prefix.tensors, leaves.tensors, strict=True) if leaf.grad is not None
-        ]
-        if pairs:
-            torch.autograd.backward([x for x, _ in pairs], [gradient for _, gradient in pairs])
+                logprobs = self.engine.score(leaves, Rows.of(completions, micro_batch, first_prompt))
+            numbers = torch.tensor(micro_batch, device=logprobs.device)
+            loss.share(logprobs, numbers).backward()
+            out[numbers, : logprobs.shape[1]] = logprobs.detach()
+        # The prompts, once.
+        pairs = [(x, leaf.grad) for x, leaf in zip(prompts.tensors, leaves.tensors, strict=True)]
+        reached = [(x, gradient) for x, gradient in pairs if gradient is not None]
+        if reached:
+            torch.autograd.backward([x for x, _ in reached], [gradient for _, gradient in reached])
 
     def decode(self, ids: Tensor, mask: Tensor) -> list[str]:
         """Texts of ``[N, T]`` tokens without special tokens."""

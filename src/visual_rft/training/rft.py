@@ -75,7 +75,7 @@ def reinforce(session: Session) -> None:
                     if update > 0:
                         session.optimize()
                         prefix = policy.encode(inputs)  # again: the weights have changed
-                    logprobs = policy.backward(prefix, completions, loss.share, loss.needed)
+                    logprobs = policy.backward(prefix, completions, loss)
             results.append(BatchResult(rewards, scores, completions, loss.stats(logprobs)))
             session.keep_rollouts(step, samples, inputs, completions, scores, advantages)
         with watch("update"):
