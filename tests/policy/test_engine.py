@@ -431,7 +431,7 @@ def test_verify_is_silent_where_sharing_is_exact():
     for kind in SHARED:
         policy = Policy(*random_model(kind))
         verify(policy, policy.prepare(prompts_of_mixed_size(3)))
-        assert policy.shared
+        assert policy.shares_prefix
         assert not gradients(policy)
 
 
@@ -450,7 +450,9 @@ def test_verify_falls_back_and_says_why(monkeypatch, wrong):
     says = {"values": "log-probabilities scored", "gradients": "gradients differ", "error": "no such kernel"}[wrong]
     with pytest.warns(SharedPrefixWarning, match=f"qwen2_vl.*{says}.*right but slower"):
         verify(policy, policy.prepare(prompts_of_mixed_size(3)))
-    assert not policy.shared
+    assert not policy.shares_prefix
+    assert policy.fallback_reason is not None
+    assert says in policy.fallback_reason
     completions = policy.sample(policy.encode(prompts_of_mixed_size(2)), 2)
     torch.testing.assert_close(
         alone_logprobs(policy, prompts_of_mixed_size(2), completions).detach(),
@@ -477,10 +479,10 @@ def test_verify_can_be_switched_off(monkeypatch):
     monkeypatch.setattr(agreement, "_difference", lambda *_: "never asked")
     policy = Policy(*random_model("qwen2_vl"), engine=EngineConfig(self_check=False))
     verify(policy, policy.prepare(prompts_of_mixed_size(2)))
-    assert policy.shared
+    assert policy.shares_prefix
 
 
 def test_a_model_with_sliding_windows_takes_the_repeated_path():
     model, processor = random_model("qwen2_vl")
     model.config.text_config.layer_types = ["full_attention", "sliding_attention"]
-    assert not Policy(model, processor).shared
+    assert not Policy(model, processor).shares_prefix

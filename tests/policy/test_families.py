@@ -141,24 +141,24 @@ def test_takes_supervised_steps_and_learns(kind, model_folders, tmp_path):
 def test_the_shared_prefix_is_used_where_it_is_exact(kind):
     policy = Policy(*random_model(kind))
     inputs = policy.prepare(prompts_of_mixed_size(3))
-    assert policy.shared == (kind in SHARED)
+    assert policy.shares_prefix == (kind in SHARED)
     verify(policy, inputs)  # would warn
-    assert policy.shared == (kind in SHARED)
-    TICKS[kind, "shared prefix"] = "yes" if policy.shared else "repeated"
+    assert policy.shares_prefix == (kind in SHARED)
+    TICKS[kind, "shared prefix"] = "yes" if policy.shares_prefix else "repeated"
 
 
 @pytest.mark.parametrize("kind", REPEATED)
 def test_sharing_where_it_is_not_exact_is_found_out(kind):
     """Forced onto a family that is not causal, the start-up check must see it."""
-    from visual_rft.policy.engine.attention import NAME
+    from visual_rft.policy.engine.attention import SHARED_PREFIX_ATTENTION
 
     policy = Policy(*random_model(kind))
     inputs = policy.prepare(prompts_of_mixed_size(3))
-    policy.core.set_attn_implementation({"text_config": NAME})
-    policy.shared = True
+    policy.core.set_attn_implementation({"text_config": SHARED_PREFIX_ATTENTION})
+    policy.fallback_reason = None
     with pytest.warns(UserWarning, match=f"not used for this model \\({kind}\\)"):
         verify(policy, inputs)
-    assert not policy.shared
+    assert not policy.shares_prefix
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -368,7 +368,7 @@ def test_an_unlisted_family_wants_its_facts(model_folders, tmp_path):
     policy = load_policy(ModelConfig(**model, lora=LoraConfig(rank=2)), RolloutConfig(max_new_tokens=6))
     inputs = policy.prepare(prompts_of_mixed_size(3))
     verify(policy, inputs)
-    assert policy.shared
+    assert policy.shares_prefix
     grpo_step(policy)
 
 

@@ -5,7 +5,7 @@ assumed: a few short completions are sampled on real prompts and scored both way
 small. Where the two differ, or sharing fails altogether, the policy falls back to the repeated path and says so.
 
     inputs = policy.prepare(prompts)
-    verify(policy, inputs)            # warns and sets policy.shared = False on a mismatch
+    verify(policy, inputs)            # warns and calls policy.fall_back(...) on a mismatch
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def verify(policy: Policy, inputs: Inputs) -> None:
     Warns:
         SharedPrefixWarning: naming the difference.
     """
-    if not policy.shared or not policy.engine_config.self_check:
+    if not policy.shares_prefix or not policy.engine_config.self_check:
         return
     inputs = inputs.select(range(min(PROMPTS, len(inputs.prompts))))
     try:
@@ -50,10 +50,10 @@ def verify(policy: Policy, inputs: Inputs) -> None:
         problem = f"it fails with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     policy.model.zero_grad()
     if problem is not None:
-        policy.shared = False
+        policy.fall_back(problem)
         warnings.warn(
-            f"the shared prefix is not used for this model ({policy.config.model_type}): {problem}. Every completion "
-            "repeats its prompt and image instead, which is right but slower",
+            f"the shared prefix is not used for this model ({policy.model_config.model_type}): {problem}. Every "
+            "completion repeats its prompt and image instead, which is right but slower",
             SharedPrefixWarning,
             stacklevel=2,
         )
@@ -74,11 +74,11 @@ def _difference(policy: Policy, inputs: Inputs) -> str | None:
     tolerance = tolerance_of({p.dtype for p in policy.core.parameters()}, policy.autocast)
 
     ours, our_gradient = _scored(policy, inputs, completions, small)
-    policy.shared = False
+    policy.fall_back("it is compared with the repeated path")
     try:
         theirs, their_gradient = _scored(policy, inputs, completions, small)
     finally:
-        policy.shared = True
+        policy.fallback_reason = None
     for name, values in (("sampled", completions.logprobs), ("scored", ours)):
         difference = (values - theirs)[completions.mask].abs().mean().item()
         if not difference <= tolerance:

@@ -103,11 +103,11 @@ class Footprint:
         prompts, max_tokens = config.run.prompts_per_batch, config.rollout.max_new_tokens
         group = 1 if supervised else config.rollout.group_size
         tokens = float(prompts * group * max_tokens)
-        text = policy.config.get_text_config()
+        text = policy.model_config.get_text_config()
         element_bytes = 2 if config.model.autocast == "bfloat16" else getattr(torch, config.model.dtype).itemsize
 
-        one = activation_size(policy.config, inputs, element_bytes, vision_learns=not policy.tower.frozen)
-        size = one.times(prompts) if policy.shared else one.repeated(1, max_tokens)
+        one = activation_size(policy.model_config, inputs, element_bytes, vision_learns=not policy.tower.frozen)
+        size = one.times(prompts) if policy.shares_prefix else one.repeated(1, max_tokens)
         plan = plan_memory(config.engine, size, UNREACHED_BYTES if limit is None else limit, prompts, max_tokens)
 
         graph_bytes = size.prompt_bytes_at(plan.checkpoint_prompts)
@@ -153,7 +153,7 @@ def _held(config: Config, policy: Policy, supervised: bool) -> dict[str, float]:
         named = [(name, p.numel()) for name, p in policy.model.named_parameters() if p.ndim >= 2]
         vision = sum(count for name, count in named if policy.family.is_vision(name))
         language = sum(count for _, count in named) - vision
-        graphs = 2 if policy.shared else 1
+        graphs = 2 if policy.shares_prefix else 1
         held["weights as bfloat16"] = 2.0 * (graphs * language + (0 if policy.tower.frozen else vision))
     return held
 

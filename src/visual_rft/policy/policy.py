@@ -24,7 +24,7 @@ from torch import Tensor
 
 from visual_rft.config.sections import EngineConfig
 from visual_rft.errors import ModelError, PromptTooLongError
-from visual_rft.policy.engine.attention import NAME
+from visual_rft.policy.engine.attention import SHARED_PREFIX_ATTENTION
 from visual_rft.policy.engine.checkpointing import Checkpointing
 from visual_rft.policy.engine.interface import Engine
 from visual_rft.policy.engine.logits import Head
@@ -50,6 +50,9 @@ class Policy:
         autocast: type in which sampling and scoring compute where it is safe; None computes in the weights' own.
         engine: how it computes; None takes the defaults.
         family: facts about it; None looks them up.
+
+    Attributes:
+        fallback_reason: why the shared prefix is not used, in words; None where it is.
     """
 
     def __init__(
@@ -68,8 +71,8 @@ class Policy:
         self.engine_config = engine or EngineConfig()
         # peft wraps the model; the wrapped one has the methods that compute image features and positions.
         self.core: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.config: Any = self.core.config
-        self.family = family or family_of(self.config.model_type)
+        self.model_config: Any = self.core.config
+        self.family = family or family_of(self.model_config.model_type)
         self.end_ids = _end_ids(self.core, processor.tokenizer)
         pad_id = processor.tokenizer.pad_token_id
         self.pad_id: int = pad_id if pad_id is not None else self.end_ids[0]
@@ -78,9 +81,13 @@ class Policy:
         self.tower = VisionTower(self.core, self.family, cache)
         self.checkpointing = Checkpointing(self.core)
         self._limit_bytes: float | None = None
-        self.shared = self.engine_config.shared_prefix and _is_causal(self.family, self.config)
-        if self.shared:
-            self.core.set_attn_implementation({"text_config": NAME})
+        self.fallback_reason: str | None = None
+        if not self.engine_config.shared_prefix:
+            self.fall_back("engine.shared_prefix is false")
+        elif not _is_causal(self.family, self.model_config):
+            self.fall_back("not every token sees the whole text before it and nothing else")
+        else:
+            self.core.set_attn_implementation({"text_config": SHARED_PREFIX_ATTENTION})
 
     @property
     def space(self) -> CoordinateSpace:
@@ -100,14 +107,24 @@ class Policy:
     @property
     def engine(self) -> Engine:
         """What computes: the shared prefix, or the repeated path."""
-        if self.shared:
+        if self.shares_prefix:
             return SharedEngine(self.core, self.family, self.head, self.tower)
         return RepeatedEngine(self.core, self.family, self.head)
 
     @property
-    def path(self) -> str:
+    def shares_prefix(self) -> bool:
+        """Whether each prompt is computed once for its whole group."""
+        return self.fallback_reason is None
+
+    @property
+    def engine_summary(self) -> str:
         """How prompts are computed, in words."""
-        return "each prompt computed once" if self.shared else "each completion with its prompt (the repeated path)"
+        repeated = "each completion with its prompt (the repeated path)"
+        return "each prompt computed once" if self.shares_prefix else repeated
+
+    def fall_back(self, reason: str) -> None:
+        """Compute every completion with its prompt from now on (the repeated path); ``reason`` says why, in words."""
+        self.fallback_reason = reason
 
     @property
     def weights_version(self) -> int:
@@ -131,7 +148,7 @@ class Policy:
             PromptTooLongError: if a prompt does not fit the model's context; prompts are never truncated.
             DataError: if an image cannot be opened, or a text contains the family's image placeholder.
         """
-        inputs = prepare(prompts, self.processor, self.family, self.config.image_token_id)
+        inputs = prepare(prompts, self.processor, self.family, self.model_config.image_token_id)
         self._check_length(inputs)
         return inputs
 
@@ -315,9 +332,9 @@ class Policy:
             given_gib = self.engine_config.memory_gib
             self._limit_bytes = given_gib * 2**30 if given_gib is not None else free_memory(self.model)
         element_bytes = (self.autocast or next(self.core.parameters()).dtype).itemsize
-        size = activation_size(self.config, inputs, element_bytes, vision_learns=not self.tower.frozen)
+        size = activation_size(self.model_config, inputs, element_bytes, vision_learns=not self.tower.frozen)
         prompts, max_tokens = len(inputs.prompts), self.sampling.max_new_tokens
-        if not self.shared:
+        if not self.shares_prefix:
             size = size.repeated(prompts, max_tokens)
         return plan_memory(self.engine_config, size, self._limit_bytes, prompts, max_tokens)
 
@@ -330,7 +347,7 @@ class Policy:
             raise ModelError("the weights have changed since these prompts were encoded; encode them again")
 
     def _check_length(self, inputs: Inputs) -> None:
-        context = int(self.config.get_text_config().max_position_embeddings)
+        context = int(self.model_config.get_text_config().max_position_embeddings)
         for prompt, length in zip(inputs.prompts, inputs.lengths, strict=True):
             if length + self.sampling.max_new_tokens > context:
                 raise PromptTooLongError(
@@ -342,7 +359,7 @@ class Policy:
     def _placeholder_ids(self) -> Tensor:
         """Tokens that stand for images or video: sampled, they would crash the next forward pass."""
         names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-        found = {getattr(self.config, name, None) for name in names} | set(self.processor.image_token_ids)
+        found = {getattr(self.model_config, name, None) for name in names} | set(self.processor.image_token_ids)
         return torch.tensor(sorted(i for i in found if i is not None), dtype=torch.long, device=self.device)
 
 

@@ -165,9 +165,9 @@ class Session:
         loop = self.config.run
         parameters = list(self.policy.model.parameters())
         self.console.say(
-            f"{self.config.model.path}: {self.policy.config.model_type}, {_millions(parameters)} parameters, "
+            f"{self.config.model.path}: {self.policy.model_config.model_type}, {_millions(parameters)} parameters, "
             f"{_millions([p for p in parameters if p.requires_grad])} of them trained, on {self.accelerator.device}, "
-            f"{self.policy.path}. "
+            f"{self.policy.engine_summary}. "
             f"Task {self.task.name}: {len(self.samples)} questions to train on, {len(self.held_out)} held out."
         )
         if self.first_step == 0 and loop.evaluate_base:
@@ -273,7 +273,7 @@ class Session:
             "checkpoint": str(self.checkpoint),
             "model": {
                 "path": self.config.model.path,
-                "type": self.policy.config.model_type,
+                "type": self.policy.model_config.model_type,
                 "parameters": sum(p.numel() for p in model.parameters()),
             },
         }

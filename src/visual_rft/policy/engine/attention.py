@@ -31,8 +31,8 @@ from transformers.masking_utils import sdpa_mask
 
 from visual_rft.policy.engine import flash
 
-NAME = "shared_prefix"
-"""Name of the attention implementation."""
+SHARED_PREFIX_ATTENTION = "shared_prefix"
+"""Name under which the library knows this attention implementation."""
 Layers = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values ``[1, K, P, D]`` of every layer."""
 
@@ -48,7 +48,7 @@ def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
     scaling: float | None = None, attend: Attend | None = None, **options: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """The function behind :data:`NAME`."""
+    """The function behind :data:`SHARED_PREFIX_ATTENTION`."""
     if attend is None:
         output: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **options
@@ -62,8 +62,8 @@ def _attention(
     return attend(int(module.layer_idx), query, key, value, scale).transpose(1, 2), None
 
 
-AttentionInterface.register(NAME, _attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionInterface.register(SHARED_PREFIX_ATTENTION, _attention)
+AttentionMaskInterface.register(SHARED_PREFIX_ATTENTION, sdpa_mask)
 
 
 class PromptAttention:
