@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from visual_rft.config.sections import FamilyConfig
 from visual_rft.errors import ModelError
@@ -78,6 +79,11 @@ class Family:
     def is_projector(self, name: str) -> bool:
         """Whether a parameter or module of this dotted name belongs to the projector."""
         return _within(name, self.projector)
+
+    def is_causal(self, model_config: Any) -> bool:
+        """Whether every token sees the whole text before it and nothing else, as the shared prefix assumes."""
+        kinds = getattr(model_config.get_text_config(), "layer_types", None) or ["full_attention"]
+        return self.reading is Reading.CAUSAL and set(kinds) == {"full_attention"}
 
 
 def _within(name: str, places: tuple[str, ...]) -> bool:

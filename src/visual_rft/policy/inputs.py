@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visual_rft.errors import DataError
+from visual_rft.errors import DataError, PromptTooLongError
 from visual_rft.policy.families import Family, Reading
 from visual_rft.policy.tower import Pixels
 from visual_rft.tasks import Sample, Task
@@ -66,6 +66,24 @@ class Inputs:
     def lengths(self) -> list[int]:
         """Tokens of each prompt."""
         return [int(n) for n in self.tensors["attention_mask"].sum(1)]
+
+    def check_length(self, context: int, max_new_tokens: int) -> None:
+        """Refuse a prompt that leaves no room for its completion; prompts are never truncated.
+
+        Args:
+            context: most tokens that the model reads.
+            max_new_tokens: most tokens of a completion.
+
+        Raises:
+            PromptTooLongError: naming the first such prompt.
+        """
+        for prompt, length in zip(self.prompts, self.lengths, strict=True):
+            if length + max_new_tokens > context:
+                raise PromptTooLongError(
+                    f"sample {prompt.id!r}: the prompt has {length} tokens and up to {max_new_tokens} are to be "
+                    f"sampled, but the model's context is {context}; lower model.max_pixels or "
+                    "rollout.max_new_tokens (prompts are never truncated)"
+                )
 
     def used_sets(self, chosen: Sequence[int]) -> list[int]:
         """The image sets that these prompts ask about, ascending."""

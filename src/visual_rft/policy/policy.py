@@ -17,22 +17,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from visual_rft.config.sections import EngineConfig
-from visual_rft.errors import ModelError, PromptTooLongError
+from visual_rft.errors import ModelError
 from visual_rft.policy.engine.attention import SHARED_PREFIX_ATTENTION
 from visual_rft.policy.engine.checkpointing import Checkpointing
 from visual_rft.policy.engine.interface import Engine
 from visual_rft.policy.engine.logits import Head
 from visual_rft.policy.engine.prefix import Completions, Prefix, Rows
 from visual_rft.policy.engine.repeated import RepeatedEngine
-from visual_rft.policy.engine.sampling import Sampling, sample_tokens
+from visual_rft.policy.engine.sampling import Sampling, end_ids_of, placeholder_ids, sample_tokens
 from visual_rft.policy.engine.shared import SharedEngine
-from visual_rft.policy.families import Family, Reading, family_of
+from visual_rft.policy.families import Family, family_of
 from visual_rft.policy.inputs import Inputs, Prompt, prepare
 from visual_rft.policy.loss import Loss
 from visual_rft.policy.memory import MemoryPlan, activation_size, free_memory, plan_memory
@@ -73,10 +74,11 @@ class Policy:
         self.core: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.model_config: Any = self.core.config
         self.family = family or family_of(self.model_config.model_type)
-        self.end_ids = _end_ids(self.core, processor.tokenizer)
+        self.end_ids = end_ids_of(self.core, processor.tokenizer)
         pad_id = processor.tokenizer.pad_token_id
         self.pad_id: int = pad_id if pad_id is not None else self.end_ids[0]
-        self.forbidden = self._placeholder_ids()
+        forbidden = placeholder_ids(self.model_config, processor)
+        self.forbidden = torch.tensor(forbidden, dtype=torch.long, device=self.device)
         cache = FeatureCache(int(self.engine_config.feature_cache_mib * 2**20))
         self.tower = VisionTower(self.core, self.family, cache)
         self.checkpointing = Checkpointing(self.core)
@@ -84,7 +86,7 @@ class Policy:
         self.fallback_reason: str | None = None
         if not self.engine_config.shared_prefix:
             self.fall_back("engine.shared_prefix is false")
-        elif not _is_causal(self.family, self.model_config):
+        elif not self.family.is_causal(self.model_config):
             self.fall_back("not every token sees the whole text before it and nothing else")
         else:
             self.core.set_attn_implementation({"text_config": SHARED_PREFIX_ATTENTION})
@@ -149,7 +151,7 @@ class Policy:
             DataError: if an image cannot be opened, or a text contains the family's image placeholder.
         """
         inputs = prepare(prompts, self.processor, self.family, self.model_config.image_token_id)
-        self._check_length(inputs)
+        inputs.check_length(self.model_config.get_text_config().max_position_embeddings, self.sampling.max_new_tokens)
         return inputs
 
     def encode(
@@ -200,12 +202,10 @@ class Policy:
         with torch.inference_mode(), self._computing():
             decoder = self.engine.decoder(prefix, group_size)
             drawn = sample_tokens(decoder, self.head, self.sampling, ends, self.pad_id, generator, greedy)
-        ids, mask, logprobs = (x.clone() for x in drawn)
-        shape = (len(prefix), group_size, ids.shape[1])
-        ids, mask, logprobs = ids.view(shape), mask.view(shape), logprobs.view(shape)
+        ids, mask, logprobs = (x.clone().unflatten(0, (len(prefix), group_size)) for x in drawn)  # [B, G, T]
         last = ids.gather(-1, (mask.sum(-1, keepdim=True) - 1).clamp(min=0)).squeeze(-1)
-        texts = self.decode(ids.flatten(0, 1), mask.flatten(0, 1))
-        grouped = [texts[i * group_size : (i + 1) * group_size] for i in range(len(prefix))]
+        texts = iter(self.decode(ids.flatten(0, 1), mask.flatten(0, 1)))
+        grouped = [list(islice(texts, group_size)) for _ in range(len(prefix))]
         return Completions(ids, mask, logprobs, grouped, ~torch.isin(last, ends))
 
     def logprobs(self, prefix: Prefix, completions: Completions) -> Tensor:
@@ -269,19 +269,13 @@ class Policy:
     def _backward(
         self, prompts: Prefix, first_prompt: int, completions: Completions, loss: Loss, rows: list[int], out: Tensor
     ) -> None:
-        """Both phases for some of the prompts.
+        """Both phases for some of the prompts, with graph; the first of them is number ``first_prompt`` of all B.
 
-        Args:
-            prompts: some of the prompts, with graph.
-            first_prompt: number of the first of them among all B.
-            completions: completions of all B prompts.
-            loss: as in :meth:`backward`.
-            rows: numbers (of B * G, ascending) of the completions of these prompts that the loss needs.
-            out: ``[B * G, T]``, where their log-probabilities are written.
+        ``rows`` are the numbers (of B * G, ascending) of their completions that the loss needs; their log-probabilities
+        are written into ``out [B * G, T]``.
         """
-        plan = self.memory_plan(prompts.inputs)
-        # The completions: their gradients to the prompts are collected in the leaves.
-        leaves = prompts.leaves()
+        # The completions; their gradients to the prompts are collected in the leaves.
+        plan, leaves = self.memory_plan(prompts.inputs), prompts.leaves()
         lengths = completions.lengths.flatten()[rows].tolist()
         for micro_batch in plan.micro_batches(lengths, rows):
             with self._computing(), self.checkpointing(float(plan.checkpoint_completions)):
@@ -290,10 +284,7 @@ class Policy:
             loss.share(logprobs, numbers).backward()
             out[numbers, : logprobs.shape[1]] = logprobs.detach()
         # The prompts, once.
-        pairs = [(x, leaf.grad) for x, leaf in zip(prompts.tensors, leaves.tensors, strict=True)]
-        reached = [(x, gradient) for x, gradient in pairs if gradient is not None]
-        if reached:
-            torch.autograd.backward([x for x, _ in reached], [gradient for _, gradient in reached])
+        prompts.backward(leaves)
 
     def decode(self, ids: Tensor, mask: Tensor) -> list[str]:
         """Texts of ``[N, T]`` tokens without special tokens."""
@@ -302,17 +293,7 @@ class Policy:
 
     def completions_of(self, texts: Sequence[str]) -> Completions:
         """Given texts as one completion per prompt (G = 1), the end token added: for supervised training."""
-        tokenizer = self.processor.tokenizer
-        rows = [[*tokenizer(text, add_special_tokens=False).input_ids, self.end_ids[0]] for text in texts]
-        length = max(map(len, rows))
-        ids = torch.full((len(rows), 1, length), self.pad_id, dtype=torch.long)
-        mask = torch.zeros((len(rows), 1, length), dtype=torch.bool)
-        for i, row in enumerate(rows):
-            ids[i, 0, : len(row)] = torch.tensor(row)
-            mask[i, 0, : len(row)] = True
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        zeros = torch.zeros(ids.shape, device=ids.device)
-        return Completions(ids, mask, zeros, [[t] for t in texts], torch.zeros(ids.shape[:2], dtype=torch.bool))
+        return Completions.of_texts(texts, self.processor.tokenizer, self.end_ids[0], self.pad_id, self.device)
 
     @contextmanager
     def adapter_disabled(self) -> Iterator[None]:
@@ -345,34 +326,3 @@ class Policy:
     def _check_weights(self, prefix: Prefix) -> None:
         if prefix.weights != self.weights_version:
             raise ModelError("the weights have changed since these prompts were encoded; encode them again")
-
-    def _check_length(self, inputs: Inputs) -> None:
-        context = int(self.model_config.get_text_config().max_position_embeddings)
-        for prompt, length in zip(inputs.prompts, inputs.lengths, strict=True):
-            if length + self.sampling.max_new_tokens > context:
-                raise PromptTooLongError(
-                    f"sample {prompt.id!r}: the prompt has {length} tokens and up to "
-                    f"{self.sampling.max_new_tokens} are to be sampled, but the model's context is {context}; "
-                    "lower model.max_pixels or rollout.max_new_tokens (prompts are never truncated)"
-                )
-
-    def _placeholder_ids(self) -> Tensor:
-        """Tokens that stand for images or video: sampled, they would crash the next forward pass."""
-        names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-        found = {getattr(self.model_config, name, None) for name in names} | set(self.processor.image_token_ids)
-        return torch.tensor(sorted(i for i in found if i is not None), dtype=torch.long, device=self.device)
-
-
-def _is_causal(family: Family, config: Any) -> bool:
-    """Whether every token sees the whole text before it and nothing else, as the shared prefix assumes."""
-    kinds = getattr(config.get_text_config(), "layer_types", None) or ["full_attention"]
-    return family.reading is Reading.CAUSAL and set(kinds) == {"full_attention"}
-
-
-def _end_ids(model: Any, tokenizer: Any) -> list[int]:
-    ends = model.generation_config.eos_token_id if model.generation_config is not None else None
-    if ends is None:
-        ends = tokenizer.eos_token_id
-    if ends is None:
-        raise ModelError("neither the generation config nor the tokenizer names an end token (eos_token_id)")
-    return list(ends) if isinstance(ends, (list, tuple)) else [int(ends)]

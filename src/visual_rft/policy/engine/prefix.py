@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,6 +70,13 @@ class Prefix:
         pairs = tuple(zip(leaves[0 : 2 * len(self.layers) : 2], leaves[1 : 2 * len(self.layers) : 2], strict=True))
         return replace(self, layers=pairs, last_hidden=leaves[-1] if self.last_hidden is not None else None)
 
+    def backward(self, leaves: Prefix) -> None:
+        """Send the gradients that ``leaves`` (of :meth:`leaves`) have collected into what encoded this prefix."""
+        pairs = [(x, leaf.grad) for x, leaf in zip(self.tensors, leaves.tensors, strict=True)]
+        reached = [(x, gradient) for x, gradient in pairs if gradient is not None]
+        if reached:
+            torch.autograd.backward([x for x, _ in reached], [gradient for _, gradient in reached])
+
 
 @dataclass(frozen=True)
 class Completions:
@@ -87,6 +95,30 @@ class Completions:
     logprobs: Tensor
     text: Sequence[Sequence[str]]
     truncated: Tensor
+
+    @classmethod
+    def of_texts(
+        cls, texts: Sequence[str], tokenizer: Any, end_id: int, pad_id: int, device: torch.device
+    ) -> Completions:
+        """Given texts as one completion per prompt (G = 1); nobody sampled them, so their log-probabilities are 0.
+
+        Args:
+            texts: B texts, without special tokens.
+            tokenizer: the model's.
+            end_id: id of the end token, added to each text.
+            pad_id: id that stands in padding.
+            device: where the tensors go.
+        """
+        rows = [[*tokenizer(text, add_special_tokens=False).input_ids, end_id] for text in texts]
+        shape = (len(rows), 1, max(map(len, rows)))
+        ids = torch.full(shape, pad_id, dtype=torch.long)
+        mask = torch.zeros(shape, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, 0, : len(row)] = torch.tensor(row)
+            mask[i, 0, : len(row)] = True
+        nothing = torch.zeros(shape, device=device)
+        truncated = torch.zeros(shape[:2], dtype=torch.bool)
+        return cls(ids.to(device), mask.to(device), nothing, [[text] for text in texts], truncated)
 
     @property
     def lengths(self) -> Tensor:

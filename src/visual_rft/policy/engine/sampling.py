@@ -9,10 +9,12 @@ nothing is read back from a GPU for :data:`CHECK_EVERY` tokens at a time: each r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from visual_rft.errors import ModelError
 from visual_rft.policy.engine.interface import Decoder
 from visual_rft.policy.engine.logits import Head
 
@@ -37,6 +39,27 @@ class Sampling:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+
+
+def end_ids_of(model: Any, tokenizer: Any) -> list[int]:
+    """Ids of the tokens that end a completion, as the checkpoint names them.
+
+    Raises:
+        ModelError: if neither the generation config nor the tokenizer names one.
+    """
+    ends = model.generation_config.eos_token_id if model.generation_config is not None else None
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    if ends is None:
+        raise ModelError("neither the generation config nor the tokenizer names an end token (eos_token_id)")
+    return list(ends) if isinstance(ends, (list, tuple)) else [int(ends)]
+
+
+def placeholder_ids(model_config: Any, processor: Any) -> list[int]:
+    """Ids of the tokens that stand for images or video: sampled, they would crash the next forward pass."""
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    found = {getattr(model_config, name, None) for name in names} | set(processor.image_token_ids)
+    return sorted(i for i in found if i is not None)
 
 
 def sample_tokens(
