@@ -127,7 +127,7 @@ def test_decoding_token_by_token_equals_scoring_at_once(dtype, fixed):
     expected = expected[0].unflatten(1, (rows, tokens))
     decoding = DecodingAttention((prefix,), lengths, group, fixed=fixed)
     for t in range(tokens):
-        decoding.length += 1
+        decoding.begin_token()
         got = decoding(0, *(x[None, :, :, t] for x in (q, k, v)), 0.3)
         assert error(got[0], expected[:, :, t]) < tolerance
 

@@ -129,10 +129,10 @@ class SharedDecoder:
     def step(self, tokens: Tensor) -> Tensor:
         """Append a token to every slot; on a GPU the result is valid until the next step."""
         blocks = self.attention.blocks
-        self.attention.length += 1
+        self.attention.begin_token()
         if self._replay is None:
             return self._advance(tokens)
-        if self.attention.blocks > blocks:
+        if self.attention.blocks > blocks:  # the buffers are others
             self._replay = Replay()
         return self._replay(self._advance, tokens)
 
@@ -141,7 +141,8 @@ class SharedDecoder:
         index = self.attention.compact(running)
         if index is not None:
             self.position = self.position[index]
-            self._replay = self._replay and Replay()
+            if self._replay is not None:
+                self._replay = Replay()
         return index
 
     def _advance(self, tokens: Tensor) -> Tensor:
