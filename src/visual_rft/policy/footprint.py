@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 
 from visual_rft.config.config import Config
-from visual_rft.policy.engine.decoding import BLOCK
-from visual_rft.policy.engine.logits import PIECE_BYTES
+from visual_rft.policy.engine.decoding import BLOCK_TOKENS
+from visual_rft.policy.engine.logits import MAX_PIECE_BYTES
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.memory import ACTIVATION_SHARE, activation_size, plan_memory
 from visual_rft.policy.policy import Policy
@@ -67,9 +67,9 @@ class Footprint:
     """Bytes of one training step.
 
     Attributes:
-        held: by name, what is there throughout.
-        sampling: by name, what sampling adds to that.
-        update: by name, what the update adds to it.
+        held: bytes by name of what is there throughout.
+        sampling: bytes by name of what sampling adds to that.
+        update: bytes by name of what the update adds to it.
     """
 
     held: Mapping[str, float]
@@ -118,12 +118,12 @@ class Footprint:
         update = {
             "prompts with graph": graph_bytes if plan.keep_graph else graph_bytes / prompts * plan.prompts_at_once,
             "completions": tokens_at_once * (plan.bytes_per_token - logit_bytes),
-            "logits": min(tokens_at_once * logit_bytes, 3.0 * PIECE_BYTES),
+            "logits": min(tokens_at_once * logit_bytes, 3.0 * MAX_PIECE_BYTES),
         }
 
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         cached_bytes = 2 * text.num_key_value_heads * width * text.num_hidden_layers * element_bytes  # of one token
-        buffered = -(-max_tokens // BLOCK) * BLOCK
+        buffered = -(-max_tokens // BLOCK_TOKENS) * BLOCK_TOKENS
         sampling = {
             "prompts with graph": graph_bytes if plan.keep_graph else 0.0,
             # The keys of the prompts are laid out anew for decoding, beside the prefix itself.

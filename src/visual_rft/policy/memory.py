@@ -179,8 +179,8 @@ def plan_memory(
     """The plan for a batch; fields of the config that are set are obeyed.
 
     Args:
-        config: how the engine is to compute; a field that is null follows from the size.
-        size: what the batch keeps.
+        config: settings of the engine; a field that is null follows from the size.
+        size: bytes that the batch keeps.
         limit_bytes: bytes that activations may take.
         prompts: number of prompts in the batch.
         max_tokens: most tokens of a completion.

@@ -47,10 +47,10 @@ class Policy:
     Args:
         model: a stock image-text-to-text model, or one wrapped by peft.
         processor: its processor.
-        sampling: how completions are drawn; ``logprobs`` uses the same temperature.
+        sampling: settings of drawing completions; ``logprobs`` uses the same temperature.
         autocast: type in which sampling and scoring compute where it is safe; None computes in the weights' own.
-        engine: how it computes; None takes the defaults.
-        family: facts about it; None looks them up.
+        engine: settings of the computation; None takes the defaults.
+        family: facts about the model's family; None looks them up.
 
     Attributes:
         fallback_reason: why the shared prefix is not used, in words; None where it is.
@@ -161,7 +161,7 @@ class Policy:
 
         Args:
             prompts: B prompts, or what :meth:`prepare` made of them.
-            features: of the images, if they are known already.
+            features: features of the images, if they are known already.
             for_sampling: completions are sampled first, so the graph is kept only if memory allows it; without it the
                 graph is kept whenever gradients are enabled.
 
@@ -184,10 +184,10 @@ class Policy:
         """Draw ``group_size`` completions per prompt on the shared prefix.
 
         Args:
-            prefix: from :meth:`encode`, with unchanged weights since.
+            prefix: prompts from :meth:`encode`, with unchanged weights since.
             group_size: G, at least 1.
             generator: source of randomness, on this policy's device.
-            greedy: take the most likely token instead of sampling (evaluation).
+            greedy: whether to take the most likely token instead of sampling (evaluation).
 
         Returns:
             Completions of shape ``[B, G, T]``, T being the longest sampled length.
@@ -230,7 +230,7 @@ class Policy:
         micro-batch at a time.
 
         Args:
-            prefix: from :meth:`encode`; encoded again here if it kept no graph.
+            prefix: prompts from :meth:`encode`; encoded again here if it kept no graph.
             completions: completions of those prompts.
             loss: which completions it needs, and their share of it.
 

@@ -51,7 +51,7 @@ class Reference:
 
         Args:
             prefix: the policy's own, whose image features serve the reference where the vision tower is not trained.
-            completions: of those prompts.
+            completions: completions of those prompts.
         """
         features = prefix.features if self.policy.tower.frozen else None
         if self.frozen is not None:

@@ -108,7 +108,7 @@ class Layout:
         lengths: tokens of each completion, at least 1.
         prompts: the prompt that each completion continues, ascending.
         prompt_lengths: tokens of every prompt.
-        device: of the tokens.
+        device: device of the tokens.
     """
 
     lengths: tuple[int, ...]

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from visual_rft.policy.engine.attention import Layers
 
-BLOCK = 64
+BLOCK_TOKENS = 64
 """Tokens by which the buffers grow."""
 
 
@@ -76,7 +76,7 @@ class DecodingAttention:
     @property
     def blocks(self) -> int:
         """Blocks that the completions need."""
-        return -(-self.length // BLOCK)
+        return -(-self.length // BLOCK_TOKENS)
 
     def begin_token(self) -> None:
         """Make room for one more token of every completion; the calls of all layers write it and attend to it."""
@@ -85,9 +85,9 @@ class DecodingAttention:
             # One layer after the other, so that only one of them is there twice.
             for buffers in (self.own_keys, self.own_values):
                 for layer, x in enumerate(buffers):
-                    buffers[layer] = torch.cat([x, x.new_zeros(*x.shape[:2], BLOCK, x.shape[3])], dim=2)
+                    buffers[layer] = torch.cat([x, x.new_zeros(*x.shape[:2], BLOCK_TOKENS, x.shape[3])], dim=2)
             if self.own_bias is not None:
-                self.own_bias = torch.cat([self.own_bias, self.own_bias.new_full((BLOCK,), -torch.inf)])
+                self.own_bias = torch.cat([self.own_bias, self.own_bias.new_full((BLOCK_TOKENS,), -torch.inf)])
         if self.own_bias is not None:  # in place: a recorded step reads these very tensors
             self._place += 1
             self.own_bias.index_fill_(0, self._place, 0)

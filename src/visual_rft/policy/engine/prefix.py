@@ -32,8 +32,8 @@ class Prefix:
         last_hidden: ``[B, E]`` final hidden state of each prompt's last token, from which the first completion token is
             predicted; None on the repeated path.
         next_position: ``[B]`` position of the first completion token.
-        features: what the vision tower said about the images.
-        inputs: what was encoded, so that the reference or a second update need not process it again.
+        features: image features from the vision tower; None without images, or on the repeated path.
+        inputs: the prompts that were encoded, so that the reference or a second update need not process it again.
         weights: version of the policy's weights that encoded it.
     """
 
@@ -141,19 +141,19 @@ class Rows:
     prompts: tuple[int, ...]
 
     @classmethod
-    def of(cls, completions: Completions, chosen: Sequence[int], first_prompt: int = 0) -> Rows:
+    def of(cls, completions: Completions, numbers: Sequence[int], first_prompt: int = 0) -> Rows:
         """The completions with these numbers (of B * G, ascending), trimmed to the longest of them.
 
         Args:
-            completions: of all prompts.
-            chosen: their numbers.
-            first_prompt: the prompt that counts as number 0.
+            completions: completions of all B prompts.
+            numbers: numbers of those that are wanted.
+            first_prompt: number of the prompt that counts as number 0.
         """
         group = completions.ids.shape[1]
-        index = torch.tensor(chosen, device=completions.ids.device)
+        index = torch.tensor(numbers, device=completions.ids.device)
         lengths = tuple(int(n) for n in completions.lengths.flatten()[index])
         ids = completions.ids.flatten(0, 1)[index, : max(lengths)]
-        return cls(ids, lengths, tuple(i // group - first_prompt for i in chosen))
+        return cls(ids, lengths, tuple(i // group - first_prompt for i in numbers))
 
     @property
     def mask(self) -> Tensor:

@@ -26,7 +26,7 @@ class RepeatedEngine:
     Args:
         core: the stock model.
         family: facts about it.
-        head: from hidden states to log-probabilities.
+        head: output embedding, from hidden states to log-probabilities.
     """
 
     def __init__(self, core: Any, family: Family, head: Head) -> None:

@@ -3,7 +3,7 @@
 Decision: every sampling field is explicit, because defaults of the library and of checkpoints leak into ``generate``
 and the sampled distribution must be the scored one. The loop returns the log-probability of each sampled token, so
 the first on-policy update needs no second pass for the old policy. Slots whose completion has ended are dropped, and
-nothing is read back from a GPU for :data:`CHECK_EVERY` tokens at a time: each reading makes the host wait.
+nothing is read back from a GPU for :data:`CHECK_INTERVAL_TOKENS` tokens at a time: each reading makes the host wait.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from visual_rft.errors import ModelError
 from visual_rft.policy.engine.interface import Decoder
 from visual_rft.policy.engine.logits import Head
 
-CHECK_EVERY = 8
+CHECK_INTERVAL_TOKENS = 8
 """Tokens between two looks at which completions have ended, on a GPU; on a CPU looking is free."""
 
 
@@ -75,8 +75,8 @@ def sample_tokens(
 
     Args:
         decoder: N slots on encoded prompts.
-        head: from hidden states to log-probabilities.
-        sampling: see :class:`Sampling`.
+        head: output embedding, from hidden states to log-probabilities.
+        sampling: length, temperature and cuts.
         end_ids: tokens that end a completion.
         pad_id: token written after the end.
         generator: source of randomness on the model's device.
@@ -93,7 +93,7 @@ def sample_tokens(
     logprobs = torch.zeros(shape, device=device)
     rows = torch.arange(count, device=device)  # the completion in each slot
     running = torch.ones(count, dtype=torch.bool, device=device)
-    interval = CHECK_EVERY if device.type == "cuda" else 1
+    interval = CHECK_INTERVAL_TOKENS if device.type == "cuda" else 1
     for step in range(sampling.max_new_tokens):
         distribution = head(hidden)
         token = distribution.argmax(-1) if greedy else _draw(distribution, sampling, generator)

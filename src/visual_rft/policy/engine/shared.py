@@ -32,7 +32,7 @@ class SharedEngine:
     Args:
         core: the stock model, its language model set to the attention ``shared_prefix``.
         family: facts about it.
-        head: from hidden states to log-probabilities.
+        head: output embedding, from hidden states to log-probabilities.
         tower: its vision tower.
     """
 
