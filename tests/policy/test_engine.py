@@ -45,6 +45,20 @@ SETTINGS = {
     "repeated": EngineConfig(shared_prefix=False, micro_batch=4),
     "repeated, checkpointing": EngineConfig(shared_prefix=False, **ALL_LAYERS),
 }
+MICRO_BATCHES = {
+    "one pass": 1,
+    "micro-batches": 4,  # of 4, 4, 4 and 3
+    "checkpointing": 1,
+    "micro-batches, checkpointing": 15,
+    "prompts checkpointed": 3,
+    "encoded again": 4,
+    "two prompts at once": 3,  # one for 2, 2 and 1 prompts
+    "a prompt at a time, checkpointing": 10,  # of 2 and 1 completions, 5 times
+    "least memory": 15,
+    "repeated": 4,
+    "repeated, checkpointing": 1,
+}
+"""How many micro-batches each setting makes of 5 prompts with 3 completions each."""
 
 
 class Recorded:
@@ -112,7 +126,7 @@ def test_logprobs_and_gradients_equal_every_completion_alone(kind, setting, alon
     assert [i for part in seen for i in part] == list(range(15))
     if policy.engine_config.micro_batch is not None:
         assert max(map(len, seen)) == policy.engine_config.micro_batch
-    assert len(seen) == {"least memory": 15, "micro-batches, checkpointing": 15}.get(setting, len(seen))
+    assert len(seen) == MICRO_BATCHES[setting]
     if kind in QWEN:
         assert expected_gradients.keys() == {name for name, _ in policy.model.named_parameters()}
 
