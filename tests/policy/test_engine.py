@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from visual_rft.policy.tower import FeatureCache
 from visual_rft.policy.trainable import trainable
 from visual_rft.training.advantages import group_advantages
 from visual_rft.training.objective import GroupLoss
+from visual_rft.vision.coordinates import CoordinateSpace
 
 ALL_LAYERS = {"checkpoint_prompts": 1, "checkpoint_completions": True}
 SETTINGS = {
@@ -282,6 +284,24 @@ def test_features_of_a_trained_tower_are_not_kept_but_the_reference_keeps_its_ow
             policy.encode(inputs)
     assert len(ours["patches"]) == 4
     assert len(policy.tower.cache) == 0
+
+
+def test_the_reference_of_a_policy_that_fell_back_shares_no_prefix_either():
+    policy = Policy(*random_model("qwen2_vl"))
+    policy.fall_back("log-probabilities differ")
+    reference = Reference(policy)
+    assert reference.frozen is not None
+    assert reference.frozen.fallback_reason == "log-probabilities differ"
+    resumed = Reference(policy, Policy(*random_model("qwen2_vl")))  # a run that was resumed loads its own copy
+    assert resumed.frozen is not None
+    assert not resumed.frozen.shares_prefix
+
+
+def test_the_reference_knows_the_family_that_the_policy_was_told():
+    family = replace(family_of("qwen2_vl"), space=CoordinateSpace.PROCESSED_PIXELS)
+    reference = Reference(Policy(*random_model("glm4v"), family=family))  # not listed
+    assert reference.frozen is not None
+    assert reference.frozen.family == family
 
 
 def test_feature_cache_drops_the_least_recently_used():
