@@ -53,7 +53,7 @@ def main() -> None:
             middle = time.perf_counter()
             advantages = group_advantages(torch.randn(completions.mask.shape[:2], generator=generator))
             loss = GroupLoss(completions, advantages, None, config.objective)
-            policy.backward(prefix, completions, loss.share, loss.needed)
+            policy.backward(prefix, completions, loss)
             policy.model.zero_grad()
             if repetition:
                 times[name]["sample"].append(middle - start)

@@ -144,7 +144,7 @@ def _run(case: Case, folder: Path, steps: int) -> None:
         rewards = torch.tensor([[reward(text) for text in group] for group in completions.text], device=DEVICE)
         known = reference.logprobs(prefix, completions)
         loss = GroupLoss(completions, group_advantages(rewards), known, config.objective)
-        policy.backward(prefix, completions, loss.share, loss.needed)
+        policy.backward(prefix, completions, loss)
         torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -86,7 +86,7 @@ class Ours:
             reference = self.reference.logprobs(prefix, completions) if self.reference else None
         loss = GroupLoss(completions, advantages, reference, ObjectiveConfig(beta=self.work.beta))
         with self._watch("backward"):
-            self.policy.backward(prefix, completions, loss.share, loss.needed)
+            self.policy.backward(prefix, completions, loss)
         with self._watch("optimizer"):
             torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), 1.0)
             self.optimizer.step()

@@ -24,7 +24,7 @@ FLOORS = (
 SUB_ROOMS = (
     # within a room, from the ground up, like FLOORS; files that are not named stand above all that are
     ("data", ("annotated", "lazy", "imprecise", "moved", "presets", "duplicates"), ("formats", "procedural")),
-    ("policy", ("families", "requirements", "inputs"), ("engine",)),
+    ("policy", ("families", "requirements", "tower", "inputs"), ("engine",)),
     ("tasks", ("parsing",)),
     ("cli", ("verbs", "data_sets", "arguments")),
 )  # fmt: skip
@@ -89,6 +89,10 @@ def test_no_circle_between_files():
         tuple(TopologicalSorter(graph()).static_order())
     except CycleError as error:
         pytest.fail(f"these files import each other in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_the_repeated_path_takes_nothing_from_the_engine_that_it_checks():
+    assert not graph()["policy.engine.repeated"] & {"policy.engine.shared", "policy.engine.decoding"}
 
 
 def test_every_room_has_a_floor():

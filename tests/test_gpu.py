@@ -20,9 +20,10 @@ from support.tiny_models import FAMILIES, SHARED, random_model
 from visual_rft.config.sections import EngineConfig
 from visual_rft.policy.engine import flash
 from visual_rft.policy.engine.attention import CompletionAttention, Layout
-from visual_rft.policy.engine.decoding import BLOCK, DecodingAttention, Replay
+from visual_rft.policy.engine.decoding import BLOCK_TOKENS, DecodingAttention, Replay
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.engine.sampling import Sampling
+from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.policy.memory import free_memory
 from visual_rft.policy.policy import Policy
 from visual_rft.training.rft import train
@@ -116,7 +117,7 @@ def test_completions_attend_to_their_prompt_and_to_themselves(layout, heads, dty
 def test_decoding_token_by_token_equals_scoring_at_once(dtype, fixed):
     tolerance = {"bfloat16": 2e-2, "float16": 3e-3, "float32": 1e-5}[dtype]
     torch.manual_seed(3)
-    tokens, group, lengths = BLOCK + 5, 3, (30, 60)
+    tokens, group, lengths = BLOCK_TOKENS + 5, 3, (30, 60)
     new = {"device": "cuda", "dtype": getattr(torch, dtype)}
     prefix = (torch.randn(1, 2, sum(lengths), 16, **new), torch.randn(1, 2, sum(lengths), 16, **new))
     rows = len(lengths) * group
@@ -126,7 +127,7 @@ def test_decoding_token_by_token_equals_scoring_at_once(dtype, fixed):
     expected = expected[0].unflatten(1, (rows, tokens))
     decoding = DecodingAttention((prefix,), lengths, group, fixed=fixed)
     for t in range(tokens):
-        decoding.length += 1
+        decoding.begin_token()
         got = decoding(0, *(x[None, :, :, t] for x in (q, k, v)), 0.3)
         assert error(got[0], expected[:, :, t]) < tolerance
 
@@ -144,10 +145,7 @@ def test_logprobs_and_gradients_equal_those_on_the_cpu(kind, setting):
     gpu = Policy(*random_model(kind), Sampling(temperature=0.8), engine=EngineConfig(**setting))
     gpu.to(torch.device("cuda"))
     prefix = gpu.encode(prompts, for_sampling=True)
-    factor = weight.cuda().flatten(0, 1)
-    got = gpu.backward(
-        prefix, on_gpu(completions), lambda x, chosen: (x * factor[chosen, : x.shape[1]]).sum()
-    )  # fmt: skip
+    got = gpu.backward(prefix, on_gpu(completions), WeightedLogprobs(weight.cuda()))
     torch.testing.assert_close(got.cpu(), expected.detach(), atol=5e-5, rtol=1e-4)
     wanted = {name: p.grad for name, p in cpu.model.named_parameters() if p.grad is not None}
     scale = torch.cat([g.flatten() for g in wanted.values()]).norm()
@@ -168,12 +166,12 @@ def test_sampled_logprobs_are_the_scored_ones(kind):
 @pytest.mark.parametrize("kind", ["qwen2_vl", "qwen3_vl", "llava_onevision"])
 def test_replayed_steps_are_the_scored_ones(kind):
     """Over two blocks of the buffers, with rows that end at different times: recorded anew after each change."""
-    policy = Policy(*random_model(kind), Sampling(max_new_tokens=BLOCK + 30)).to(torch.device("cuda"))
+    policy = Policy(*random_model(kind), Sampling(max_new_tokens=BLOCK_TOKENS + 30)).to(torch.device("cuda"))
     policy.end_ids = [7, 8, 9, 10]
     prefix = policy.encode(prompts_of_mixed_size(3))
     completions = policy.sample(prefix, 8, torch.Generator("cuda").manual_seed(2))
     lengths = completions.lengths
-    assert lengths.min() < BLOCK < lengths.max()
+    assert lengths.min() < BLOCK_TOKENS < lengths.max()
     with torch.no_grad():
         scored = policy.logprobs(prefix, completions)
     torch.testing.assert_close(completions.logprobs, scored, atol=1e-4, rtol=1e-4)

@@ -20,6 +20,7 @@ from visual_rft.inspection.dry_run import step_lines
 from visual_rft.policy.footprint import Footprint, count_parameters
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
+from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.tasks import task_of
 from visual_rft.training.learner import make_optimizer
 from visual_rft.vision.images import RenderedImage
@@ -196,7 +197,7 @@ def test_what_a_step_holds_is_what_a_step_leaves(kind, model_folders):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         prefix = policy.encode(inputs)
         completions = policy.completions_of(["a cat"])
-        policy.backward(prefix, completions, lambda logprobs, _: -logprobs.sum())
+        policy.backward(prefix, completions, WeightedLogprobs(-completions.mask.float()))
     held = Footprint.of(config, policy, inputs).held
     gradients = [p.grad for p in policy.model.parameters() if p.grad is not None]
     optimizer.step()

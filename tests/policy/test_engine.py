@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,15 +19,17 @@ from visual_rft.policy.engine.attention import PromptAttention
 from visual_rft.policy.engine.logits import Head
 from visual_rft.policy.engine.prefix import Completions, Rows
 from visual_rft.policy.engine.sampling import Sampling
-from visual_rft.policy.engine.vision import FeatureCache
 from visual_rft.policy.families import family_of
 from visual_rft.policy.inputs import Prompt
-from visual_rft.policy.memory import Size, choose, size_of
+from visual_rft.policy.loss import Loss, WeightedLogprobs
+from visual_rft.policy.memory import ActivationSize, activation_size, plan_memory
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
+from visual_rft.policy.tower import FeatureCache
 from visual_rft.policy.trainable import trainable
 from visual_rft.training.advantages import group_advantages
 from visual_rft.training.objective import GroupLoss
+from visual_rft.vision.coordinates import CoordinateSpace
 
 ALL_LAYERS = {"checkpoint_prompts": 1, "checkpoint_completions": True}
 SETTINGS = {
@@ -43,6 +47,32 @@ SETTINGS = {
     "repeated": EngineConfig(shared_prefix=False, micro_batch=4),
     "repeated, checkpointing": EngineConfig(shared_prefix=False, **ALL_LAYERS),
 }
+MICRO_BATCHES = {
+    "one pass": 1,
+    "micro-batches": 4,  # of 4, 4, 4 and 3
+    "checkpointing": 1,
+    "micro-batches, checkpointing": 15,
+    "prompts checkpointed": 3,
+    "encoded again": 4,
+    "two prompts at once": 3,  # one for 2, 2 and 1 prompts
+    "a prompt at a time, checkpointing": 10,  # of 2 and 1 completions, 5 times
+    "least memory": 15,
+    "repeated": 4,
+    "repeated, checkpointing": 1,
+}
+"""How many micro-batches each setting makes of 5 prompts with 3 completions each."""
+
+
+class Recorded:
+    """A loss that keeps the numbers of every micro-batch, and may need fewer completions or more than it says."""
+
+    def __init__(self, loss: Loss, needed: Sequence[int] | None = None) -> None:
+        self.loss, self.needed = loss, loss.needed if needed is None else needed
+        self.numbers: list[list[int]] = []
+
+    def share(self, logprobs: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        self.numbers.append(numbers.tolist())
+        return self.loss.share(logprobs, numbers)
 
 
 def gradients(policy: Policy) -> dict[str, torch.Tensor]:
@@ -90,19 +120,15 @@ def test_logprobs_and_gradients_equal_every_completion_alone(kind, setting, alon
     prefix = policy.encode(prompts, for_sampling=True)
     with torch.no_grad():
         torch.testing.assert_close(policy.logprobs(prefix, completions), expected, atol=1e-5, rtol=1e-5)
-    seen = []
-
-    def loss(logprobs, chosen):
-        seen.append(chosen.tolist())
-        return (logprobs * weight.flatten(0, 1)[chosen, : logprobs.shape[1]]).sum()
-
+    loss = Recorded(WeightedLogprobs(weight))
     got = policy.backward(prefix, completions, loss)
+    seen = loss.numbers
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
     assert_same_gradients(gradients(policy), expected_gradients)
     assert [i for part in seen for i in part] == list(range(15))
     if policy.engine_config.micro_batch is not None:
         assert max(map(len, seen)) == policy.engine_config.micro_batch
-    assert len(seen) == {"least memory": 15, "micro-batches, checkpointing": 15}.get(setting, len(seen))
+    assert len(seen) == MICRO_BATCHES[setting]
     if kind in QWEN:
         assert expected_gradients.keys() == {name for name, _ in policy.model.named_parameters()}
 
@@ -134,7 +160,7 @@ def trained(kind: str, engine: EngineConfig, beta: float) -> list[float]:
         prefix = policy.encode(inputs, for_sampling=True)
         ahead = reference.logprobs(prefix, completions) if reference else None
         loss = GroupLoss(completions, advantages, ahead, ObjectiveConfig(beta=beta))
-        losses.append(loss.stats(policy.backward(prefix, completions, loss.share, loss.needed)).loss)
+        losses.append(loss.stats(policy.backward(prefix, completions, loss)).loss)
         optimizer.step()
         optimizer.zero_grad()
         if step == 9:  # what was sampled last is what the ratio is taken to
@@ -204,7 +230,7 @@ def test_old_prefix_after_a_change_of_weights_is_refused():
     for use in (
         lambda: policy.sample(prefix, 2),
         lambda: policy.logprobs(prefix, completions),
-        lambda: policy.backward(prefix, completions, lambda x, _: x.sum()),
+        lambda: policy.backward(prefix, completions, WeightedLogprobs(completions.mask.float())),
     ):
         with pytest.raises(ModelError, match=r"weights have changed.*encode them again"):
             use()
@@ -233,7 +259,7 @@ def test_a_step_runs_each_image_and_prompt_once_per_model():
     completions = policy.sample(prefix, 4, torch.Generator().manual_seed(0))
     ahead = reference.logprobs(prefix, completions)
     loss = GroupLoss(completions, torch.randn(3, 4), ahead, ObjectiveConfig(beta=0.1))
-    policy.backward(prefix, completions, loss.share, loss.needed)
+    policy.backward(prefix, completions, loss)
     prompt_tokens = sum(inputs.lengths)
     assert len(seen["patches"]) == 1
     assert seen["tokens"].count(prompt_tokens) == 2
@@ -258,6 +284,24 @@ def test_features_of_a_trained_tower_are_not_kept_but_the_reference_keeps_its_ow
             policy.encode(inputs)
     assert len(ours["patches"]) == 4
     assert len(policy.tower.cache) == 0
+
+
+def test_the_reference_of_a_policy_that_fell_back_shares_no_prefix_either():
+    policy = Policy(*random_model("qwen2_vl"))
+    policy.fall_back("log-probabilities differ")
+    reference = Reference(policy)
+    assert reference.frozen is not None
+    assert reference.frozen.fallback_reason == "log-probabilities differ"
+    resumed = Reference(policy, Policy(*random_model("qwen2_vl")))  # a run that was resumed loads its own copy
+    assert resumed.frozen is not None
+    assert not resumed.frozen.shares_prefix
+
+
+def test_the_reference_knows_the_family_that_the_policy_was_told():
+    family = replace(family_of("qwen2_vl"), space=CoordinateSpace.PROCESSED_PIXELS)
+    reference = Reference(Policy(*random_model("glm4v"), family=family))  # not listed
+    assert reference.frozen is not None
+    assert reference.frozen.family == family
 
 
 def test_feature_cache_drops_the_least_recently_used():
@@ -297,10 +341,10 @@ def test_groups_without_advantage_are_skipped_exactly():
     advantages[1] = 0
     loss = GroupLoss(completions, advantages, None, ObjectiveConfig(beta=0.0))
     assert loss.needed == [0, 1, 2, 3, 8, 9, 10, 11]
-    policy.backward(policy.encode(prefix.inputs), completions, loss.share)
+    policy.backward(policy.encode(prefix.inputs), completions, Recorded(loss, range(12)))
     whole = gradients(policy)
     policy.model.zero_grad()
-    stats = loss.stats(policy.backward(prefix, completions, loss.share, loss.needed))
+    stats = loss.stats(policy.backward(prefix, completions, loss))
     assert_same_gradients(gradients(policy), whole)
     assert stats.loss == pytest.approx(
         -(advantages[..., None] * completions.mask / completions.lengths[..., None]).sum().item() / 12, abs=1e-5
@@ -309,7 +353,7 @@ def test_groups_without_advantage_are_skipped_exactly():
     assert GroupLoss(completions, advantages, advantages, ObjectiveConfig(beta=0.1)).needed == list(range(12))
     policy.model.zero_grad()
     nothing = GroupLoss(completions, torch.zeros(3, 4), None, ObjectiveConfig(beta=0.0))
-    scored = policy.backward(policy.encode(prefix.inputs), completions, nothing.share, nothing.needed)
+    scored = policy.backward(policy.encode(prefix.inputs), completions, nothing)
     assert torch.equal(scored, completions.logprobs)
     assert not gradients(policy)
 
@@ -333,26 +377,28 @@ def test_logits_in_pieces_equal_those_at_once():
     assert torch.isinf(results[0][0][tokens == 3]).all()
 
 
-SIZE = Size(prompts=100, prompts_checkpointed=10, token=1, token_checkpointed=0.5)
+SIZE = ActivationSize(
+    prompt_bytes=100, checkpointed_prompt_bytes=10, bytes_per_token=1, checkpointed_bytes_per_token=0.5
+)
 
 
 @pytest.mark.parametrize(
     ("limit", "checkpoint", "keep", "at_once", "parts"),
     [
-        (200, (0.0, False), True, 4, [[0, 1], [2]]),  # room 100, completions of 50
-        (196, (2 / 90, False), True, 4, [[0], [1], [2]]),  # 2 of the 90 bytes that checkpointing saves must go: room 98
+        (200, (0.0, False), True, 4, [[0, 1], [2]]),  # 100 bytes free, completions of 50
+        (196, (2 / 90, False), True, 4, [[0], [1], [2]]),  # 2 of the 90 bytes that checkpointing saves must go: 98 free
         (150, (25 / 90, True), True, 4, [[0, 1, 2]]),  # one of 50 does not fit in a quarter: 25 checkpointed
         (20, (1.0, True), True, 4, [[0], [1], [2]]),
         (17, (1.0, True), False, 3, [[0], [1], [2]]),  # the prompts' own inputs do not fit in half: 3 of 4 do
         (1, (1.0, True), False, 1, [[0], [1], [2]]),  # nothing fits: one at a time all the same
     ],
 )
-def test_choices_follow_the_limit(limit, checkpoint, keep, at_once, parts):
-    choice = choose(EngineConfig(), SIZE, limit, prompts=4, longest=49)
-    assert (choice.checkpoint_prompts, choice.checkpoint_completions) == pytest.approx(checkpoint)
-    assert choice.keep_graph == keep
-    assert choice.prompts_at_once == at_once
-    assert choice.micro_batches([50, 50, 50], [0, 1, 2]) == parts
+def test_the_plan_follows_the_limit(limit, checkpoint, keep, at_once, parts):
+    plan = plan_memory(EngineConfig(), SIZE, limit, prompts=4, max_tokens=49)
+    assert (plan.checkpoint_prompts, plan.checkpoint_completions) == pytest.approx(checkpoint)
+    assert plan.keep_graph == keep
+    assert plan.prompts_at_once == at_once
+    assert plan.micro_batches([50, 50, 50], [0, 1, 2]) == parts
 
 
 def test_a_share_of_the_layers_is_checkpointed():
@@ -379,10 +425,10 @@ def test_a_prefix_that_is_dropped_is_freed():
 
 def test_fields_that_are_set_are_obeyed():
     engine = EngineConfig(checkpoint_prompts=0.5, reuse_rollout_graph=False, prompts_at_once=3, micro_batch=2)
-    choice = choose(engine, SIZE, limit=1e9, prompts=4, longest=50)
-    assert (choice.checkpoint_prompts, choice.checkpoint_completions, choice.keep_graph) == (0.5, False, False)
-    assert choice.chunks(4) == [range(3), range(3, 4)]
-    assert choice.micro_batches([50, 50, 50], [4, 5, 7]) == [[4, 5], [7]]
+    plan = plan_memory(engine, SIZE, limit_bytes=1e9, prompts=4, max_tokens=50)
+    assert (plan.checkpoint_prompts, plan.checkpoint_completions, plan.keep_graph) == (0.5, False, False)
+    assert plan.chunks(4) == [range(3), range(3, 4)]
+    assert plan.micro_batches([50, 50, 50], [4, 5, 7]) == [[4, 5], [7]]
 
 
 @pytest.mark.parametrize("kind", QWEN)
@@ -407,19 +453,19 @@ def test_the_estimate_is_near_what_is_kept(kind):
             result = run()
         return sum(storages.values()), result
 
-    size = size_of(model.config, inputs, 4)
+    size = activation_size(model.config, inputs, 4, vision_learns=True)
     prompt_bytes, prefix = kept(lambda: policy.encode(inputs))
-    assert 0.75 < size.prompts / prompt_bytes < 1.25
+    assert 0.75 < size.prompt_bytes / prompt_bytes < 1.25
     completions = policy.sample(prefix, 4, torch.Generator().manual_seed(0))
     token_bytes, _ = kept(lambda: policy.engine.score(prefix.leaves(), Rows.of(completions, range(12))))
-    assert 0.75 < size.token / (token_bytes / int(completions.mask.sum())) < 1.5
+    assert 0.75 < size.bytes_per_token / (token_bytes / int(completions.mask.sum())) < 1.5
 
 
 def test_verify_is_silent_where_sharing_is_exact():
     for kind in SHARED:
         policy = Policy(*random_model(kind))
         verify(policy, policy.prepare(prompts_of_mixed_size(3)))
-        assert policy.shared
+        assert policy.shares_prefix
         assert not gradients(policy)
 
 
@@ -438,7 +484,9 @@ def test_verify_falls_back_and_says_why(monkeypatch, wrong):
     says = {"values": "log-probabilities scored", "gradients": "gradients differ", "error": "no such kernel"}[wrong]
     with pytest.warns(SharedPrefixWarning, match=f"qwen2_vl.*{says}.*right but slower"):
         verify(policy, policy.prepare(prompts_of_mixed_size(3)))
-    assert not policy.shared
+    assert not policy.shares_prefix
+    assert policy.fallback_reason is not None
+    assert says in policy.fallback_reason
     completions = policy.sample(policy.encode(prompts_of_mixed_size(2)), 2)
     torch.testing.assert_close(
         alone_logprobs(policy, prompts_of_mixed_size(2), completions).detach(),
@@ -465,10 +513,10 @@ def test_verify_can_be_switched_off(monkeypatch):
     monkeypatch.setattr(agreement, "_difference", lambda *_: "never asked")
     policy = Policy(*random_model("qwen2_vl"), engine=EngineConfig(self_check=False))
     verify(policy, policy.prepare(prompts_of_mixed_size(2)))
-    assert policy.shared
+    assert policy.shares_prefix
 
 
 def test_a_model_with_sliding_windows_takes_the_repeated_path():
     model, processor = random_model("qwen2_vl")
     model.config.text_config.layer_types = ["full_attention", "sliding_attention"]
-    assert not Policy(model, processor).shared
+    assert not Policy(model, processor).shares_prefix

@@ -31,6 +31,7 @@ from visual_rft.policy.families import FAMILIES as LISTED
 from visual_rft.policy.families import Reading, family_of
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import UnseenMarginWarning, load_policy
+from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
 from visual_rft.policy.trainable import adapted_layers, trainable
@@ -83,7 +84,7 @@ def grpo_step(policy: Policy, beta: float = 0.1) -> None:
     completions = policy.sample(prefix, 3, torch.Generator().manual_seed(0))
     advantages = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
     loss = GroupLoss(completions, advantages, reference.logprobs(prefix, completions), ObjectiveConfig(beta=beta))
-    policy.backward(prefix, completions, loss.share, loss.needed)
+    policy.backward(prefix, completions, loss)
     optimizer.step()
 
 
@@ -97,10 +98,7 @@ def test_loads_and_reads_ragged_prompts_as_each_alone(kind, model_folders):
     weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(5))
     parameters = list(policy.model.parameters())
     wanted = torch.autograd.grad((expected * weight).sum(), parameters, allow_unused=True)
-    got = policy.backward(
-        policy.encode(prompts), completions,
-        lambda x, chosen: (x * weight.flatten(0, 1)[chosen, : x.shape[1]]).sum(),
-    )  # fmt: skip
+    got = policy.backward(policy.encode(prompts), completions, WeightedLogprobs(weight))
     torch.testing.assert_close(got, expected.detach(), atol=1e-5, rtol=1e-5)
     scale = torch.cat([g.flatten() for g in wanted if g is not None]).norm()
     # Linear attention adds up in chunks that padding shifts: 1.3e-5 seen; below 1e-5 in all others.
@@ -143,24 +141,24 @@ def test_takes_supervised_steps_and_learns(kind, model_folders, tmp_path):
 def test_the_shared_prefix_is_used_where_it_is_exact(kind):
     policy = Policy(*random_model(kind))
     inputs = policy.prepare(prompts_of_mixed_size(3))
-    assert policy.shared == (kind in SHARED)
+    assert policy.shares_prefix == (kind in SHARED)
     verify(policy, inputs)  # would warn
-    assert policy.shared == (kind in SHARED)
-    TICKS[kind, "shared prefix"] = "yes" if policy.shared else "repeated"
+    assert policy.shares_prefix == (kind in SHARED)
+    TICKS[kind, "shared prefix"] = "yes" if policy.shares_prefix else "repeated"
 
 
 @pytest.mark.parametrize("kind", REPEATED)
 def test_sharing_where_it_is_not_exact_is_found_out(kind):
     """Forced onto a family that is not causal, the start-up check must see it."""
-    from visual_rft.policy.engine.attention import NAME
+    from visual_rft.policy.engine.attention import SHARED_PREFIX_ATTENTION
 
     policy = Policy(*random_model(kind))
     inputs = policy.prepare(prompts_of_mixed_size(3))
-    policy.core.set_attn_implementation({"text_config": NAME})
-    policy.shared = True
+    policy.core.set_attn_implementation({"text_config": SHARED_PREFIX_ATTENTION})
+    policy.fallback_reason = None
     with pytest.warns(UserWarning, match=f"not used for this model \\({kind}\\)"):
         verify(policy, inputs)
-    assert not policy.shared
+    assert not policy.shares_prefix
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -370,7 +368,7 @@ def test_an_unlisted_family_wants_its_facts(model_folders, tmp_path):
     policy = load_policy(ModelConfig(**model, lora=LoraConfig(rank=2)), RolloutConfig(max_new_tokens=6))
     inputs = policy.prepare(prompts_of_mixed_size(3))
     verify(policy, inputs)
-    assert policy.shared
+    assert policy.shares_prefix
     grpo_step(policy)
 
 
@@ -443,7 +441,7 @@ def test_bfloat16_and_eager_attention_answer_too(kind, model_folders):
     policy = load_policy(config, RolloutConfig(max_new_tokens=5), engine=EngineConfig(checkpoint_completions=True))
     prefix = policy.encode(prompts_of_mixed_size(3))
     completions = policy.sample(prefix, 2, torch.Generator().manual_seed(0))
-    scored = policy.backward(prefix, completions, lambda x, _: x.sum())
+    scored = policy.backward(prefix, completions, WeightedLogprobs(completions.mask.float()))
     assert (scored - completions.logprobs).abs().mean() < 0.1
     assert all(p.grad.isfinite().all() for p in policy.model.parameters() if p.grad is not None)
 

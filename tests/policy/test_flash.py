@@ -8,7 +8,7 @@ from support.attention import LAYOUTS, rows_alone, whole
 
 from visual_rft.policy.engine import flash
 from visual_rft.policy.engine.attention import CompletionAttention, Layout, PromptAttention
-from visual_rft.policy.engine.decoding import BLOCK, DecodingAttention
+from visual_rft.policy.engine.decoding import BLOCK_TOKENS, DecodingAttention
 
 SCALE = 0.3
 
@@ -83,7 +83,7 @@ def test_completions_attend_to_their_prompt_and_to_themselves(layout, heads):
 def test_decoding_token_by_token_equals_scoring_at_once(lengths, fixed):
     """Longer than a block of the buffers, and smaller after completions have ended."""
     torch.manual_seed(3)
-    tokens, group = BLOCK + 5, 3
+    tokens, group = BLOCK_TOKENS + 5, 3
     prefix = (torch.randn(1, 2, sum(lengths), 8), torch.randn(1, 2, sum(lengths), 8))
     rows = len(lengths) * group
     q, k, v = (torch.randn(heads, rows, tokens, 8) for heads in (4, 2, 2))
@@ -93,7 +93,7 @@ def test_decoding_token_by_token_equals_scoring_at_once(lengths, fixed):
     decoding = DecodingAttention((prefix,), lengths, group, fixed=fixed)
     slots = torch.arange(rows)
     for t in range(tokens):
-        decoding.length += 1
+        decoding.begin_token()
         got = decoding(0, *(x[None, :, slots, t] for x in (q, k, v)), SCALE)
         torch.testing.assert_close(got[0], expected[:, slots, t])
         if t == 10:  # only one completion of the second prompt goes on
@@ -104,10 +104,23 @@ def test_decoding_token_by_token_equals_scoring_at_once(lengths, fixed):
             slots = slots[kept]
 
 
+def test_what_a_recorded_step_reads_stays_in_its_place_while_the_blocks_do():
+    """A graph holds addresses: a tensor that is replaced between two tokens of a block would be read no more."""
+    prefix = (torch.randn(1, 2, 7, 8), torch.randn(1, 2, 7, 8))
+    decoding = DecodingAttention((prefix,), (3, 4), 2, fixed=True)
+    places: dict[int, set[tuple[int, ...]]] = {}
+    for length in range(1, BLOCK_TOKENS + 3):
+        decoding.begin_token()
+        read = (decoding.own_keys[0], decoding.own_values[0], decoding.own_bias, decoding._place)
+        places.setdefault(decoding.blocks, set()).add(tuple(x.data_ptr() for x in read))
+        assert (decoding.own_bias == 0).sum() == length
+    assert [len(found) for found in places.values()] == [1, 1]
+
+
 def test_a_grid_shrinks_only_where_it_helps():
     prefix = (torch.randn(1, 1, 6, 4), torch.randn(1, 1, 6, 4))
     decoding = DecodingAttention((prefix,), (3, 3), 4)
-    decoding.length += 1
+    decoding.begin_token()
     decoding(0, *(torch.randn(1, 1, 8, 4) for _ in range(3)), SCALE)
     # One of the first prompt has ended, none of the second: the grid stays as wide.
     assert decoding.compact(torch.tensor([1, 0, 1, 1, 1, 1, 1, 1]).bool()) is None

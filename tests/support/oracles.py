@@ -58,7 +58,7 @@ def alone_logprobs(policy: Policy, prompts: list[Prompt], completions: Completio
             ids = torch.cat([inputs["input_ids"], row], dim=1)
             given = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
             for name in {"mm_token_type_ids", "token_type_ids"} & inputs.keys():
-                kind = int(policy.config.model_type == "paligemma")  # there, a completion is a "suffix"
+                kind = int(policy.model_config.model_type == "paligemma")  # there, a completion is a "suffix"
                 given[name] = torch.cat([inputs[name], torch.full_like(row, kind)], dim=1)
             logits = policy.core(**given, use_cache=False).logits[:, length - 1 : -1] / policy.sampling.temperature
             logprobs = logits.index_fill(-1, policy.forbidden, -torch.inf).log_softmax(-1)

@@ -41,7 +41,7 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
     policy = load_policy(config.model, config.rollout, engine=config.engine, empty=True)
     print("\n".join(parameter_lines(config, policy)))
     print(f"data: {len(samples):,} training questions, {len(held_out):,} held out; task {task.name}, boxes in "
-          f"{policy.space.value}, {policy.path}")  # fmt: skip
+          f"{policy.space.value}, {policy.engine_summary}")  # fmt: skip
     warnings = look_at_data(policy, task, samples)
     tokens = TokenCounts(policy)
     chosen = [samples[i] for i in spread(len(samples), PREPARED)]
@@ -61,7 +61,7 @@ def parameter_lines(config: Config, policy: Policy) -> list[str]:
     """How many parameters there are and how many learn, whole and by part."""
     lines = []
     for name, count in count_parameters(policy).items():
-        what = f"model: {config.model.path} ({policy.config.model_type})" if name == "model" else f"  {name}"
+        what = f"model: {config.model.path} ({policy.model_config.model_type})" if name == "model" else f"  {name}"
         lines.append(f"{what}: {count.total:,} parameters, {count.trainable:,} trainable, {count.frozen:,} frozen")
     return lines
 

@@ -165,7 +165,7 @@ class TokenCounts:
         if self.longest is None or inputs.lengths > self.longest.lengths:
             self.longest = inputs
         self.counts["prompt"].append(ids.shape[1])
-        self.counts["image"].append(int((ids == self.policy.config.image_token_id).sum()))
+        self.counts["image"].append(int((ids == self.policy.model_config.image_token_id).sum()))
         self.counts["gold answer"].append(int(self.policy.completions_of([gold]).ids.shape[-1]))
         return self.counts["gold answer"][-1]
 

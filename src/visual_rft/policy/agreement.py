@@ -5,7 +5,7 @@ assumed: a few short completions are sampled on real prompts and scored both way
 small. Where the two differ, or sharing fails altogether, the policy falls back to the repeated path and says so.
 
     inputs = policy.prepare(prompts)
-    verify(policy, inputs)            # warns and sets policy.shared = False on a mismatch
+    verify(policy, inputs)            # warns and calls policy.fall_back(...) on a mismatch
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from torch import Tensor
 
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.policy.policy import Policy
 
-PROMPTS, GROUP, TOKENS = 2, 2, 16
+MAX_PROMPTS, GROUP_SIZE, MAX_TOKENS = 2, 2, 16
 """What is compared: the first prompts, completions of each, tokens of each."""
-SMALL = 20_000_000
+MAX_PARAMETERS_WITH_GRADIENTS = 20_000_000
 """Parameters up to which gradients are compared too."""
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 """Mean difference of log-probabilities that rounding explains: between shared and repeated rows, 1e-5 at most was seen
@@ -40,19 +41,19 @@ def verify(policy: Policy, inputs: Inputs) -> None:
     Warns:
         SharedPrefixWarning: naming the difference.
     """
-    if not policy.shared or not policy.engine_config.self_check:
+    if not policy.shares_prefix or not policy.engine_config.self_check:
         return
-    inputs = inputs.select(range(min(PROMPTS, len(inputs.prompts))))
+    inputs = inputs.select(range(min(MAX_PROMPTS, len(inputs.prompts))))
     try:
         problem = _difference(policy, inputs)
     except (RuntimeError, TypeError, AttributeError, NotImplementedError, IndexError) as error:
         problem = f"it fails with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     policy.model.zero_grad()
     if problem is not None:
-        policy.shared = False
+        policy.fall_back(problem)
         warnings.warn(
-            f"the shared prefix is not used for this model ({policy.config.model_type}): {problem}. Every completion "
-            "repeats its prompt and image instead, which is right but slower",
+            f"the shared prefix is not used for this model ({policy.model_config.model_type}): {problem}. Every "
+            "completion repeats its prompt and image instead, which is right but slower",
             SharedPrefixWarning,
             stacklevel=2,
         )
@@ -62,27 +63,28 @@ def _difference(policy: Policy, inputs: Inputs) -> str | None:
     """What is wrong, or None."""
     sampling = policy.sampling
     try:
-        policy.sampling = replace(sampling, max_new_tokens=min(TOKENS, sampling.max_new_tokens))
+        policy.sampling = replace(sampling, max_new_tokens=min(MAX_TOKENS, sampling.max_new_tokens))
         with torch.no_grad():
             generator = torch.Generator(policy.device).manual_seed(0)
-            completions = policy.sample(policy.encode(inputs), GROUP, generator)
+            completions = policy.sample(policy.encode(inputs), GROUP_SIZE, generator)
     finally:
         policy.sampling = sampling
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
-    small = bool(parameters) and sum(p.numel() for p in policy.model.parameters()) <= SMALL
+    count = sum(p.numel() for p in policy.model.parameters())
+    with_gradients = bool(parameters) and count <= MAX_PARAMETERS_WITH_GRADIENTS
     tolerance = tolerance_of({p.dtype for p in policy.core.parameters()}, policy.autocast)
 
-    ours, our_gradient = _scored(policy, inputs, completions, small)
-    policy.shared = False
+    ours, our_gradient = _scored(policy, inputs, completions, with_gradients)
+    policy.fall_back("it is compared with the repeated path")
     try:
-        theirs, their_gradient = _scored(policy, inputs, completions, small)
+        theirs, their_gradient = _scored(policy, inputs, completions, with_gradients)
     finally:
-        policy.shared = True
+        policy.fallback_reason = None
     for name, values in (("sampled", completions.logprobs), ("scored", ours)):
         difference = (values - theirs)[completions.mask].abs().mean().item()
         if not difference <= tolerance:
             return f"log-probabilities {name} on it differ from those of repeated rows by {difference:.2g} on average"
-    if small:
+    if with_gradients:
         difference = ((our_gradient - their_gradient).norm() / their_gradient.norm().clamp(min=1e-12)).item()
         if not difference <= tolerance:
             return f"gradients differ from those of repeated rows by {difference:.2g} of their norm"
@@ -98,18 +100,14 @@ def tolerance_of(dtypes: Iterable[torch.dtype], autocast: torch.dtype | None = N
     return max((TOLERANCE.get(dtype, 1e-3) for dtype in computed), default=0.1)
 
 
-def _scored(policy: Policy, inputs: Inputs, completions: Completions, gradient: bool) -> tuple[Tensor, Tensor]:
+def _scored(policy: Policy, inputs: Inputs, completions: Completions, with_gradients: bool) -> tuple[Tensor, Tensor]:
     """Log-probabilities and, if wanted, the gradient of their weighted sum in one vector."""
-    if not gradient:
+    if not with_gradients:
         with torch.no_grad():
             return policy.logprobs(policy.encode(inputs), completions), torch.empty(0)
     policy.model.zero_grad()
     # Different weights, so that errors of different tokens do not cancel.
     weights = torch.linspace(-1, 1, completions.mask.numel(), device=policy.device).view(completions.mask.shape)
-
-    def loss(logprobs: Tensor, chosen: Tensor) -> Tensor:
-        return (logprobs * weights.flatten(0, 1)[chosen, : logprobs.shape[1]]).sum()
-
-    scored = policy.backward(policy.encode(inputs), completions, loss)
+    scored = policy.backward(policy.encode(inputs), completions, WeightedLogprobs(weights))
     found = [p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]
     return scored, torch.cat(found)

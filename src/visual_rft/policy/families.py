@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from visual_rft.config.sections import FamilyConfig
 from visual_rft.errors import ModelError
@@ -51,10 +52,10 @@ class Family:
     Attributes:
         space: units in which the family writes boxes.
         tower: dotted names of the vision tower, somewhere in a parameter's name.
-        projector: the same of what turns its features into tokens.
+        projector: dotted names of what turns its features into tokens.
         pixels: layout of the pixel values.
         axes: position axes; 3 where image tokens have time, row and column.
-        reading: what a token of a prompt sees.
+        reading: which other tokens a token of a prompt sees.
         type_ids: name of the tensor that tells the model image tokens (or, with ``Reading.PROMPT``, the completion)
             from the rest; None where it takes none.
         chat: whether prompts go through a chat template; without one a prompt is images, start token, text, line end.
@@ -78,6 +79,11 @@ class Family:
     def is_projector(self, name: str) -> bool:
         """Whether a parameter or module of this dotted name belongs to the projector."""
         return _within(name, self.projector)
+
+    def is_causal(self, model_config: Any) -> bool:
+        """Whether every token sees the whole text before it and nothing else, as the shared prefix assumes."""
+        kinds = getattr(model_config.get_text_config(), "layer_types", None) or ["full_attention"]
+        return self.reading is Reading.CAUSAL and set(kinds) == {"full_attention"}
 
 
 def _within(name: str, places: tuple[str, ...]) -> bool:
@@ -122,8 +128,8 @@ def family_of(model_type: str, given: FamilyConfig | None = None) -> Family:
     """The facts about the family whose config says ``model_type``.
 
     Args:
-        model_type: as in the model's ``config.json``.
-        given: facts of the user's; they replace those that are listed here, or take their place.
+        model_type: the family's name in the model's ``config.json``.
+        given: the user's own facts; each replaces the listed one, and all of them describe a family that is not listed.
 
     Raises:
         ModelError: if the family is not listed and ``given`` leaves out what cannot be guessed.

@@ -1,8 +1,8 @@
 """How large a run is: parameters by part, and the memory of a step, without loading a weight.
 
 Decision: what a step holds throughout (weights, reference, gradients, optimiser) is counted exactly from the shapes of
-the parameters; what comes and goes follows the choices that the engine would make with that much memory
-(``memory.py``), so that the estimate and the run cannot differ in what they decide. A step is as large as the larger of
+the parameters; what comes and goes follows the plan that the engine would make with that much memory (``memory.py``),
+so that the estimate and the run cannot differ in what they decide. A step is as large as the larger of
 its two phases: sampling, and the update. ``benchmarks/memory.py`` measures it.
 
     footprint = Footprint.of(config, policy, policy.prepare([longest]), limit=40 * 2**30)
@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import torch
 
 from visual_rft.config.config import Config
-from visual_rft.policy.engine.decoding import BLOCK
-from visual_rft.policy.engine.logits import PIECE_BYTES
+from visual_rft.policy.engine.decoding import BLOCK_TOKENS
+from visual_rft.policy.engine.logits import MAX_PIECE_BYTES
 from visual_rft.policy.inputs import Inputs
-from visual_rft.policy.memory import SHARE, Size, choose, size_of
+from visual_rft.policy.memory import ACTIVATION_SHARE, activation_size, plan_memory
 from visual_rft.policy.policy import Policy
 
-ALL = 1e18
+UNREACHED_BYTES = 1e18
 """A limit that nothing reaches."""
 BYTES_OF_STATE = {"adamw_8bit": 2.0}
 """Bytes per parameter of an optimiser whose state has a type of its own; others keep two values of the parameter's."""
@@ -67,9 +67,9 @@ class Footprint:
     """Bytes of one training step.
 
     Attributes:
-        held: by name, what is there throughout.
-        sampling: by name, what sampling adds to that.
-        update: by name, what the update adds to it.
+        held: bytes by name of what is there throughout.
+        sampling: bytes by name of what sampling adds to that.
+        update: bytes by name of what the update adds to it.
     """
 
     held: Mapping[str, float]
@@ -100,36 +100,35 @@ class Footprint:
             limit: bytes that activations may take; None takes no notice of memory.
             supervised: one gold answer per prompt instead of a sampled group, and no reference.
         """
-        run, rollout = config.run, config.rollout
-        prompts, group, longest = run.prompts_per_batch, 1 if supervised else rollout.group_size, rollout.max_new_tokens
-        computed = 2 if config.model.autocast == "bfloat16" else getattr(torch, config.model.dtype).itemsize
-        one = size_of(policy.config, inputs, computed, vision_learns=not policy.tower.frozen)
-        size = Size(one.prompts * prompts, one.prompts_checkpointed * prompts, one.token, one.token_checkpointed)
-        tokens = float(prompts * group * longest)
-        text = policy.config.get_text_config()
-        if not policy.shared:  # every completion carries its prompt
-            share, least = one.prompts / longest, one.prompts_checkpointed / longest
-            size = Size(0, 0, one.token + share, one.token_checkpointed + least)
-        choice = choose(config.engine, size, ALL if limit is None else limit, prompts, longest)
-        graph = size.prompts + choice.checkpoint_prompts * (size.prompts_checkpointed - size.prompts)
-        kept = graph if choice.keep_graph else graph / prompts * choice.prompts_at_once
-        at_once = min(tokens, max(choice.room // choice.token, longest))
-        if choice.micro_batch is not None:
-            at_once = min(tokens, choice.micro_batch * longest)
-        logits = 12.0 * text.vocab_size
+        prompts, max_tokens = config.run.prompts_per_batch, config.rollout.max_new_tokens
+        group = 1 if supervised else config.rollout.group_size
+        tokens = float(prompts * group * max_tokens)
+        text = policy.model_config.get_text_config()
+        element_bytes = 2 if config.model.autocast == "bfloat16" else getattr(torch, config.model.dtype).itemsize
+
+        one = activation_size(policy.model_config, inputs, element_bytes, vision_learns=not policy.tower.frozen)
+        size = one.times(prompts) if policy.shares_prefix else one.repeated(1, max_tokens)
+        plan = plan_memory(config.engine, size, UNREACHED_BYTES if limit is None else limit, prompts, max_tokens)
+
+        graph_bytes = size.prompt_bytes_at(plan.checkpoint_prompts)
+        tokens_at_once = min(tokens, max(plan.free_bytes // plan.bytes_per_token, max_tokens))
+        if plan.micro_batch is not None:
+            tokens_at_once = min(tokens, plan.micro_batch * max_tokens)
+        logit_bytes = 12.0 * text.vocab_size  # logits, their log-softmax and its gradient, float32
         update = {
-            "prompts with graph": kept,
-            "completions": at_once * (choice.token - logits),
-            "logits": min(at_once * logits, 3.0 * PIECE_BYTES),
+            "prompts with graph": graph_bytes if plan.keep_graph else graph_bytes / prompts * plan.prompts_at_once,
+            "completions": tokens_at_once * (plan.bytes_per_token - logit_bytes),
+            "logits": min(tokens_at_once * logit_bytes, 3.0 * MAX_PIECE_BYTES),
         }
+
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        cached = 2 * text.num_key_value_heads * width * text.num_hidden_layers * computed
-        blocks = -(-longest // BLOCK) * BLOCK
+        cached_bytes = 2 * text.num_key_value_heads * width * text.num_hidden_layers * element_bytes  # of one token
+        buffered = -(-max_tokens // BLOCK_TOKENS) * BLOCK_TOKENS
         sampling = {
-            "prompts with graph": graph if choice.keep_graph else 0.0,
+            "prompts with graph": graph_bytes if plan.keep_graph else 0.0,
             # The keys of the prompts are laid out anew for decoding, beside the prefix itself.
-            "prompts cached": float(cached * sum(inputs.lengths) * prompts * (1 if choice.keep_graph else 2)),
-            "completions cached": float(cached * prompts * group * blocks),
+            "prompts cached": float(cached_bytes * sum(inputs.lengths) * prompts * (1 if plan.keep_graph else 2)),
+            "completions cached": float(cached_bytes * prompts * group * buffered),
             "logits": 24.0 * text.vocab_size * prompts * group,
         }
         return cls(_held(config, policy, supervised), {} if supervised else sampling, update)
@@ -154,7 +153,7 @@ def _held(config: Config, policy: Policy, supervised: bool) -> dict[str, float]:
         named = [(name, p.numel()) for name, p in policy.model.named_parameters() if p.ndim >= 2]
         vision = sum(count for name, count in named if policy.family.is_vision(name))
         language = sum(count for _, count in named) - vision
-        graphs = 2 if policy.shared else 1
+        graphs = 2 if policy.shares_prefix else 1
         held["weights as bfloat16"] = 2.0 * (graphs * language + (0 if policy.tower.frozen else vision))
     return held
 
@@ -178,5 +177,5 @@ def activation_limit(config: Config, held: float) -> float | None:
     if config.engine.memory_gib is not None:
         return config.engine.memory_gib * 2**30
     if torch.cuda.is_available():
-        return max(0.0, SHARE * (float(torch.cuda.mem_get_info()[1]) - held))
+        return max(0.0, ACTIVATION_SHARE * (float(torch.cuda.mem_get_info()[1]) - held))
     return None

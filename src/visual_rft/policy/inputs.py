@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visual_rft.errors import DataError
-from visual_rft.policy.engine.vision import Pixels
+from visual_rft.errors import DataError, PromptTooLongError
 from visual_rft.policy.families import Family, Reading
+from visual_rft.policy.tower import Pixels
 from visual_rft.tasks import Sample, Task
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.images import ImageReference
@@ -51,8 +51,8 @@ class Inputs:
     Attributes:
         prompts: B prompts.
         tensors: ``input_ids`` and ``attention_mask`` ``[B, longest prompt]``, left-padded, and the family's types.
-        pixels: the distinct image sets; None if no prompt has an image.
-        sets: for each prompt its image set, -1 without image.
+        pixels: pixels of the distinct image sets; None if no prompt has an image.
+        sets: number of each prompt's image set, -1 without image.
         frames: units of the coordinates of each prompt's first image (None for a prompt without image).
     """
 
@@ -67,19 +67,37 @@ class Inputs:
         """Tokens of each prompt."""
         return [int(n) for n in self.tensors["attention_mask"].sum(1)]
 
-    def used_sets(self, chosen: Sequence[int]) -> list[int]:
-        """The image sets that these prompts ask about, ascending."""
-        return sorted({self.sets[i] for i in chosen if self.sets[i] >= 0})
+    def check_length(self, context: int, max_new_tokens: int) -> None:
+        """Refuse a prompt that leaves no room for its completion; prompts are never truncated.
 
-    def select(self, chosen: Sequence[int]) -> Inputs:
-        """These prompts alone, in this order, with the images they ask about."""
-        index = torch.tensor(list(chosen))
-        used = self.used_sets(chosen)
+        Args:
+            context: most tokens that the model reads.
+            max_new_tokens: most tokens of a completion.
+
+        Raises:
+            PromptTooLongError: naming the first such prompt.
+        """
+        for prompt, length in zip(self.prompts, self.lengths, strict=True):
+            if length + max_new_tokens > context:
+                raise PromptTooLongError(
+                    f"sample {prompt.id!r}: the prompt has {length} tokens and up to {max_new_tokens} are to be "
+                    f"sampled, but the model's context is {context}; lower model.max_pixels or "
+                    "rollout.max_new_tokens (prompts are never truncated)"
+                )
+
+    def used_sets(self, numbers: Sequence[int]) -> list[int]:
+        """The image sets that the prompts with these numbers ask about, ascending."""
+        return sorted({self.sets[i] for i in numbers if self.sets[i] >= 0})
+
+    def select(self, numbers: Sequence[int]) -> Inputs:
+        """The prompts with these numbers alone, in this order, with the images they ask about."""
+        index = torch.tensor(list(numbers))
+        used = self.used_sets(numbers)
         place = {s: i for i, s in enumerate(used)}
         return Inputs(
-            tuple(self.prompts[i] for i in chosen), {name: x[index] for name, x in self.tensors.items()},
+            tuple(self.prompts[i] for i in numbers), {name: x[index] for name, x in self.tensors.items()},
             self.pixels.only(used) if self.pixels is not None and used else None,
-            tuple(place.get(self.sets[i], -1) for i in chosen), tuple(self.frames[i] for i in chosen),
+            tuple(place.get(self.sets[i], -1) for i in numbers), tuple(self.frames[i] for i in numbers),
         )  # fmt: skip
 
 
@@ -88,9 +106,9 @@ def prepare(prompts: Sequence[Prompt], processor: Any, family: Family, image_tok
 
     Args:
         prompts: B prompts; texts and images may differ in length, number and size.
-        processor: of the model.
-        family: of the model.
-        image_token_id: of the model: the token whose place an image feature takes.
+        processor: the model's processor.
+        family: facts about the model's family.
+        image_token_id: id of the token whose place an image feature takes.
 
     Raises:
         DataError: if an image cannot be opened, or a text contains the family's image placeholder.

@@ -138,11 +138,11 @@ def load_policy(
     """Load a model and its processor as a policy.
 
     Args:
-        config: which model, and which part of it is trained.
-        rollout: how it samples.
+        config: settings that say which model, and which part of it is trained.
+        rollout: settings of sampling.
         weights: a checkpoint's model folder to continue from; None starts from ``config.path``.
-        engine: how it computes; None takes the defaults.
-        empty: leave the weights out (meta device): enough to prepare prompts and to count parameters.
+        engine: settings of the computation; None takes the defaults.
+        empty: whether to leave the weights out (meta device): enough to prepare prompts and to count parameters.
 
     Raises:
         ModelError: if the model cannot be loaded or its family is unknown.

@@ -1,29 +1,31 @@
-"""How an update fits into memory: an estimate of what each token keeps, and the choices that follow from it.
+"""How an update fits into memory: an estimate of what each token keeps, and the plan that follows from it.
 
-Decision: four choices bound the memory of an update, all exact: gradient checkpointing, whether the prompts keep their
+Decision: four settings bound the memory of an update, all exact: gradient checkpointing, whether the prompts keep their
 graph from sampling to the update, how many prompts are encoded at once where they do not, and how many completions run
-at once. Each is a field of the config; left empty it is chosen from the estimate. Half of the limit is for prompts: as
+at once. Each is a field of the config; left empty it follows from the estimate. Half of the limit is for prompts: as
 many layers as need be keep only their input, and if even that does not fit, prompts are encoded a few at a time.
 Completions take what is left, but a quarter at least; their layers are checkpointed only if a single one of full length
-does not fit. The limit is taken once, so that the same choices are made in every step.
+does not fit. The limit is taken once, so that every step has the same plan.
 
 What a layer keeps for the backward pass was counted on Qwen2-VL, Qwen2.5-VL and Qwen3-VL models in eager mode (saved
 tensors, each storage once): per text token and layer 4 x feed-forward + 8 x hidden + 3 x (query + key/value) values,
 per patch and vision layer 4 x feed-forward + 9 x width, and the pixels once; ``tests/policy/test_engine.py`` holds the
 formulas within 25 % of the count.
 
->>> size = Size(prompts=100, prompts_checkpointed=10, token=1, token_checkpointed=1)
->>> choice = choose(EngineConfig(), size, limit=120, prompts=2, longest=7)
->>> choice.keep_graph, choice.micro_batches([60, 60], [0, 1])
+>>> size = ActivationSize(
+...     prompt_bytes=100, checkpointed_prompt_bytes=10, bytes_per_token=1, checkpointed_bytes_per_token=1
+... )
+>>> plan = plan_memory(EngineConfig(), size, limit_bytes=120, prompts=2, max_tokens=7)
+>>> plan.keep_graph, plan.micro_batches([60, 60], [0, 1])
 (True, [[0], [1]])
->>> round(choice.checkpoint_prompts, 2)  # 0.44 of the layers hold 60 instead of 100
+>>> round(plan.checkpoint_prompts, 2)  # 0.44 of the layers hold 60 instead of 100
 0.44
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
@@ -32,37 +34,59 @@ import torch
 from visual_rft.config.sections import EngineConfig
 from visual_rft.policy.inputs import Inputs
 
-SHARE = 0.6
+ACTIVATION_SHARE = 0.6
 """Share of the free memory that activations may take when no limit is given; the rest is for what is not counted."""
 
 
 @dataclass(frozen=True)
-class Size:
+class ActivationSize:
     """Bytes that stay alive until the backward pass.
 
     Attributes:
-        prompts: of the prompts and their images.
-        prompts_checkpointed: the same with gradient checkpointing.
-        token: of one completion token.
-        token_checkpointed: the same with gradient checkpointing.
+        prompt_bytes: bytes of all prompts and their images.
+        checkpointed_prompt_bytes: bytes of the same with gradient checkpointing.
+        bytes_per_token: bytes of one completion token.
+        checkpointed_bytes_per_token: bytes of the same with gradient checkpointing.
     """
 
-    prompts: float
-    prompts_checkpointed: float
-    token: float
-    token_checkpointed: float
+    prompt_bytes: float
+    checkpointed_prompt_bytes: float
+    bytes_per_token: float
+    checkpointed_bytes_per_token: float
+
+    def prompt_bytes_at(self, share: float) -> float:
+        """Bytes of all prompts with this share of the layers checkpointed, 0 to 1."""
+        return self.prompt_bytes + share * (self.checkpointed_prompt_bytes - self.prompt_bytes)
+
+    def times(self, prompts: int) -> ActivationSize:
+        """The size of this many such prompts; a completion token stays what it is."""
+        return replace(
+            self,
+            prompt_bytes=self.prompt_bytes * prompts,
+            checkpointed_prompt_bytes=self.checkpointed_prompt_bytes * prompts,
+        )
+
+    def repeated(self, prompts: int, max_tokens: int) -> ActivationSize:
+        """The same on the repeated path: every completion carries its prompt, and nothing is kept before.
+
+        Args:
+            prompts: number of prompts that this is the size of.
+            max_tokens: most tokens of a completion; each of them carries its share of the prompt.
+        """
+        plain, checkpointed = (x / prompts / max_tokens for x in (self.prompt_bytes, self.checkpointed_prompt_bytes))
+        return ActivationSize(0, 0, self.bytes_per_token + plain, self.checkpointed_bytes_per_token + checkpointed)
 
 
-def size_of(config: Any, inputs: Inputs, element: int, *, vision_learns: bool = True) -> Size:
+def activation_size(model_config: Any, inputs: Inputs, element_bytes: int, *, vision_learns: bool) -> ActivationSize:
     """What encoding ``inputs`` and scoring completions on them keeps.
 
     Args:
-        config: of the model.
+        model_config: config of the stock model.
         inputs: the prompts.
-        element: bytes of one value.
+        element_bytes: bytes of one value.
         vision_learns: whether the vision tower or projector is trained; otherwise its pass leaves no graph.
     """
-    text = config.get_text_config()
+    text = model_config.get_text_config()
     heads = text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
     key_value = text.num_key_value_heads * width
@@ -73,16 +97,16 @@ def size_of(config: Any, inputs: Inputs, element: int, *, vision_learns: bool = 
     logits = 3 * 4 * text.vocab_size
     vision = vision_layer = 0.0
     if inputs.pixels is not None and vision_learns:
-        patches, per_layer, patch_width, depth = _vision(config.vision_config, inputs)
+        patches, per_layer, patch_width, depth = _vision(model_config.vision_config, inputs)
         pixels = inputs.pixels.tensors["pixel_values"].numel()
         vision = pixels + patches * per_layer * depth
         vision_layer = pixels + patches * (patch_width * depth + per_layer)
     tokens = sum(inputs.lengths)
-    return Size(
-        prompts=element * (tokens * layer * layers + vision),
-        prompts_checkpointed=element * (tokens * (kept * layers + layer) + vision_layer),
-        token=element * layer * layers + logits,
-        token_checkpointed=element * (text.hidden_size * layers + layer) + logits,
+    return ActivationSize(
+        prompt_bytes=element_bytes * (tokens * layer * layers + vision),
+        checkpointed_prompt_bytes=element_bytes * (tokens * (kept * layers + layer) + vision_layer),
+        bytes_per_token=element_bytes * layer * layers + logits,
+        checkpointed_bytes_per_token=element_bytes * (text.hidden_size * layers + layer) + logits,
     )
 
 
@@ -102,17 +126,18 @@ def _vision(vision: Any, inputs: Inputs) -> tuple[int, float, int, int]:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """How one batch is computed.
+class MemoryPlan:
+    """How the update of one batch is computed.
 
     Attributes:
-        checkpoint_prompts: share of the layers that keep only their input while prompts are encoded with graph.
-        checkpoint_completions: whether all do while completions are scored.
-        keep_graph: the graph of the prompts stays alive from sampling to the update.
-        prompts_at_once: prompts that are encoded at once where it does not.
-        micro_batch: completions at once; None takes as many as ``room`` allows.
-        room: bytes for the activations of completions.
-        token: bytes of one completion token.
+        checkpoint_prompts: share of the layers, 0 to 1, that keep only their input while prompts are encoded with
+            graph.
+        checkpoint_completions: whether all layers keep only their input while completions are scored.
+        keep_graph: whether the graph of the prompts stays alive from sampling to the update.
+        prompts_at_once: number of prompts that are encoded at once where it does not.
+        micro_batch: number of completions at once; None takes as many as ``free_bytes`` allow.
+        free_bytes: bytes that the activations of completions may take.
+        bytes_per_token: bytes of one completion token.
     """
 
     checkpoint_prompts: float
@@ -120,55 +145,66 @@ class Choice:
     keep_graph: bool
     prompts_at_once: int
     micro_batch: int | None
-    room: float
-    token: float
+    free_bytes: float
+    bytes_per_token: float
 
     def chunks(self, prompts: int) -> list[range]:
-        """Consecutive prompts, of so many in all, that are encoded at once."""
+        """The numbers 0 to ``prompts`` - 1 in consecutive ranges, each encoded at once."""
         width = self.prompts_at_once
         return [range(start, min(start + width, prompts)) for start in range(0, prompts, width)]
 
     def micro_batches(self, lengths: Sequence[int], numbers: Sequence[int]) -> list[list[int]]:
-        """``numbers`` of completions with these lengths, cut into pieces that run at once, in order."""
-        parts: list[list[int]] = []
-        used = 0.0
+        """``numbers`` of completions, cut into micro-batches that run at once, in order.
+
+        Args:
+            lengths: tokens of each completion.
+            numbers: its number, which is what is cut.
+        """
+        batches: list[list[int]] = []
+        used_bytes = 0.0
         for number, length in zip(numbers, lengths, strict=True):
-            full = not parts or len(parts[-1]) == self.micro_batch
-            if full or (self.micro_batch is None and used + length * self.token > self.room):
-                parts.append([])
-                used = 0.0
-            parts[-1].append(number)
-            used += length * self.token
-        return parts
+            needed_bytes = length * self.bytes_per_token
+            full = not batches or len(batches[-1]) == self.micro_batch
+            if full or (self.micro_batch is None and used_bytes + needed_bytes > self.free_bytes):
+                batches.append([])
+                used_bytes = 0.0
+            batches[-1].append(number)
+            used_bytes += needed_bytes
+        return batches
 
 
-def choose(config: EngineConfig, size: Size, limit: float, prompts: int, longest: int) -> Choice:
-    """The choices for a batch; fields of the config that are set are obeyed.
+def plan_memory(
+    config: EngineConfig, size: ActivationSize, limit_bytes: float, prompts: int, max_tokens: int
+) -> MemoryPlan:
+    """The plan for a batch; fields of the config that are set are obeyed.
 
     Args:
-        config: of the engine.
-        size: what the batch keeps.
-        limit: bytes that activations may take.
-        prompts: prompts in the batch.
-        longest: most tokens of a completion.
+        config: settings of the engine; a field that is null follows from the size.
+        size: bytes that the batch keeps.
+        limit_bytes: bytes that activations may take.
+        prompts: number of prompts in the batch.
+        max_tokens: most tokens of a completion.
     """
     share = config.checkpoint_prompts
     if share is None:
-        saved = max(size.prompts - size.prompts_checkpointed, 1e-9)
-        share = min(max((size.prompts - limit / 2) / saved, 0.0), 1.0)
-    every = config.checkpoint_completions
-    checkpoint_completions = longest * size.token > limit / 4 if every is None else every
-    kept = size.prompts + share * (size.prompts_checkpointed - size.prompts)
-    reuse = config.reuse_rollout_graph
-    fitting = int(prompts * limit / 2 / kept) if kept > 0 else prompts
-    return Choice(
+        saved_bytes = max(size.prompt_bytes - size.checkpointed_prompt_bytes, 1e-9)
+        share = min(max((size.prompt_bytes - limit_bytes / 2) / saved_bytes, 0.0), 1.0)
+    checkpoint_completions = config.checkpoint_completions
+    if checkpoint_completions is None:
+        checkpoint_completions = max_tokens * size.bytes_per_token > limit_bytes / 4
+    kept_bytes = size.prompt_bytes_at(share)
+    keep_graph = config.reuse_rollout_graph
+    if keep_graph is None:
+        keep_graph = kept_bytes <= limit_bytes / 2 + 1  # a byte for rounding
+    fitting = int(prompts * limit_bytes / 2 / kept_bytes) if kept_bytes > 0 else prompts
+    return MemoryPlan(
         share,
         checkpoint_completions,
-        keep_graph=kept <= limit / 2 + 1 if reuse is None else reuse,  # a byte for rounding
+        keep_graph,
         prompts_at_once=config.prompts_at_once or min(max(fitting, 1), prompts),
         micro_batch=config.micro_batch,
-        room=max(limit - kept, limit / 4),
-        token=size.token_checkpointed if checkpoint_completions else size.token,
+        free_bytes=max(limit_bytes - kept_bytes, limit_bytes / 4),
+        bytes_per_token=size.checkpointed_bytes_per_token if checkpoint_completions else size.bytes_per_token,
     )
 
 
@@ -182,4 +218,4 @@ def free_memory(model: Any) -> float:
         free = psutil.virtual_memory().available
     # Gradients and AdamW's two averages come with the first step.
     owed = sum(3 * p.numel() * p.element_size() for p in parameters if p.requires_grad and p.grad is None)
-    return max(0.0, SHARE * float(free - owed))
+    return max(0.0, ACTIVATION_SHARE * float(free - owed))

@@ -14,33 +14,31 @@ distribution (temperature applied, image placeholders excluded), as the ratio in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from visual_rft.config.sections import EngineConfig
-from visual_rft.errors import ModelError, PromptTooLongError
-from visual_rft.policy.engine.attention import NAME
+from visual_rft.errors import ModelError
+from visual_rft.policy.engine.attention import SHARED_PREFIX_ATTENTION
 from visual_rft.policy.engine.checkpointing import Checkpointing
 from visual_rft.policy.engine.interface import Engine
 from visual_rft.policy.engine.logits import Head
 from visual_rft.policy.engine.prefix import Completions, Prefix, Rows
 from visual_rft.policy.engine.repeated import RepeatedEngine
-from visual_rft.policy.engine.sampling import Sampling, sample_tokens
+from visual_rft.policy.engine.sampling import Sampling, end_ids_of, placeholder_ids, sample_tokens
 from visual_rft.policy.engine.shared import SharedEngine
-from visual_rft.policy.engine.vision import FeatureCache, Features, VisionTower
-from visual_rft.policy.families import Family, Reading, family_of
+from visual_rft.policy.families import Family, family_of
 from visual_rft.policy.inputs import Inputs, Prompt, prepare
-from visual_rft.policy.memory import Choice, Size, choose, free_memory, size_of
+from visual_rft.policy.loss import Loss
+from visual_rft.policy.memory import MemoryPlan, activation_size, free_memory, plan_memory
+from visual_rft.policy.tower import FeatureCache, Features, VisionTower
 from visual_rft.vision.coordinates import CoordinateSpace
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""From log-probabilities ``[n, T]`` of some completions and their numbers ``[n]`` among all B * G to a scalar: their
-share of the loss, so that the shares of all completions add up to the whole."""
 
 
 class Policy:
@@ -49,10 +47,13 @@ class Policy:
     Args:
         model: a stock image-text-to-text model, or one wrapped by peft.
         processor: its processor.
-        sampling: how completions are drawn; ``logprobs`` uses the same temperature.
+        sampling: settings of drawing completions; ``logprobs`` uses the same temperature.
         autocast: type in which sampling and scoring compute where it is safe; None computes in the weights' own.
-        engine: how it computes; None takes the defaults.
-        family: facts about it; None looks them up.
+        engine: settings of the computation; None takes the defaults.
+        family: facts about the model's family; None looks them up.
+
+    Attributes:
+        fallback_reason: why the shared prefix is not used, in words; None where it is.
     """
 
     def __init__(
@@ -71,19 +72,24 @@ class Policy:
         self.engine_config = engine or EngineConfig()
         # peft wraps the model; the wrapped one has the methods that compute image features and positions.
         self.core: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.config: Any = self.core.config
-        self.family = family or family_of(self.config.model_type)
-        self.end_ids = _end_ids(self.core, processor.tokenizer)
+        self.model_config: Any = self.core.config
+        self.family = family or family_of(self.model_config.model_type)
+        self.end_ids = end_ids_of(self.core, processor.tokenizer)
         pad_id = processor.tokenizer.pad_token_id
         self.pad_id: int = pad_id if pad_id is not None else self.end_ids[0]
-        self.forbidden = self._placeholder_ids()
+        forbidden = placeholder_ids(self.model_config, processor)
+        self.forbidden = torch.tensor(forbidden, dtype=torch.long, device=self.device)
         cache = FeatureCache(int(self.engine_config.feature_cache_mib * 2**20))
         self.tower = VisionTower(self.core, self.family, cache)
         self.checkpointing = Checkpointing(self.core)
-        self._limit: float | None = None
-        self.shared = self.engine_config.shared_prefix and _is_causal(self.family, self.config)
-        if self.shared:
-            self.core.set_attn_implementation({"text_config": NAME})
+        self._limit_bytes: float | None = None
+        self.fallback_reason: str | None = None
+        if not self.engine_config.shared_prefix:
+            self.fall_back("engine.shared_prefix is false")
+        elif not self.family.is_causal(self.model_config):
+            self.fall_back("not every token sees the whole text before it and nothing else")
+        else:
+            self.core.set_attn_implementation({"text_config": SHARED_PREFIX_ATTENTION})
 
     @property
     def space(self) -> CoordinateSpace:
@@ -103,14 +109,24 @@ class Policy:
     @property
     def engine(self) -> Engine:
         """What computes: the shared prefix, or the repeated path."""
-        if self.shared:
+        if self.shares_prefix:
             return SharedEngine(self.core, self.family, self.head, self.tower)
         return RepeatedEngine(self.core, self.family, self.head)
 
     @property
-    def path(self) -> str:
+    def shares_prefix(self) -> bool:
+        """Whether each prompt is computed once for its whole group."""
+        return self.fallback_reason is None
+
+    @property
+    def engine_summary(self) -> str:
         """How prompts are computed, in words."""
-        return "each prompt computed once" if self.shared else "each completion with its prompt (the repeated path)"
+        repeated = "each completion with its prompt (the repeated path)"
+        return "each prompt computed once" if self.shares_prefix else repeated
+
+    def fall_back(self, reason: str) -> None:
+        """Compute every completion with its prompt from now on (the repeated path); ``reason`` says why, in words."""
+        self.fallback_reason = reason
 
     @property
     def weights_version(self) -> int:
@@ -134,8 +150,8 @@ class Policy:
             PromptTooLongError: if a prompt does not fit the model's context; prompts are never truncated.
             DataError: if an image cannot be opened, or a text contains the family's image placeholder.
         """
-        inputs = prepare(prompts, self.processor, self.family, self.config.image_token_id)
-        self._check_length(inputs)
+        inputs = prepare(prompts, self.processor, self.family, self.model_config.image_token_id)
+        inputs.check_length(self.model_config.get_text_config().max_position_embeddings, self.sampling.max_new_tokens)
         return inputs
 
     def encode(
@@ -145,7 +161,7 @@ class Policy:
 
         Args:
             prompts: B prompts, or what :meth:`prepare` made of them.
-            features: of the images, if they are known already.
+            features: features of the images, if they are known already.
             for_sampling: completions are sampled first, so the graph is kept only if memory allows it; without it the
                 graph is kept whenever gradients are enabled.
 
@@ -155,9 +171,9 @@ class Policy:
         inputs = prompts if isinstance(prompts, Inputs) else self.prepare(prompts)
         graph, share = torch.is_grad_enabled(), 0.0
         if graph:
-            choice = self.choice(inputs)
-            graph = choice.keep_graph or not for_sampling
-            share = choice.checkpoint_prompts if graph else 0.0
+            plan = self.memory_plan(inputs)
+            graph = plan.keep_graph or not for_sampling
+            share = plan.checkpoint_prompts if graph else 0.0
         with torch.set_grad_enabled(graph), self._computing(), self.checkpointing(share):
             prefix = self.engine.encode(inputs, features)
         return replace(prefix, weights=self.weights_version)
@@ -168,10 +184,10 @@ class Policy:
         """Draw ``group_size`` completions per prompt on the shared prefix.
 
         Args:
-            prefix: from :meth:`encode`, with unchanged weights since.
+            prefix: prompts from :meth:`encode`, with unchanged weights since.
             group_size: G, at least 1.
             generator: source of randomness, on this policy's device.
-            greedy: take the most likely token instead of sampling (evaluation).
+            greedy: whether to take the most likely token instead of sampling (evaluation).
 
         Returns:
             Completions of shape ``[B, G, T]``, T being the longest sampled length.
@@ -186,12 +202,10 @@ class Policy:
         with torch.inference_mode(), self._computing():
             decoder = self.engine.decoder(prefix, group_size)
             drawn = sample_tokens(decoder, self.head, self.sampling, ends, self.pad_id, generator, greedy)
-        ids, mask, logprobs = (x.clone() for x in drawn)
-        shape = (len(prefix), group_size, ids.shape[1])
-        ids, mask, logprobs = ids.view(shape), mask.view(shape), logprobs.view(shape)
+        ids, mask, logprobs = (x.clone().unflatten(0, (len(prefix), group_size)) for x in drawn)  # [B, G, T]
         last = ids.gather(-1, (mask.sum(-1, keepdim=True) - 1).clamp(min=0)).squeeze(-1)
-        texts = self.decode(ids.flatten(0, 1), mask.flatten(0, 1))
-        grouped = [texts[i * group_size : (i + 1) * group_size] for i in range(len(prefix))]
+        texts = iter(self.decode(ids.flatten(0, 1), mask.flatten(0, 1)))
+        grouped = [list(islice(texts, group_size)) for _ in range(len(prefix))]
         return Completions(ids, mask, logprobs, grouped, ~torch.isin(last, ends))
 
     def logprobs(self, prefix: Prefix, completions: Completions) -> Tensor:
@@ -208,9 +222,7 @@ class Policy:
         padding = length - logprobs.shape[1]
         return torch.nn.functional.pad(logprobs, (0, padding)).view(prompts, group, length)
 
-    def backward(
-        self, prefix: Prefix, completions: Completions, loss: Loss, chosen: Sequence[int] | None = None
-    ) -> Tensor:
+    def backward(self, prefix: Prefix, completions: Completions, loss: Loss) -> Tensor:
         """Add the gradients of a loss to the weights, in two phases that bound the memory.
 
         Completions run in micro-batches on the prompts' keys and values as leaves, then the prompts backward once with
@@ -218,58 +230,61 @@ class Policy:
         micro-batch at a time.
 
         Args:
-            prefix: from :meth:`encode`; encoded again here if it kept no graph.
-            completions: of those prompts.
-            loss: see :data:`Loss`.
-            chosen: numbers of the completions that matter, ascending; None takes all.
+            prefix: prompts from :meth:`encode`; encoded again here if it kept no graph.
+            completions: completions of those prompts.
+            loss: which completions it needs, and their share of it.
 
         Returns:
-            Log-probabilities ``[B, G, T]`` without graph; of completions that were not chosen, those of sampling.
+            Log-probabilities ``[B, G, T]`` without graph; those of sampling where the loss does not need a completion.
 
         Raises:
             ModelError: if the weights have changed since ``prefix`` was encoded.
         """
         self._check_weights(prefix)
-        scored = completions.logprobs.flatten(0, 1).clone()
-        numbers = list(range(completions.mask[..., 0].numel()) if chosen is None else chosen)
-        if not numbers:
-            return scored.view_as(completions.logprobs)
-        for part, first in self._with_graph(prefix):
-            group = completions.ids.shape[1]
-            own = [i for i in numbers if first <= i // group < first + len(part)]
-            if own:
-                self._backward(part, first, completions, loss, own, scored)
-        return scored.view_as(completions.logprobs)
+        logprobs = completions.logprobs.flatten(0, 1).clone()  # [B * G, T]
+        group, needed = completions.ids.shape[1], loss.needed
+        if not needed:
+            return logprobs.view_as(completions.logprobs)
+        for prompts, first_prompt in self._with_graph(prefix):
+            rows_here = [i for i in needed if first_prompt <= i // group < first_prompt + len(prompts)]
+            if rows_here:
+                self._backward(prompts, first_prompt, completions, loss, rows_here, logprobs)
+        return logprobs.view_as(completions.logprobs)
 
     def _with_graph(self, prefix: Prefix) -> Iterator[tuple[Prefix, int]]:
-        """``prefix`` if it has a graph, else its prompts encoded again, as many at once as fit; with their place."""
+        """``prefix`` if it has a graph, else its prompts encoded again, as many at once as fit.
+
+        Yields:
+            Encoded prompts, and the number of the first of them among all B.
+        """
         if prefix.has_graph or not prefix.layers:
             yield prefix, 0
             return
-        for chunk in self.choice(prefix.inputs).chunks(len(prefix)):
+        for chunk in self.memory_plan(prefix.inputs).chunks(len(prefix)):
             known = None
             if prefix.features is not None and self.tower.frozen:
                 known = prefix.features.only(prefix.inputs.used_sets(chunk))
             yield self.encode(prefix.inputs.select(chunk), known), chunk.start
 
     def _backward(
-        self, prefix: Prefix, first: int, completions: Completions, loss: Loss, numbers: list[int], scored: Tensor
+        self, prompts: Prefix, first_prompt: int, completions: Completions, loss: Loss, rows: list[int], out: Tensor
     ) -> None:
-        """The two phases for completions of some prompts; ``scored [B * G, T]`` takes their log-probabilities."""
-        leaves = prefix.leaves()
-        choice = self.choice(prefix.inputs)
-        lengths = completions.lengths.flatten()[numbers].tolist()
-        for part in choice.micro_batches(lengths, numbers):
-            with self._computing(), self.checkpointing(float(choice.checkpoint_completions)):
-                logprobs = self.engine.score(leaves, Rows.of(completions, part, first))
-            index = torch.tensor(part, device=logprobs.device)
-            loss(logprobs, index).backward()
-            scored[index, : logprobs.shape[1]] = logprobs.detach()
-        pairs = [
-            (x, leaf.grad) for x, leaf in zip(prefix.tensors, leaves.tensors, strict=True) if leaf.grad is not None
-        ]
-        if pairs:
-            torch.autograd.backward([x for x, _ in pairs], [gradient for _, gradient in pairs])
+        """Both phases for some of the prompts, with graph; the first of them is number ``first_prompt`` of all B.
+
+        ``rows`` are the numbers (of B * G, ascending) of their completions that the loss needs; their log-probabilities
+        are written into ``out [B * G, T]``.
+        """
+        # The completions; their gradients to the prompts are collected in the leaves.
+        plan, leaves = self.memory_plan(prompts.inputs), prompts.leaves()
+        lengths = completions.lengths.flatten()[rows].tolist()
+        for micro_batch in plan.micro_batches(lengths, rows):
+            with self._computing(), self.checkpointing(float(plan.checkpoint_completions)):
+                logprobs = self.engine.score(leaves, Rows.of(completions, micro_batch, first_prompt))
+            numbers = torch.tensor(micro_batch, device=logprobs.device)
+            loss.share(logprobs, numbers).backward()
+            out[numbers, : logprobs.shape[1]] = logprobs.detach()
+        # The prompts, once.
+        prompts.backward(leaves)
 
     def decode(self, ids: Tensor, mask: Tensor) -> list[str]:
         """Texts of ``[N, T]`` tokens without special tokens."""
@@ -278,17 +293,7 @@ class Policy:
 
     def completions_of(self, texts: Sequence[str]) -> Completions:
         """Given texts as one completion per prompt (G = 1), the end token added: for supervised training."""
-        tokenizer = self.processor.tokenizer
-        rows = [[*tokenizer(text, add_special_tokens=False).input_ids, self.end_ids[0]] for text in texts]
-        length = max(map(len, rows))
-        ids = torch.full((len(rows), 1, length), self.pad_id, dtype=torch.long)
-        mask = torch.zeros((len(rows), 1, length), dtype=torch.bool)
-        for i, row in enumerate(rows):
-            ids[i, 0, : len(row)] = torch.tensor(row)
-            mask[i, 0, : len(row)] = True
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        zeros = torch.zeros(ids.shape, device=ids.device)
-        return Completions(ids, mask, zeros, [[t] for t in texts], torch.zeros(ids.shape[:2], dtype=torch.bool))
+        return Completions.of_texts(texts, self.processor.tokenizer, self.end_ids[0], self.pad_id, self.device)
 
     @contextmanager
     def adapter_disabled(self) -> Iterator[None]:
@@ -302,18 +307,17 @@ class Policy:
         with self.model.disable_adapter():
             yield
 
-    def choice(self, inputs: Inputs) -> Choice:
+    def memory_plan(self, inputs: Inputs) -> MemoryPlan:
         """How an update on these prompts is computed, from the config and the memory there is."""
-        if self._limit is None:
-            given = self.engine_config.memory_gib
-            self._limit = given * 2**30 if given is not None else free_memory(self.model)
-        element = (self.autocast or next(self.core.parameters()).dtype).itemsize
-        size = size_of(self.config, inputs, element, vision_learns=not self.tower.frozen)
-        count, longest = len(inputs.prompts), self.sampling.max_new_tokens
-        if not self.shared:  # every completion carries its prompt, and nothing is kept before
-            share, least = size.prompts / count / longest, size.prompts_checkpointed / count / longest
-            size = Size(0, 0, size.token + share, size.token_checkpointed + least)
-        return choose(self.engine_config, size, self._limit, count, longest)
+        if self._limit_bytes is None:
+            given_gib = self.engine_config.memory_gib
+            self._limit_bytes = given_gib * 2**30 if given_gib is not None else free_memory(self.model)
+        element_bytes = (self.autocast or next(self.core.parameters()).dtype).itemsize
+        size = activation_size(self.model_config, inputs, element_bytes, vision_learns=not self.tower.frozen)
+        prompts, max_tokens = len(inputs.prompts), self.sampling.max_new_tokens
+        if not self.shares_prefix:
+            size = size.repeated(prompts, max_tokens)
+        return plan_memory(self.engine_config, size, self._limit_bytes, prompts, max_tokens)
 
     def _computing(self) -> torch.autocast:
         enabled = self.autocast is not None
@@ -322,34 +326,3 @@ class Policy:
     def _check_weights(self, prefix: Prefix) -> None:
         if prefix.weights != self.weights_version:
             raise ModelError("the weights have changed since these prompts were encoded; encode them again")
-
-    def _check_length(self, inputs: Inputs) -> None:
-        context = int(self.config.get_text_config().max_position_embeddings)
-        for prompt, length in zip(inputs.prompts, inputs.lengths, strict=True):
-            if length + self.sampling.max_new_tokens > context:
-                raise PromptTooLongError(
-                    f"sample {prompt.id!r}: the prompt has {length} tokens and up to "
-                    f"{self.sampling.max_new_tokens} are to be sampled, but the model's context is {context}; "
-                    "lower model.max_pixels or rollout.max_new_tokens (prompts are never truncated)"
-                )
-
-    def _placeholder_ids(self) -> Tensor:
-        """Tokens that stand for images or video: sampled, they would crash the next forward pass."""
-        names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-        found = {getattr(self.config, name, None) for name in names} | set(self.processor.image_token_ids)
-        return torch.tensor(sorted(i for i in found if i is not None), dtype=torch.long, device=self.device)
-
-
-def _is_causal(family: Family, config: Any) -> bool:
-    """Whether every token sees the whole text before it and nothing else, as the shared prefix assumes."""
-    kinds = getattr(config.get_text_config(), "layer_types", None) or ["full_attention"]
-    return family.reading is Reading.CAUSAL and set(kinds) == {"full_attention"}
-
-
-def _end_ids(model: Any, tokenizer: Any) -> list[int]:
-    ends = model.generation_config.eos_token_id if model.generation_config is not None else None
-    if ends is None:
-        ends = tokenizer.eos_token_id
-    if ends is None:
-        raise ModelError("neither the generation config nor the tokenizer names an end token (eos_token_id)")
-    return list(ends) if isinstance(ends, (list, tuple)) else [int(ends)]

@@ -33,10 +33,13 @@ class Reference:
         self.frozen = frozen
         if frozen is None and not hasattr(policy.model, "disable_adapter"):
             self.frozen = Policy(
-                copy.deepcopy(policy.model), policy.processor, policy.sampling, policy.autocast, policy.engine_config
-            )
+                copy.deepcopy(policy.model), policy.processor, policy.sampling, policy.autocast, policy.engine_config,
+                policy.family,
+            )  # fmt: skip
         if self.frozen is not None:
             self.frozen.model.requires_grad_(False)
+            if policy.fallback_reason is not None:  # what is not exact for the one is not for its copy
+                self.frozen.fall_back(policy.fallback_reason)
 
     @classmethod
     def at_start(cls, policy: Policy, config: Config, resumed_from: Path | None) -> Reference:
@@ -51,7 +54,7 @@ class Reference:
 
         Args:
             prefix: the policy's own, whose image features serve the reference where the vision tower is not trained.
-            completions: of those prompts.
+            completions: completions of those prompts.
         """
         features = prefix.features if self.policy.tower.frozen else None
         if self.frozen is not None:

@@ -20,9 +20,9 @@ def require_cuda(field: str, value: str, *, package: str, instead: str) -> None:
 
     Args:
         field: its path in the config.
-        value: what it is set to.
-        package: the module it needs.
-        instead: what works without.
+        value: the setting.
+        package: name of the module that it needs.
+        instead: the setting to use without it.
 
     Raises:
         ConfigError: if there is no CUDA GPU, or the package is not installed.

@@ -22,9 +22,9 @@ def trainable(model: Any, family: Family, config: ModelConfig, weights: Path | N
     """``model`` with the parameters that do not learn frozen, under an adapter if there is to be one.
 
     Args:
-        model: as it was loaded.
-        family: facts about it.
-        config: what is trained.
+        model: the model as it was loaded.
+        family: facts about its family.
+        config: settings of what is trained.
         weights: an adapter's folder to continue from.
 
     Raises:

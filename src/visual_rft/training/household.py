@@ -140,9 +140,9 @@ class Household:
         policy = self.learner.policy
         parameters = list(policy.model.parameters())
         self.console.say(
-            f"{self.config.model.path}: {policy.config.model_type}, {_millions(parameters)} parameters, "
+            f"{self.config.model.path}: {policy.model_config.model_type}, {_millions(parameters)} parameters, "
             f"{_millions([p for p in parameters if p.requires_grad])} of them trained, on {self.learner.device}, "
-            f"{policy.path}. "
+            f"{policy.engine_summary}. "
             f"Task {self.task.name}: {trained_on} questions to train on, {len(self.held_out)} held out."
         )
         done = self.steps_done
@@ -286,7 +286,7 @@ class Household:
             "checkpoint": str(self.checkpoint),
             "model": {
                 "path": self.config.model.path,
-                "type": policy.config.model_type,
+                "type": policy.model_config.model_type,
                 "parameters": sum(p.numel() for p in policy.model.parameters()),
             },
         }

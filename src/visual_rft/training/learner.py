@@ -4,7 +4,7 @@ Decision: AdamW with decay on matrices only; the schedule counts optimiser steps
 several steps of it. Clipping, stepping and the schedule are one call, because no loop wants one without the others.
 
     learner = Learner.of(policy, config, accelerator)
-    learner.policy.backward(prefix, completions, loss.share, loss.needed)
+    learner.policy.backward(prefix, completions, loss)
     norm = learner.optimize()
 """
 

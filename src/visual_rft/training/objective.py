@@ -91,7 +91,7 @@ def grpo_loss(
 
 @dataclass(frozen=True)
 class GroupLoss:
-    """The loss of a batch of groups, ready to be computed in shares.
+    """The loss of a batch of groups, ready to be computed in shares: a :class:`~visual_rft.policy.loss.Loss`.
 
     Attributes:
         completions: what was sampled, ``[B, G, T]``, with the log-probabilities of the policy that sampled.
@@ -107,17 +107,17 @@ class GroupLoss:
     config: ObjectiveConfig
     scale: float = 1.0
 
-    def share(self, logprobs: Tensor, chosen: Tensor) -> Tensor:
-        """The share of completions ``chosen [n]`` (numbers among all B * G), from ``logprobs [n, T or fewer]``."""
+    def share(self, logprobs: Tensor, numbers: Tensor) -> Tensor:
+        """The share of completions ``numbers [n]`` (among all B * G), from their ``logprobs [n, T or fewer]``."""
         length = logprobs.shape[-1]
         weights = token_weights(self.completions.mask, self.config.aggregation) * self.scale
         reference = self.reference_logprobs
         return grpo_loss(
             logprobs,
-            self.completions.logprobs.flatten(0, 1)[chosen, :length],
-            None if reference is None else reference.flatten(0, 1)[chosen, :length],
-            self.advantages.flatten()[chosen],
-            weights.flatten(0, 1)[chosen, :length],
+            self.completions.logprobs.flatten(0, 1)[numbers, :length],
+            None if reference is None else reference.flatten(0, 1)[numbers, :length],
+            self.advantages.flatten()[numbers],
+            weights.flatten(0, 1)[numbers, :length],
             beta=self.config.beta,
             clip_low=self.config.clip_low,
             clip_high=self.config.clip_high,
@@ -125,9 +125,10 @@ class GroupLoss:
 
     @property
     def needed(self) -> list[int]:
-        """Completions that move the policy. Without a KL term a group whose advantages are all 0 has no gradient.
+        """Numbers of the completions that move the policy.
 
-        It keeps its tokens in the average, so leaving it out changes nothing but the time.
+        Without a KL term a group whose advantages are all 0 has no gradient. It keeps its tokens in the average, so
+        leaving it out changes nothing but the time.
         """
         everything = torch.arange(self.advantages.numel(), device=self.advantages.device)
         if self.config.beta != 0:

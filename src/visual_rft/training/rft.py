@@ -80,7 +80,7 @@ def reinforce(session: Session) -> None:
                     if update > 0:
                         learner.optimize()
                         prefix = policy.encode(inputs)  # again: the weights have changed
-                    logprobs = policy.backward(prefix, completions, loss.share, loss.needed)
+                    logprobs = policy.backward(prefix, completions, loss)
             results.append(BatchResult(rollouts, loss.stats(logprobs)))
             household.keep_rollouts(step, rollouts)
         with watch("update"):

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from visual_rft.config.config import Config
-from visual_rft.policy.policy import Loss
+from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.training.metrics import Stopwatch
 from visual_rft.training.objective import token_weights
 from visual_rft.training.session import Session
@@ -46,9 +44,10 @@ def imitate(session: Session) -> None:
             prefix = policy.encode(inputs)
             gold = [task.gold(sample.truth, frame) for sample, frame in zip(samples, prefix.frames, strict=True)]
             completions = policy.completions_of(gold)
-            weights = token_weights(completions.mask, "token_mean")[:, 0]
-            logprobs = policy.backward(prefix, completions, _mean_of(weights / loop.accumulation))
-            losses.append(-(logprobs[:, 0] * weights).sum().item())
+            weights = token_weights(completions.mask, "token_mean")
+            loss = WeightedLogprobs(-weights / loop.accumulation)
+            logprobs = policy.backward(prefix, completions, loss)
+            losses.append(-(logprobs * weights).sum().item())
         grad_norm = learner.optimize()
         metrics = {
             "step": step,
@@ -58,12 +57,3 @@ def imitate(session: Session) -> None:
             "samples_per_second": loop.prompts_per_batch * loop.accumulation / watch.total,
         }
         session.household.end_step(step, metrics)
-
-
-def _mean_of(weights: Tensor) -> Loss:
-    """Negative log-likelihood with a weight ``[B, T]`` per token."""
-
-    def loss(logprobs: Tensor, chosen: Tensor) -> Tensor:
-        return -(logprobs * weights[chosen, : logprobs.shape[-1]]).sum()
-
-    return loss

@@ -12,7 +12,8 @@ use the attention named ``shared_prefix``, and a keyword argument of its forward
 
 No cache object takes part in training, so gradient checkpointing may run a layer twice without harm.
 
-Shapes: N tokens in the row, H heads, K key/value heads, D head dimension, P prompt tokens in all.
+Shapes: N tokens in the row, H heads, K key/value heads, R = H / K query heads on each of them, D head dimension, P
+prompt tokens in all, p and n those of one prompt and of its completions, C completions, T tokens of the longest.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from transformers.masking_utils import sdpa_mask
 
 from visual_rft.policy.engine import flash
 
-NAME = "shared_prefix"
-"""Name of the attention implementation."""
+SHARED_PREFIX_ATTENTION = "shared_prefix"
+"""Name under which the library knows this attention implementation."""
 Layers = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values ``[1, K, P, D]`` of every layer."""
 
@@ -48,7 +49,7 @@ def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
     scaling: float | None = None, attend: Attend | None = None, **options: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """The function behind :data:`NAME`."""
+    """The function behind :data:`SHARED_PREFIX_ATTENTION`."""
     if attend is None:
         output: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **options
@@ -62,8 +63,8 @@ def _attention(
     return attend(int(module.layer_idx), query, key, value, scale).transpose(1, 2), None
 
 
-AttentionInterface.register(NAME, _attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionInterface.register(SHARED_PREFIX_ATTENTION, _attention)
+AttentionMaskInterface.register(SHARED_PREFIX_ATTENTION, sdpa_mask)
 
 
 class PromptAttention:
@@ -90,13 +91,12 @@ class PromptAttention:
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         if self._layers is not None:  # gradient checkpointing runs a layer again in the backward pass
             self._layers[layer] = (k, v)
-        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-        count = len(self.lengths)
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))  # [1, H, N, D]
         if len(set(self.lengths)) == 1:
-            q, k, v = (_rows(x, count) for x in (q, k, v))
+            q, k, v = (_rows(x, len(self.lengths)) for x in (q, k, v))  # [prompts, H, p, D]
             return _row(scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale))
-        parts = zip(*(x.split(self.lengths, dim=2) for x in (q, k, v)), strict=True)
-        outputs = [scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale) for q, k, v in parts]
+        prompts = zip(*(x.split(self.lengths, dim=2) for x in (q, k, v)), strict=True)  # [1, H, p, D] each
+        outputs = [scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale) for q, k, v in prompts]
         return torch.cat(outputs, dim=2)
 
 
@@ -108,7 +108,7 @@ class Layout:
         lengths: tokens of each completion, at least 1.
         prompts: the prompt that each completion continues, ascending.
         prompt_lengths: tokens of every prompt.
-        device: of the tokens.
+        device: device of the tokens.
     """
 
     lengths: tuple[int, ...]
@@ -133,7 +133,7 @@ class Layout:
 
     @cached_property
     def _padded(self) -> tuple[Tensor, Tensor] | None:
-        """Indices ``[rows, T]`` of tokens and which are real; None where all lengths are equal."""
+        """Indices ``[C, T]`` of tokens and which are real; None where all lengths are equal."""
         longest = max(self.lengths)
         if min(self.lengths) == longest:
             return None
@@ -143,18 +143,18 @@ class Layout:
         return ((lengths.cumsum(0) - lengths)[:, None] + steps).where(real, 0), real
 
     def split(self, x: Tensor, fill: float | None = None) -> Tensor:
-        """``[rows, H, T, ...]`` from ``[H, N, ...]``, padded with ``fill`` (None: with anything)."""
+        """``[C, H, T, ...]`` from ``[H, N, ...]``, padded with ``fill`` (None: with anything)."""
         if self._padded is None:
             return _rows(x[None], len(self.lengths))
         index, real = self._padded
-        rows = x[:, index]
+        rows = x[:, index]  # [H, C, T, ...]
         if fill is not None:
             rows = rows.where(real.view(real.shape + (1,) * (x.ndim - 2)), fill)
         return rows.transpose(0, 1)
 
     def join(self, x: Tensor) -> Tensor:
-        """``[H, N, ...]`` from ``[rows, H, T, ...]``."""
-        rows = x.transpose(0, 1)
+        """``[H, N, ...]`` from ``[C, H, T, ...]``."""
+        rows = x.transpose(0, 1)  # [H, C, T, ...]
         return rows.flatten(1, 2) if self._padded is None else rows[:, self._padded[1]]
 
 
@@ -182,17 +182,19 @@ class _Shared(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, layout: Layout, scale: float
     ) -> Tensor:
         heads, kv_heads = q.shape[1], k.shape[1]
-        own_k, own_v = _own_keys(k, v, heads, layout)
-        own, own_lse = flash.forward(layout.split(q[0]), own_k, own_v, causal=True, scale=scale)
-        own, own_lse = layout.join(own), layout.join(own_lse)
+        # To itself, causally: one pass over all completions.
+        own_k, own_v = _own_keys(k, v, heads, layout)  # [C, H, T, D]
+        rows, rows_lse = flash.forward(layout.split(q[0]), own_k, own_v, causal=True, scale=scale)
+        own, own_lse = layout.join(rows), layout.join(rows_lse)  # [H, N, D], [H, N]
+        # To its prompt: a pass per prompt, over all its completions.
         out, lse = torch.empty_like(own), torch.empty_like(own_lse)
         for prompt, tokens in layout.groups:
-            part_k, part_v = _prefix_keys(prefix_k, prefix_v, prompt, heads)
-            part, part_lse = flash.forward(
-                _grouped(q[0, :, tokens], kv_heads), part_k, part_v, causal=False, scale=scale
-            )
+            before_k, before_v = _prefix_keys(prefix_k, prefix_v, prompt, heads)  # [K, R, p, D]
+            before, before_lse = flash.forward(
+                _grouped(q[0, :, tokens], kv_heads), before_k, before_v, causal=False, scale=scale
+            )  # [K, R, n, D], [K, R, n]
             out[:, tokens], lse[:, tokens] = flash.merge(
-                part.flatten(0, 1), part_lse.flatten(0, 1), own[:, tokens], own_lse[:, tokens]
+                before.flatten(0, 1), before_lse.flatten(0, 1), own[:, tokens], own_lse[:, tokens]
             )
         ctx.save_for_backward(q, k, v, prefix_k, prefix_v, out, lse)
         ctx.layout, ctx.scale = layout, scale
@@ -202,43 +204,46 @@ class _Shared(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, prefix_k, prefix_v, out, lse = ctx.saved_tensors
         layout, scale = ctx.layout, ctx.scale
-        grad, heads, kv_heads = grads[0][0], q.shape[1], k.shape[1]
-        q = q[0]
-        own_k, own_v = _own_keys(k, v, heads, layout)
+        heads, kv_heads = q.shape[1], k.shape[1]
+        queries, grad = q[0], grads[0][0]  # [H, N, D]
+        own_k, own_v = _own_keys(k, v, heads, layout)  # [C, H, T, D]
         # Padding has log-sum-exp infinity, so its weights are exp(-inf) = 0 and it passes nothing on.
-        own = flash.backward(
-            layout.split(grad, 0.0), layout.split(q), own_k, own_v, layout.split(out), layout.split(lse, torch.inf),
-            causal=True, scale=scale,
+        rows = flash.backward(
+            layout.split(grad, 0.0), layout.split(queries), own_k, own_v,
+            layout.split(out), layout.split(lse, torch.inf), causal=True, scale=scale,
         )  # fmt: skip
-        grad_q, grad_k, grad_v = (layout.join(x) for x in own)
-        grad_k, grad_v = (x.unflatten(0, (kv_heads, -1)).sum(1) for x in (grad_k, grad_v))
-        prefix_grads = [torch.zeros_like(x) for x in (prefix_k, prefix_v)]
+        grad_q, *by_head = (layout.join(x) for x in rows)  # [H, N, D]
+        grad_k, grad_v = (x.unflatten(0, (kv_heads, -1)).sum(1) for x in by_head)  # [K, N, D]
+        prefix_grads = [torch.zeros_like(x) for x in (prefix_k, prefix_v)]  # [1, K, P, D]
         for prompt, tokens in layout.groups:
-            part_k, part_v = _prefix_keys(prefix_k, prefix_v, prompt, heads)
-            part_grad, part_q, part_out, part_lse = (_grouped(x[:, tokens], kv_heads) for x in (grad, q, out, lse))
-            share_q, *shares = flash.backward(
-                part_grad, part_q, part_k, part_v, part_out, part_lse, causal=False, scale=scale
+            before_k, before_v = _prefix_keys(prefix_k, prefix_v, prompt, heads)  # [K, R, p, D]
+            # The gradients of a part take the merged output and log-sum-exp (flash.py).
+            part_grad, part_q, part_out, part_lse = (
+                _grouped(x[:, tokens], kv_heads) for x in (grad, queries, out, lse)
+            )  # [K, R, n, D], the last [K, R, n]
+            more_q, *more = flash.backward(
+                part_grad, part_q, before_k, before_v, part_out, part_lse, causal=False, scale=scale
             )
-            grad_q[:, tokens] += share_q.flatten(0, 1)
-            for total, share in zip(prefix_grads, shares, strict=True):
-                total[0, :, prompt] = share.sum(1)
+            grad_q[:, tokens] += more_q.flatten(0, 1)
+            for prefix_grad, x in zip(prefix_grads, more, strict=True):
+                prefix_grad[0, :, prompt] = x.sum(1)  # [K, p, D] from [K, R, p, D]
         return grad_q[None], grad_k[None], grad_v[None], *prefix_grads, None, None
 
 
 def _own_keys(k: Tensor, v: Tensor, heads: int, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Keys and values of the completions, ``[rows, H, T, D]`` each."""
+    """Keys and values of the completions, ``[C, H, T, D]`` each."""
     k, v = (layout.split(x[0]).repeat_interleave(heads // x.shape[1], dim=1) for x in (k, v))
     return k, v
 
 
 def _prefix_keys(k: Tensor, v: Tensor, prompt: slice, heads: int) -> tuple[Tensor, Tensor]:
-    """Keys and values of one prompt, ``[K, H/K, P, D]`` each, expanded without a copy."""
+    """Keys and values of one prompt, ``[K, R, p, D]`` each, expanded without a copy."""
     k, v = (x[0, :, None, prompt].expand(-1, heads // x.shape[1], -1, -1) for x in (k, v))
     return k, v
 
 
 def _grouped(x: Tensor, kv_heads: int) -> Tensor:
-    """``[K, H/K, ...]`` from ``[H, ...]``: query heads beside those that share their keys."""
+    """``[K, R, ...]`` from ``[H, ...]``: query heads beside those that share their keys."""
     grouped: Tensor = x.unflatten(0, (kv_heads, -1))
     return grouped
 

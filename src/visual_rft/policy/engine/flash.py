@@ -30,10 +30,10 @@ def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> t
     """Output ``[N, H, Q, D]`` and log-sum-exp ``[N, H, Q]`` (float32) of softmax attention.
 
     Args:
-        q: ``[N, H, Q, D]``.
-        k: ``[N, H, K, D]``; heads may be expanded without a copy.
-        v: as ``k``.
-        causal: query i sees keys 0..i; needs Q = K.
+        q: queries ``[N, H, Q, D]``.
+        k: keys ``[N, H, K, D]``; heads may be expanded without a copy.
+        v: values ``[N, H, K, D]``, likewise.
+        causal: whether query i sees keys 0..i; needs Q = K.
         scale: factor of the scores.
     """
     if _on_cpu(q):

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from visual_rft.policy.engine.prefix import Prefix, Rows
-from visual_rft.policy.engine.vision import Features
 from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.tower import Features
 
 
 class Decoder(Protocol):

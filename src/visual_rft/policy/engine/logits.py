@@ -2,7 +2,7 @@
 
 Decision: the logits of all completion tokens at once are the largest tensor of a step (a vocabulary of 152,000 in
 float32 costs 0.6 MB per token). Only they are kept, not their log-softmax and its gradient beside them; and beyond
-:data:`PIECE_BYTES` they are made for a bounded number of tokens at a time and made again in the backward pass.
+:data:`MAX_PIECE_BYTES` they are made for a bounded number of tokens at a time and made again in the backward pass.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-PIECE_BYTES = 256 * 2**20
-"""Largest tensor of logits, float32."""
+MAX_PIECE_BYTES = 256 * 2**20
+"""Bytes of the largest tensor of logits that is made at once, float32."""
 
 
 class Head:
     """The output embedding and the distribution that is sampled: tempered, placeholders excluded.
 
     Args:
-        projection: hidden states to logits.
+        projection: output embedding, from hidden states to logits.
         temperature: divides the logits, > 0.
         forbidden: ids that are never sampled.
-        piece_bytes: largest tensor of logits.
+        max_piece_bytes: bytes of the largest tensor of logits that is made at once.
     """
 
-    def __init__(self, projection: Any, temperature: float, forbidden: Tensor, piece_bytes: int = PIECE_BYTES) -> None:
+    def __init__(
+        self, projection: Any, temperature: float, forbidden: Tensor, max_piece_bytes: int = MAX_PIECE_BYTES
+    ) -> None:
         self.projection, self.temperature, self.forbidden = projection, temperature, forbidden
-        self.piece_bytes = piece_bytes
+        self.max_piece_bytes = max_piece_bytes
 
     @property
     def device(self) -> torch.device:
@@ -51,19 +53,19 @@ class Head:
     def of_tokens(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Log-probability ``[N]`` of one token after each of N hidden states ``[N, E]``; ``-inf`` if never sampled."""
         vocabulary = int(self.projection.weight.shape[0])
-        size = max(1, self.piece_bytes // (4 * vocabulary))
+        size = max(1, self.max_piece_bytes // (4 * vocabulary))
         if len(tokens) <= size:
-            return self._chosen(hidden, tokens)
+            return self._token_logprobs(hidden, tokens)
         pieces = zip(hidden.split(size), tokens.split(size), strict=True)
         if not torch.is_grad_enabled():
-            return torch.cat([self._chosen(*piece) for piece in pieces])
+            return torch.cat([self._token_logprobs(*piece) for piece in pieces])
         # use_reentrant=True would give wrong gradients where the hidden states come from another checkpoint.
-        return torch.cat([checkpoint(self._chosen, *piece, use_reentrant=False) for piece in pieces])
+        return torch.cat([checkpoint(self._token_logprobs, *piece, use_reentrant=False) for piece in pieces])
 
-    def _chosen(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+    def _token_logprobs(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         logits = self._tempered(self.projection(hidden))
-        chosen: Tensor = _TokenLogprobs.apply(logits, tokens)
-        return chosen
+        logprobs: Tensor = _TokenLogprobs.apply(logits, tokens)
+        return logprobs
 
 
 class _TokenLogprobs(torch.autograd.Function):

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from visual_rft.policy.engine.attention import Layers
-from visual_rft.policy.engine.vision import Features
 from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.tower import Features
 from visual_rft.vision.coordinates import Frame
 
 
@@ -31,8 +32,8 @@ class Prefix:
         last_hidden: ``[B, E]`` final hidden state of each prompt's last token, from which the first completion token is
             predicted; None on the repeated path.
         next_position: ``[B]`` position of the first completion token.
-        features: what the vision tower said about the images.
-        inputs: what was encoded, so that the reference or a second update need not process it again.
+        features: image features from the vision tower; None without images, or on the repeated path.
+        inputs: the prompts that were encoded, so that the reference or a second update need not process it again.
         weights: version of the policy's weights that encoded it.
     """
 
@@ -69,6 +70,13 @@ class Prefix:
         pairs = tuple(zip(leaves[0 : 2 * len(self.layers) : 2], leaves[1 : 2 * len(self.layers) : 2], strict=True))
         return replace(self, layers=pairs, last_hidden=leaves[-1] if self.last_hidden is not None else None)
 
+    def backward(self, leaves: Prefix) -> None:
+        """Send the gradients that ``leaves`` (of :meth:`leaves`) have collected into what encoded this prefix."""
+        pairs = [(x, leaf.grad) for x, leaf in zip(self.tensors, leaves.tensors, strict=True)]
+        reached = [(x, gradient) for x, gradient in pairs if gradient is not None]
+        if reached:
+            torch.autograd.backward([x for x, _ in reached], [gradient for _, gradient in reached])
+
 
 @dataclass(frozen=True)
 class Completions:
@@ -87,6 +95,30 @@ class Completions:
     logprobs: Tensor
     text: Sequence[Sequence[str]]
     truncated: Tensor
+
+    @classmethod
+    def of_texts(
+        cls, texts: Sequence[str], tokenizer: Any, end_id: int, pad_id: int, device: torch.device
+    ) -> Completions:
+        """Given texts as one completion per prompt (G = 1); nobody sampled them, so their log-probabilities are 0.
+
+        Args:
+            texts: B texts, without special tokens.
+            tokenizer: the model's.
+            end_id: id of the end token, added to each text.
+            pad_id: id that stands in padding.
+            device: where the tensors go.
+        """
+        rows = [[*tokenizer(text, add_special_tokens=False).input_ids, end_id] for text in texts]
+        shape = (len(rows), 1, max(map(len, rows)))
+        ids = torch.full(shape, pad_id, dtype=torch.long)
+        mask = torch.zeros(shape, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, 0, : len(row)] = torch.tensor(row)
+            mask[i, 0, : len(row)] = True
+        nothing = torch.zeros(shape, device=device)
+        truncated = torch.zeros(shape[:2], dtype=torch.bool)
+        return cls(ids.to(device), mask.to(device), nothing, [[text] for text in texts], truncated)
 
     @property
     def lengths(self) -> Tensor:
@@ -109,19 +141,19 @@ class Rows:
     prompts: tuple[int, ...]
 
     @classmethod
-    def of(cls, completions: Completions, chosen: Sequence[int], first_prompt: int = 0) -> Rows:
+    def of(cls, completions: Completions, numbers: Sequence[int], first_prompt: int = 0) -> Rows:
         """The completions with these numbers (of B * G, ascending), trimmed to the longest of them.
 
         Args:
-            completions: of all prompts.
-            chosen: their numbers.
-            first_prompt: the prompt that counts as number 0.
+            completions: completions of all B prompts.
+            numbers: numbers of those that are wanted.
+            first_prompt: number of the prompt that counts as number 0.
         """
         group = completions.ids.shape[1]
-        index = torch.tensor(chosen, device=completions.ids.device)
+        index = torch.tensor(numbers, device=completions.ids.device)
         lengths = tuple(int(n) for n in completions.lengths.flatten()[index])
         ids = completions.ids.flatten(0, 1)[index, : max(lengths)]
-        return cls(ids, lengths, tuple(i // group - first_prompt for i in chosen))
+        return cls(ids, lengths, tuple(i // group - first_prompt for i in numbers))
 
     @property
     def mask(self) -> Tensor:

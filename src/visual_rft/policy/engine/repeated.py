@@ -13,11 +13,11 @@ from torch import Tensor
 
 from visual_rft.policy.engine.interface import scattered
 from visual_rft.policy.engine.logits import Head
+from visual_rft.policy.engine.positions import prompt_positions
 from visual_rft.policy.engine.prefix import Prefix, Rows
-from visual_rft.policy.engine.shared import positions_of
-from visual_rft.policy.engine.vision import Features
 from visual_rft.policy.families import Family, Reading
 from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.tower import Features
 
 
 class RepeatedEngine:
@@ -26,7 +26,7 @@ class RepeatedEngine:
     Args:
         core: the stock model.
         family: facts about it.
-        head: from hidden states to log-probabilities.
+        head: output embedding, from hidden states to log-probabilities.
     """
 
     def __init__(self, core: Any, family: Family, head: Head) -> None:
@@ -35,7 +35,7 @@ class RepeatedEngine:
     def encode(self, inputs: Inputs, features: Features | None) -> Prefix:
         """Nothing is computed ahead; the prompts are kept."""
         tensors = {name: x.to(self.head.device) for name, x in inputs.tensors.items()}
-        _, next_position = positions_of(self.core, self.family, tensors, inputs)
+        _, next_position = prompt_positions(self.core, self.family, tensors, inputs)
         return Prefix(tuple(inputs.lengths), (), None, next_position, None, inputs)
 
     def decoder(self, prefix: Prefix, group_size: int) -> RepeatedDecoder:
@@ -67,7 +67,7 @@ class RepeatedEngine:
         device = self.head.device
         inputs = prefix.inputs.select(prompts)
         tensors = {name: x.to(device) for name, x in inputs.tensors.items()}
-        positions, _ = positions_of(self.core, self.family, tensors, inputs)
+        positions, _ = prompt_positions(self.core, self.family, tensors, inputs)
         images = {}
         order = [s for s in inputs.sets if s >= 0]
         if inputs.pixels is not None and order:

@@ -3,20 +3,22 @@
 Decision: every sampling field is explicit, because defaults of the library and of checkpoints leak into ``generate``
 and the sampled distribution must be the scored one. The loop returns the log-probability of each sampled token, so
 the first on-policy update needs no second pass for the old policy. Slots whose completion has ended are dropped, and
-nothing is read back from a GPU for :data:`CHECK_EVERY` tokens at a time: each reading makes the host wait.
+nothing is read back from a GPU for :data:`CHECK_INTERVAL_TOKENS` tokens at a time: each reading makes the host wait.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from visual_rft.errors import ModelError
 from visual_rft.policy.engine.interface import Decoder
 from visual_rft.policy.engine.logits import Head
 
-CHECK_EVERY = 8
+CHECK_INTERVAL_TOKENS = 8
 """Tokens between two looks at which completions have ended, on a GPU; on a CPU looking is free."""
 
 
@@ -39,6 +41,27 @@ class Sampling:
     top_p: float = 1.0
 
 
+def end_ids_of(model: Any, tokenizer: Any) -> list[int]:
+    """Ids of the tokens that end a completion, as the checkpoint names them.
+
+    Raises:
+        ModelError: if neither the generation config nor the tokenizer names one.
+    """
+    ends = model.generation_config.eos_token_id if model.generation_config is not None else None
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    if ends is None:
+        raise ModelError("neither the generation config nor the tokenizer names an end token (eos_token_id)")
+    return list(ends) if isinstance(ends, (list, tuple)) else [int(ends)]
+
+
+def placeholder_ids(model_config: Any, processor: Any) -> list[int]:
+    """Ids of the tokens that stand for images or video: sampled, they would crash the next forward pass."""
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    found = {getattr(model_config, name, None) for name in names} | set(processor.image_token_ids)
+    return sorted(i for i in found if i is not None)
+
+
 def sample_tokens(
     decoder: Decoder,
     head: Head,
@@ -52,8 +75,8 @@ def sample_tokens(
 
     Args:
         decoder: N slots on encoded prompts.
-        head: from hidden states to log-probabilities.
-        sampling: see :class:`Sampling`.
+        head: output embedding, from hidden states to log-probabilities.
+        sampling: length, temperature and cuts.
         end_ids: tokens that end a completion.
         pad_id: token written after the end.
         generator: source of randomness on the model's device.
@@ -70,7 +93,7 @@ def sample_tokens(
     logprobs = torch.zeros(shape, device=device)
     rows = torch.arange(count, device=device)  # the completion in each slot
     running = torch.ones(count, dtype=torch.bool, device=device)
-    interval = CHECK_EVERY if device.type == "cuda" else 1
+    interval = CHECK_INTERVAL_TOKENS if device.type == "cuda" else 1
     for step in range(sampling.max_new_tokens):
         distribution = head(hidden)
         token = distribution.argmax(-1) if greedy else _draw(distribution, sampling, generator)

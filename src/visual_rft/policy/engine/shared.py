@@ -3,7 +3,7 @@
 Decision: the text model of the stock model is called with embeddings made here (tokens, image features in place of
 their placeholders), all prompts in one row without padding, and leaves its keys and values behind; completions are then
 one row of their own tokens. ``attention.py`` knows what may see what. Exact where attention is causal over the whole
-prompt and positions are given; ``check.py`` compares with the repeated path before a run relies on it.
+prompt and positions are given; ``policy/agreement.py`` compares with the repeated path before a run relies on it.
 
 Shapes: B prompts, P tokens of all prompts, N tokens of a row, E hidden size.
 """
@@ -19,10 +19,11 @@ from visual_rft.policy.engine.attention import CompletionAttention, Layout, Prom
 from visual_rft.policy.engine.decoding import DecodingAttention, Replay
 from visual_rft.policy.engine.interface import scattered
 from visual_rft.policy.engine.logits import Head
+from visual_rft.policy.engine.positions import prompt_positions
 from visual_rft.policy.engine.prefix import Prefix, Rows
-from visual_rft.policy.engine.vision import Features, VisionTower
 from visual_rft.policy.families import Family
 from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.tower import Features, VisionTower
 
 
 class SharedEngine:
@@ -31,7 +32,7 @@ class SharedEngine:
     Args:
         core: the stock model, its language model set to the attention ``shared_prefix``.
         family: facts about it.
-        head: from hidden states to log-probabilities.
+        head: output embedding, from hidden states to log-probabilities.
         tower: its vision tower.
     """
 
@@ -105,7 +106,7 @@ class SharedEngine:
 
     def _positions(self, tensors: dict[str, Tensor], inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Positions of the prompt tokens in one row, and ``[B]`` of the first completion token."""
-        positions, next_position = positions_of(self.core, self.family, tensors, inputs)
+        positions, next_position = prompt_positions(self.core, self.family, tensors, inputs)
         real = tensors["attention_mask"].bool()
         return positions[..., real].unsqueeze(-2), next_position
 
@@ -128,10 +129,10 @@ class SharedDecoder:
     def step(self, tokens: Tensor) -> Tensor:
         """Append a token to every slot; on a GPU the result is valid until the next step."""
         blocks = self.attention.blocks
-        self.attention.length += 1
+        self.attention.begin_token()
         if self._replay is None:
             return self._advance(tokens)
-        if self.attention.blocks > blocks:
+        if self.attention.blocks > blocks:  # the buffers are others
             self._replay = Replay()
         return self._replay(self._advance, tokens)
 
@@ -140,28 +141,11 @@ class SharedDecoder:
         index = self.attention.compact(running)
         if index is not None:
             self.position = self.position[index]
-            self._replay = self._replay and Replay()
+            if self._replay is not None:
+                self._replay = Replay()
         return index
 
     def _advance(self, tokens: Tensor) -> Tensor:
         hidden = self.engine.forward(tokens, self.position, self.attention)
         self.position += 1
         return hidden
-
-
-def positions_of(core: Any, family: Family, tensors: dict[str, Tensor], inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Positions of left-padded prompts, ``[3, B, longest]`` or ``[B, longest]``, and ``[B]`` of what follows.
-
-    Always given to the model: left to itself it keeps positions of an earlier batch as hidden state.
-    """
-    mask = tensors["attention_mask"]
-    if family.axes == 1:
-        return (mask.cumsum(1) - 1).clamp(min=0), mask.sum(1)
-    grid = None
-    if inputs.pixels is not None:
-        grids = inputs.pixels.tensors["image_grid_thw"].split(list(inputs.pixels.images))
-        grid = torch.cat([grids[s] for s in inputs.sets if s >= 0]).to(mask.device)
-    positions, delta = core.model.get_rope_index(
-        tensors["input_ids"], mm_token_type_ids=tensors["mm_token_type_ids"], image_grid_thw=grid, attention_mask=mask
-    )
-    return positions, mask.sum(1) + delta.view(-1)

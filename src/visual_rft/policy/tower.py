@@ -31,10 +31,10 @@ class Pixels:
 
     Attributes:
         tensors: pixel values and what belongs to them, set after set, as the model's ``get_image_features`` takes them.
-        keys: names the pixels of each set.
-        images: images in each set.
-        tokens: image tokens in the prompt, of each set.
-        layout: how the tensors are laid out.
+        keys: names of the pixels of each set, equal where the pixels are.
+        images: number of images in each set.
+        tokens: number of image tokens in the prompt, of each set.
+        layout: order of the tensors along their first axis.
     """
 
     tensors: Mapping[str, Tensor]
@@ -52,7 +52,7 @@ class Pixels:
         """The tensors of these sets, in this order; a set may come several times."""
         if tuple(sets) == tuple(range(len(self.keys))):
             return dict(self.tensors)
-        chosen = {}
+        selected = {}
         for name, tensor in self.tensors.items():
             if self.layout is PixelLayout.PROMPTS:
                 sizes = [1] * len(self.keys)
@@ -66,8 +66,8 @@ class Pixels:
                 grids = self.tensors["image_grid_thw"].split(list(self.images))
                 sizes = [int(grid.prod(-1).sum()) for grid in grids]
             parts = tensor.split(sizes)
-            chosen[name] = torch.cat([parts[i] for i in sets])
-        return chosen
+            selected[name] = torch.cat([parts[i] for i in sets])
+        return selected
 
 
 @dataclass(frozen=True)
