@@ -23,8 +23,8 @@ from visual_rft.policy.families import PixelLayout
 from visual_rft.policy.inputs import Inputs, Prompt
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Detection, Grounding, Sample, Task
-from visual_rft.tasks.base import labelled_boxes
 from visual_rft.tasks.spaces import gold_space_hint
+from visual_rft.tasks.truth import labelled_boxes
 from visual_rft.vision.boxes import Box
 
 LOOKED = 1000

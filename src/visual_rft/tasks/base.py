@@ -18,11 +18,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from visual_rft.errors import ConfigError, DataError
+from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
 from visual_rft.tasks.parsing.completion import Failure, Parsed, has_tag_format
 from visual_rft.tasks.plugins import load_object
-from visual_rft.vision.boxes import Box, as_box, as_boxes, is_finite_number
+from visual_rft.vision.boxes import is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
 from visual_rft.vision.images import ImageReference
@@ -251,87 +251,6 @@ def answer_rates(predictions: Sequence[Prediction], think: bool) -> dict[str, An
         "n_questions": count,
         "failures": dict(Counter(p.score.failure for p in predictions if p.score.failure)),
     }
-
-
-def image_size_of(truth: Mapping[str, Any]) -> tuple[int, int]:
-    """``truth["image_size"]``, checked.
-
-    Raises:
-        DataError: if it is missing or not two positive numbers.
-    """
-    size = truth.get("image_size")
-    if isinstance(size, (list, tuple)) and len(size) == 2:
-        width, height = size
-        if is_finite_number(width) and is_finite_number(height) and width > 0 and height > 0:
-            return width, height
-    raise DataError(f"truth.image_size: {size!r} is not [width, height] in pixels")
-
-
-def boxes_of(truth: Mapping[str, Any]) -> tuple[Box, ...]:
-    """``truth["boxes"]``, checked.
-
-    Raises:
-        DataError: if it is missing or holds something else than boxes.
-    """
-    try:
-        return as_boxes(truth["boxes"])
-    except KeyError:
-        raise DataError('truth.boxes: is missing; write {"boxes": [[x1, y1, x2, y2], ...], ...}, [] for none') from None
-    except (ValueError, TypeError) as error:
-        raise DataError(f"truth.boxes: {error}") from None
-
-
-def box_of(truth: Mapping[str, Any]) -> Box:
-    """``truth["box"]``, checked.
-
-    Raises:
-        DataError: if it is missing or no box.
-    """
-    try:
-        return as_box(truth["box"])
-    except KeyError:
-        raise DataError('truth.box: is missing; write {"box": [x1, y1, x2, y2], ...}') from None
-    except ValueError as error:
-        raise DataError(f"truth.box: {error}") from None
-
-
-def labelled_boxes(truth: Mapping[str, Any]) -> tuple[Box, ...]:
-    """``truth["boxes"]``, or ``truth["box"]`` alone, checked; none where the truth has neither.
-
-    Raises:
-        DataError: if one of them holds something else than boxes.
-    """
-    if "boxes" in truth:
-        return boxes_of(truth)
-    return (box_of(truth),) if "box" in truth else ()
-
-
-def frame_of(truth: Mapping[str, Any], frame: Frame | None) -> Frame:
-    """The units of an answer: those of ``truth["space"]`` where a ready-made question names its own, or ``frame``.
-
-    Without either, 0..1000 on ``truth["image_size"]``.
-
-    Raises:
-        DataError: if ``truth["space"]`` is neither ``relative_1000`` nor ``pixels``.
-    """
-    if "space" in truth:
-        if truth["space"] not in (CoordinateSpace.RELATIVE_1000, CoordinateSpace.PIXELS):
-            raise DataError(f"truth.space: {truth['space']!r} is not relative_1000 or pixels")
-        return Frame.of(CoordinateSpace(truth["space"]), image_size_of(truth))
-    return frame or Frame(image_size_of(truth), (1000, 1000))
-
-
-def ready_made(question: Mapping[str, Any]) -> str | None:
-    """The prompt of a question that came with its own text (``problem``), which is shown as it is."""
-    return question.get("problem")
-
-
-def place_of(box: Box, truth: Mapping[str, Any]) -> str:
-    """Roughly where a box is in its image, e.g. ``top left``: what the reasoning of a gold answer says."""
-    width, height = image_size_of(truth)
-    column = min(2, int(3 * (box[0] + box[2]) / 2 / width))
-    row = min(2, int(3 * (box[1] + box[3]) / 2 / height))
-    return f"{('top', 'middle', 'bottom')[row]} {('left', 'centre', 'right')[column]}"
 
 
 _TEXT_REWARDS: dict[str, Callable[[Task, str, Parsed[Any] | Failure], float]] = {

@@ -20,9 +20,10 @@ from typing import Any, ClassVar
 
 from visual_rft.errors import DataError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.base import Comparison, Prediction, Task, ready_made
+from visual_rft.tasks.base import Comparison, Prediction, Task
 from visual_rft.tasks.parsing.answers import parse_label
 from visual_rft.tasks.parsing.completion import Failure, Parsed, normalized
+from visual_rft.tasks.truth import ready_made
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 

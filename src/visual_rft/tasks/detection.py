@@ -21,20 +21,11 @@ from typing import Any, ClassVar
 
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.base import (
-    UNITS,
-    Comparison,
-    Prediction,
-    Task,
-    boxes_of,
-    frame_of,
-    image_size_of,
-    place_of,
-    ready_made,
-)  # fmt: skip
+from visual_rft.tasks.base import UNITS, Comparison, Prediction, Task
 from visual_rft.tasks.detection_metrics import detection_metrics
 from visual_rft.tasks.parsing.answers import NO_OBJECTS, parse_detections
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, without_location_tokens
+from visual_rft.tasks.truth import boxes_of, frame_of, image_size_of, place_of, ready_made
 from visual_rft.vision.boxes import Box, Matching, match_by_confidence, match_hungarian
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
