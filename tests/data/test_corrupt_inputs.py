@@ -16,7 +16,7 @@ from PIL import Image
 from support.pictures import coco_content, coco_folder, picture
 
 from visual_rft.cli.main import main
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.formats.coco import load_coco
 from visual_rft.data.formats.reading import Problems, inside
 from visual_rft.data.formats.yolo import load_yolo

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, OneQuestionPerImage, questions_of_present_classes
 from visual_rft.data.formats.coco import load_coco
 from visual_rft.data.imprecise import Imprecise

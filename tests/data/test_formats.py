@@ -14,7 +14,7 @@ from support.pictures import picture, tables_stay_here  # noqa: F401
 
 from visual_rft.cli.data_sets import WRITERS
 from visual_rft.cli.verbs.data import FORMATS, WRITTEN
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.formats.coco import load_coco
 from visual_rft.data.formats.imagefolder import load_imagefolder
 from visual_rft.data.formats.jsonl import load_jsonl

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from visual_rft.config.config import explain, load_config
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import Dataset
 from visual_rft.data.builders import check_unseen, few_shot, open_vocabulary, restrict
 from visual_rft.data.formats.coco import load_coco, write_coco

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage
 from visual_rft.data.duplicates import Fingerprint, fingerprint, near_duplicates
 from visual_rft.data.formats.reading import Problems

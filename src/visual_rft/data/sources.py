@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
-from visual_rft.config.sections import PROCEDURAL, SourceConfig
+from visual_rft.config.sources import PROCEDURAL, SourceConfig
 from visual_rft.data.annotated import (
     AnnotatedImage,
     Dataset,

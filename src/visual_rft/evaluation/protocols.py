@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visual_rft.answering.questions import ImageQuestions
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.formats.coco import annotations_file
 from visual_rft.data.formats.coco_results import Note, read_ground_truth

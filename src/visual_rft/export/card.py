@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from visual_rft.config.config import Config
-from visual_rft.config.sections import PROCEDURAL, SourceConfig
+from visual_rft.config.sources import PROCEDURAL, SourceConfig
 from visual_rft.tasks import Task, task_of
 from visual_rft.vision.coordinates import CoordinateSpace
 
