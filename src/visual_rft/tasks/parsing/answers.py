@@ -148,43 +148,64 @@ def parse_box(text: str, extent: tuple[float, float]) -> Parsed[Box] | Failure:
     body, cut = found
     if len(body) > LONGEST_ANSWER:
         return Failure("answer too long")
-    bare = _BOX_TOKENS.sub("", body).strip()
+    for read in (_corners_alone, _structure_with_box, _text_around_box):
+        position = read(body)
+        if isinstance(position, Failure):
+            return position
+        if position is not None:
+            notes = [*(["truncated"] if cut else []), *position.notes]
+            box = _box(position.value, extent, notes)
+            return box if isinstance(box, Failure) else Parsed(box, tuple(notes))
+    return Failure("truncated" if cut else "not a box")
+
+
+def _corners_alone(body: str) -> Parsed[Any] | None:
+    """The four numbers of ``(x1,y1),(x2,y2)`` and nothing else, box tokens aside; None if the answer is not that."""
+    bare = _without_box_tokens(body)
     corners = _CORNERS.fullmatch(bare)
-    notes: list[str] = []
-    position: Any
-    if corners:
-        position = [float(v) for v in corners.groups()]
-        if bare != body:
-            notes.append("box tokens")
-    else:
-        structure: Parsed[Any] | Failure = Failure("not a box") if _CORNERS.search(bare) else read_structure(bare)
-        if isinstance(structure, Failure):
-            several = [*_CORNERS.finditer(bare), *_FOUR.finditer(bare)]
-            if not several:
-                return Failure("truncated" if cut else "not a box")
-            around = bare[: several[0].start()] + " " + bare[several[0].end() :]
-            if len(several) > 1 or _PAIR.search(around):  # which one is meant is not ours to choose
-                return Failure("more than one box")
-            notes.append("text around the box")
-            position = [float(v) for v in several[0].groups()]
-        else:
-            notes += [*structure.notes, "box written as a list"]
-            position = structure.value
-            while isinstance(position, (list, tuple)) and len(position) == 1:
-                (position,) = position
-            if isinstance(position, dict):
-                found_positions = _positions(position)
-                if len(found_positions) > 1:
-                    return Failure("more than one box")
-                position = found_positions[0] if found_positions else None
-                while isinstance(position, list) and len(position) == 1:
-                    (position,) = position
-            elif isinstance(position, (list, tuple)) and any(isinstance(v, (list, tuple, dict)) for v in position):
-                return Failure("more than one box")
-    if cut:
-        notes.insert(0, "truncated")
-    box = _box(position, extent, notes)
-    return box if isinstance(box, Failure) else Parsed(box, tuple(notes))
+    if corners is None:
+        return None
+    return Parsed([float(v) for v in corners.groups()], () if bare == body else ("box tokens",))
+
+
+def _structure_with_box(body: str) -> Parsed[Any] | Failure | None:
+    """What stands for the position in a list or an object; None if the answer is neither, a failure if it holds two."""
+    bare = _without_box_tokens(body)
+    structure = None if _CORNERS.search(bare) else read_structure(bare)
+    if not isinstance(structure, Parsed):
+        return None
+    position = _unwrapped(structure.value, (list, tuple))
+    if isinstance(position, dict):
+        positions = _positions(position)
+        if len(positions) > 1:
+            return Failure("more than one box")
+        position = _unwrapped(positions[0], (list,)) if positions else None
+    elif isinstance(position, (list, tuple)) and any(isinstance(v, (list, tuple, dict)) for v in position):
+        return Failure("more than one box")
+    return Parsed(position, (*structure.notes, "box written as a list"))
+
+
+def _text_around_box(body: str) -> Parsed[Any] | Failure | None:
+    """The four numbers of the only box in other text; None if there is no box, a failure if there may be another."""
+    bare = _without_box_tokens(body)
+    boxes = [*_CORNERS.finditer(bare), *_FOUR.finditer(bare)]
+    if not boxes:
+        return None
+    around = bare[: boxes[0].start()] + " " + bare[boxes[0].end() :]
+    if len(boxes) > 1 or _PAIR.search(around):  # which one is meant is not ours to choose
+        return Failure("more than one box")
+    return Parsed([float(v) for v in boxes[0].groups()], ("text around the box",))
+
+
+def _without_box_tokens(body: str) -> str:
+    return _BOX_TOKENS.sub("", body).strip()
+
+
+def _unwrapped(value: Any, kinds: tuple[type[list[Any] | tuple[Any, ...]], ...]) -> Any:
+    """What is inside lists of one item each."""
+    while isinstance(value, kinds) and len(value) == 1:
+        (value,) = value
+    return value
 
 
 def _as_items(value: Any, notes: list[str]) -> list[Any] | None:
