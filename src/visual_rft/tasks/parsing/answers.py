@@ -90,17 +90,19 @@ def parse_detections(
     if str in map(type, items) and any(isinstance(v, str) and normalized(v) in _NOTHING_THERE for v in items):
         return Failure("boxes beside 'No Objects'")
     boxes, confidence, unread = [], [], max(0, len(items) - MOST_BOXES)
+    last_failure: Failure | None = None
     if unread:
         notes.append(f"only the first {MOST_BOXES} of {len(items)} boxes read")
     for number, item in enumerate(items[:MOST_BOXES], start=1):
         checked = _as_asked(item, extent) or _detection(item, extent, category, notes)
         if isinstance(checked, Failure):
+            last_failure = checked
             notes.append(f"item {number}: {checked.reason}")
         else:
             boxes.append(checked[0])
             confidence.append(checked[1])
-    if items and not boxes:
-        return Failure(f"no valid item ({notes[-1].removeprefix('item ').split(': ', 1)[-1]})")
+    if last_failure is not None and not boxes:
+        return Failure(f"no valid item ({last_failure.reason})")
     return Parsed(Detections(tuple(boxes), tuple(confidence), unread), tuple(notes))
 
 
@@ -118,7 +120,7 @@ def parse_label(text: str) -> Parsed[str] | Failure:
     if len(body) > LONGEST_ANSWER:
         return Failure("answer too long")
     notes: tuple[str, ...] = ()
-    if body[:1] in "[{\"'`(" and body:
+    if body.startswith(("[", "{", "(", '"', "'", "`")):
         structure = read_structure(body)
         value = structure.value if isinstance(structure, Parsed) else unfenced(body).strip("`'\"() \n")
         if isinstance(value, dict):
