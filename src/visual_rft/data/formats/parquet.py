@@ -28,7 +28,7 @@ from visual_rft.data.formats.writing import NewFolder
 from visual_rft.errors import DataError
 from visual_rft.tasks.base import Sample, Task
 from visual_rft.tasks.parsing.answers import parse_box, parse_detections, parse_label
-from visual_rft.tasks.parsing.completion import Failure
+from visual_rft.tasks.parsing.completion import Failure, Reason
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.images import EncodedImage
 
@@ -83,7 +83,7 @@ def load_parquet(path: str, questions: str, split: str | None = None, problems: 
         answer = read(str(row["solution"]), row["problem"], opened[0][1])
         if isinstance(answer, Failure):
             shown = repr(str(row["solution"])[:120])
-            if "outside the image" in answer.reason:
+            if Reason.OUTSIDE_THE_IMAGE in answer.reason:
                 shown += " (boxes of a solution are 0..1000 of the image; in pixels, use a coco or jsonl source)"
             problems.add("solution that cannot be read", f"{where}: solution: {answer.reason}: {shown}")
             continue
