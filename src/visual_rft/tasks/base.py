@@ -113,6 +113,10 @@ class Task(ABC):
     """Rewards of a comparison, by name, each in [0, 1]; an answer that cannot be read earns 0."""
     headline: ClassVar[tuple[str, ...]]
     """Names of the metrics that are printed."""
+    answers_boxes: ClassVar[bool] = False
+    """Whether an answer holds boxes, as ``parse`` gives it: one ``[x1, y1, x2, y2]``, or a mapping with the list
+    ``boxes``; the truth then holds ``box`` or ``boxes``, and ``image_size``. Such a task is warned of boxes in the
+    wrong units (:mod:`visual_rft.tasks.spaces`)."""
 
     def __post_init__(self) -> None:
         known = {*self.rewards, *_TEXT_REWARDS}

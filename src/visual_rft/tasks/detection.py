@@ -67,6 +67,7 @@ class Detection(Task):
     matching: str = "confidence"
 
     name = "detection"
+    answers_boxes = True
     questions = "present"
     default_weights: ClassVar[Mapping[str, float]] = {"iou": 1.0, "confidence": 1.0, "format": 1.0}
     headline = ("AP", "AP50", "AP75", "mean_iou")

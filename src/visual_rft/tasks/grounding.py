@@ -49,6 +49,7 @@ class Grounding(Task):
     hit_threshold: float = 0.5
 
     name = "grounding"
+    answers_boxes = True
     questions = "refer"
     default_weights: ClassVar[Mapping[str, float]] = {"iou": 1.0, "format": 1.0}
     headline = ("mean_iou", "hit_rate")

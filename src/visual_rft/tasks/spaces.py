@@ -43,9 +43,11 @@ def wrong_space_hint(task: Task, answers: Sequence[Answered]) -> str | None:
     """What to change if answers meet nothing in their units, but their objects in others; None if all is well.
 
     Args:
-        task: that asked; one without boxes gives no hint.
+        task: the one that asked; where its answers hold no boxes (``Task.answers_boxes``) there is no hint.
         answers: about images with objects; those without are passed over.
     """
+    if not task.answers_boxes:
+        return None
     asked: list[float] = []
     others: dict[str, list[float]] = {}
     claimed = False
@@ -89,7 +91,7 @@ def _fit(task: Task, text: str, truth: Mapping[str, Any], frame: Frame, true: Se
 
 
 def _boxes_in(value: Any) -> list[Box]:
-    """The boxes of an answer to a task of detection or grounding; none of any other."""
+    """The boxes of an answer, in either form that ``Task.answers_boxes`` names."""
     if isinstance(value, Mapping):
         return [as_box(box) for box in value.get("boxes", ())]
     return [as_box(value)] if isinstance(value, list) and len(value) == 4 else []

@@ -36,7 +36,7 @@ from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.report.artefacts import write_artefacts
 from visual_rft.report.health import HealthWatch
-from visual_rft.tasks import Detection, Grounding, Sample, Score, Task, task_of
+from visual_rft.tasks import Sample, Score, Task, task_of
 from visual_rft.tasks.spaces import Answered, wrong_space_hint
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.checkpoint import load_trainer, save_checkpoint
@@ -196,7 +196,7 @@ class Session:
             for sample, frame, group in zip(samples, frames, texts, strict=True)
             for text in group
         ]
-        if len(self.answered) >= WATCHED and isinstance(self.task, (Detection, Grounding)):
+        if len(self.answered) >= WATCHED:
             hint = wrong_space_hint(self.task, self.answered)
             if hint is not None:
                 self.console.warn(hint)
