@@ -119,7 +119,7 @@ class Task(ABC):
     wrong units (:mod:`visual_rft.tasks.spaces`)."""
 
     def __post_init__(self) -> None:
-        known = {*self.rewards, *_TEXT_REWARDS}
+        known = {*self.rewards, *TEXT_REWARDS}
         parts = []
         for name, weight in self._weights.items():
             if ":" in name:
@@ -193,26 +193,32 @@ class Task(ABC):
             DataError: if the truth is not what the task needs; the message names the field.
         """
         parsed = self.parse(completion, truth, frame)
-        failed = isinstance(parsed, Failure)
-        answer = None if isinstance(parsed, Failure) else parsed.value
-        comparison, own = self.compare(self._nothing if failed else answer, truth), self.rewards
+        comparison = self.compare(self._nothing if isinstance(parsed, Failure) else parsed.value, truth)
         parts: dict[str, float | None] = {}
         total = 0.0
         for name, weight in self._weights.items():
-            value: float | None
-            if name in own:
-                value = 0.0 if failed else own[name](comparison)
-            elif name in _TEXT_REWARDS:
-                value = _TEXT_REWARDS[name](self, completion, parsed)
-            else:
-                value = _checked(name, load_object(name)(completion, truth, answer))
-                name = part_name(name)
-            parts[name] = value
+            value = self._part(name, completion, truth, parsed, comparison)
+            parts[part_name(name)] = value
             if value is not None:
                 total += weight * value
         if isinstance(parsed, Failure):
             return Score(parts, total, failure=parsed.reason)
-        return Score(parts, total, answer=answer, notes=parsed.notes)
+        return Score(parts, total, answer=parsed.value, notes=parsed.notes)
+
+    def _part(
+        self,
+        name: str,
+        completion: str,
+        truth: Mapping[str, Any],
+        parsed: Parsed[Any] | Failure,
+        comparison: Comparison,
+    ) -> float | None:
+        """The value of one named reward: of the comparison, of the text alone, or the user's own."""
+        if name in self.rewards:
+            return 0.0 if isinstance(parsed, Failure) else self.rewards[name](comparison)
+        if name in TEXT_REWARDS:
+            return TEXT_REWARDS[name](self, completion, parsed)
+        return users_reward(name, completion, truth, None if isinstance(parsed, Failure) else parsed.value)
 
     _nothing: ClassVar[Any] = None
     """An answer that stands for none, so that a broken truth is found out even by an answer that cannot be read."""
@@ -232,8 +238,9 @@ class Task(ABC):
 
     def _steps(self, thought: str) -> str:
         """How a prompt asks for the format; ``thought`` says what belongs into the reasoning."""
-        write = "rite inside <answer></answer>"
-        return f"First say inside <think></think> {thought}. Then w{write}" if self.think else f"W{write}"
+        if self.think:
+            return f"First say inside <think></think> {thought}. Then write inside <answer></answer>"
+        return "Write inside <answer></answer>"
 
     def _rates(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """What every task's metrics report about the form of the answers."""
@@ -257,13 +264,14 @@ def answer_rates(predictions: Sequence[Prediction], think: bool) -> dict[str, An
     }
 
 
-_TEXT_REWARDS: dict[str, Callable[[Task, str, Parsed[Any] | Failure], float]] = {
+TEXT_REWARDS: dict[str, Callable[[Task, str, Parsed[Any] | Failure], float]] = {
     "format": lambda task, text, _: rewards.tag_format(text, task.think),
     "strict_format": lambda task, text, parsed: rewards.strict_format(text, parsed, task.think),
     "length": lambda task, text, _: rewards.length_window(text, *task.length_window),
     "repetition": lambda _task, text, _: rewards.no_repetition(text),
     "truncation": lambda _task, text, _: rewards.not_truncated(text),
 }
+"""Rewards of the text alone, by name, which every task has: of the task, the completion and what was read of it."""
 
 
 def part_name(name: str) -> str:
@@ -271,7 +279,21 @@ def part_name(name: str) -> str:
     return name.rpartition(":")[2]
 
 
-def _checked(name: str, value: object) -> float | None:
-    if value is None or is_finite_number(value):
-        return value if value is None else float(value)  # type: ignore[arg-type]
-    raise ConfigError(f"task.weights: reward {name!r} returned {value!r}; return a finite number, or None")
+def users_reward(name: str, completion: str, truth: Mapping[str, Any], answer: Any) -> float | None:
+    """What the user's own reward gives a completion.
+
+    Args:
+        name: where the function is, ``module:function`` or ``file.py:function``.
+        completion: the model's text.
+        truth: as in :class:`Sample`.
+        answer: as in :class:`Score`.
+
+    Raises:
+        ConfigError: if there is no such function, or it returns anything but a finite number or None.
+    """
+    value = load_object(name)(completion, truth, answer)
+    if value is None:
+        return None
+    if not is_finite_number(value):
+        raise ConfigError(f"task.weights: reward {name!r} returned {value!r}; return a finite number, or None")
+    return float(value)
