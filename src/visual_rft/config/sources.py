@@ -15,6 +15,13 @@ from pydantic import Field, field_validator, model_validator
 
 from visual_rft.config.sections import Section
 
+QuestionKind = Literal[
+    "present",  # "find every CLASS": a question for each class that is in an image
+    "one",  # the same, about one class per image
+    "name",  # "name the kind of SUBJECT": a question for each image of one class
+    "refer",  # "find EXPRESSION": a question for each text that means one object
+]
+"""Which questions are asked about labelled images."""
 PROCEDURAL = ("shapes", "digits", "flowers")
 """Sources that are made, not read."""
 _PATHS = {
@@ -61,7 +68,7 @@ class SourceConfig(Section):
     """Most objects in an image of ``shapes`` or ``digits``; null leaves the source's own limit."""
     seed: int = 0
     """Seed of procedural images, and of the choice of shots and questions."""
-    questions: Literal["present", "one", "name", "refer"] | None = None
+    questions: QuestionKind | None = None
     """``present``: find each class that is in an image; ``one``: find one class per image; ``name``: name the object;
     ``refer``: find what an expression means. Null takes what the task wants."""
     expressions: tuple[Literal["names", "superlatives", "relations", "exceptions"], ...] | None = None

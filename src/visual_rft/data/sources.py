@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
-from visual_rft.config.sources import PROCEDURAL, SourceConfig
+from visual_rft.config.sources import PROCEDURAL, QuestionKind, SourceConfig
 from visual_rft.data.annotated import (
     AnnotatedImage,
     Dataset,
@@ -44,7 +44,7 @@ SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape
 DEFAULT_COUNT = 64
 """Images of a procedural source whose count is not given."""
 
-Reader = Callable[[SourceConfig, str, Problems], Dataset]
+Reader = Callable[[SourceConfig, QuestionKind, Problems], Dataset]
 READERS: Mapping[str, Reader] = {
     # Headers of all images would be opened for the handful that is chosen.
     "coco": lambda s, _, p: load_coco(
@@ -73,12 +73,12 @@ def path_of(source: SourceConfig) -> Path:
     return path
 
 
-def load_dataset(source: SourceConfig, questions: str, problems: Problems | None = None) -> Dataset:
+def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Problems | None = None) -> Dataset:
     """The images of one source, or its ready-made questions.
 
     Args:
         source: where they come from.
-        questions: what will be asked (``present``, ``one``, ``name`` or ``refer``).
+        questions: what will be asked.
         problems: what happens to rows that cannot be used; default as ``source.broken`` says.
 
     Raises:
@@ -103,7 +103,7 @@ def _chosen(dataset: Dataset, source: SourceConfig) -> Dataset:
     return chosen(dataset, source.classes, source.novel, source.shots, source.seed)
 
 
-def _procedural(source: SourceConfig, questions: str) -> Dataset:
+def _procedural(source: SourceConfig, questions: QuestionKind) -> Dataset:
     count = source.count or DEFAULT_COUNT
     if source.source == "shapes":
         fewest = 2 if questions == "refer" else 1  # one object needs no reasoning
@@ -148,8 +148,8 @@ def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample
     return joined
 
 
-def questions_about(dataset: Dataset, source: SourceConfig, questions: str) -> Sequence[Sample]:
-    """The questions ``present``, ``one``, ``name`` or ``refer`` about the images of a source.
+def questions_about(dataset: Dataset, source: SourceConfig, questions: QuestionKind) -> Sequence[Sample]:
+    """The questions of one kind about the images of a source.
 
     Raises:
         DataError: if the source does not hold what is asked for.
@@ -175,11 +175,16 @@ def questions_about(dataset: Dataset, source: SourceConfig, questions: str) -> S
     return questions_of_present_classes(images, classes, source.absent_rate, source.seed)
 
 
-_NAMED_BY = {"present": "category", "one": "category", "name": "subject", "refer": "expression"}
+_NAMED_BY: Mapping[QuestionKind, str] = {
+    "present": "category",
+    "one": "category",
+    "name": "subject",
+    "refer": "expression",
+}
 """What tables and pictures call a question by, whatever its own text says."""
 
 
-def ready_made(sample: Sample, questions: str, task: Task) -> Sample:
+def ready_made(sample: Sample, questions: QuestionKind, task: Task) -> Sample:
     """A question that came with the data, as the task needs it.
 
     Raises:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
 from visual_rft.tasks.parsing.completion import Failure, Parsed, has_tag_format
@@ -106,8 +107,8 @@ class Task(ABC):
     length_window: tuple[int, int] = (1, 120)
 
     name: ClassVar[str]
-    questions: ClassVar[str]
-    """Which questions a data source asks for this task: ``present``, ``one``, ``name`` or ``refer``."""
+    questions: ClassVar[QuestionKind]
+    """Which questions a data source asks for this task, where the config does not say."""
     default_weights: ClassVar[Mapping[str, float]]
     rewards: ClassVar[Mapping[str, Callable[[Comparison], float]]]
     """Rewards of a comparison, by name, each in [0, 1]; an answer that cannot be read earns 0."""

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from visual_rft.config.sources import QuestionKind
 from visual_rft.data.annotated import Dataset, images_of
 from visual_rft.data.formats.reading import Problems
 from visual_rft.data.formats.writing import NewFolder
@@ -49,7 +50,9 @@ def category_of(problem: str) -> str:
     return own[1] if own else found[2] if found else "object"
 
 
-def load_parquet(path: str, questions: str, split: str | None = None, problems: Problems | None = None) -> Dataset:
+def load_parquet(
+    path: str, questions: QuestionKind, split: str | None = None, problems: Problems | None = None
+) -> Dataset:
     """Read a table of questions.
 
     Args:
@@ -213,7 +216,7 @@ def _one_box(solution: str, problem: str, size: tuple[int, int]) -> _Answer:
     return {"problem": problem, "expression": problem}, _truth(size, box=box)
 
 
-_READERS: Mapping[str, Callable[[str, str, tuple[int, int]], _Answer]] = {"name": _label, "refer": _one_box}
+_READERS: Mapping[QuestionKind, Callable[[str, str, tuple[int, int]], _Answer]] = {"name": _label, "refer": _one_box}
 
 
 def write_parquet(samples: Sequence[Sample], task: Task, folder: NewFolder) -> None:
