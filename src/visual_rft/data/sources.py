@@ -19,7 +19,7 @@ from visual_rft.data.annotated import (
     OneQuestionPerImage,
     questions_of_present_classes,
 )
-from visual_rft.data.builders import chosen
+from visual_rft.data.builders import select_images
 from visual_rft.data.formats.coco import as_stated, load_coco
 from visual_rft.data.formats.imagefolder import load_imagefolder
 from visual_rft.data.formats.jsonl import load_jsonl
@@ -85,22 +85,22 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
         DataError: if a file, image or box of the source is not usable.
     """
     if source.source in PROCEDURAL:
-        return _chosen(_procedural(source, questions), source)
+        return _selected(_procedural(source, questions), source)
     problems = problems or Problems(skip=source.broken == "skip")
     dataset = READERS[source.source](source, questions, problems)
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
-    part = _chosen(replace(dataset, images=images, samples=samples), source)
+    part = _selected(replace(dataset, images=images, samples=samples), source)
     if source.source == "coco" and source.shots is not None:  # its headers were not opened when it was read
         part = replace(part, images=[image for image in part.images if as_stated(image, problems)])
     return part
 
 
-def _chosen(dataset: Dataset, source: SourceConfig) -> Dataset:
-    """What ``classes``, ``novel`` and ``shots`` of a source choose."""
+def _selected(dataset: Dataset, source: SourceConfig) -> Dataset:
+    """What ``classes``, ``novel`` and ``shots`` of a source select."""
     if (source.classes, source.novel, source.shots) == (None, None, None):
         return dataset
-    return chosen(dataset, source.classes, source.novel, source.shots, source.seed)
+    return select_images(dataset, source.classes, source.novel, source.shots, source.seed)
 
 
 def _procedural(source: SourceConfig, questions: QuestionKind) -> Dataset:
