@@ -158,7 +158,7 @@ def _aligned(*flags: Sequence[str] | None) -> list[tuple[str | None, ...]]:
 
 def _read(arguments: argparse.Namespace) -> tuple[SourceConfig, Dataset]:
     source = _source(arguments, arguments.path, arguments.annotations, arguments.split)
-    if source.source == "coco":
+    if source.format == "coco":
         # Headers of all images would be opened for a handful that is chosen; those are looked at when they are copied.
         annotations = Path(source.annotations) if source.annotations else None
         dataset = load_coco(path_of(source), annotations, Problems(source.broken == "skip"), headers=False)

@@ -83,6 +83,11 @@ class SourceConfig(Section):
     imprecision: float = Field(0.0, ge=0)
     """Enlarge the true boxes at random by up to this share and randomise confidence; supervised training only."""
 
+    @property
+    def format(self) -> str:
+        """How the images come: the name of a format of files, or of what is made (:data:`PROCEDURAL`)."""
+        return self.source
+
     @field_validator("classes", "novel", mode="before")
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
@@ -90,20 +95,20 @@ class SourceConfig(Section):
 
     @model_validator(mode="after")
     def _only_where_it_means_something(self) -> SourceConfig:
-        if self.max_objects is not None and self.source not in ("shapes", "digits"):
-            raise ValueError(f"'max_objects' is for shapes and digits, this is a {self.source} source; set it to null")
-        if self.expressions is not None and self.source != "shapes":
-            raise ValueError(f"'expressions' is for shapes, this is a {self.source} source; set it to null")
+        if self.max_objects is not None and self.format not in ("shapes", "digits"):
+            raise ValueError(f"'max_objects' is for shapes and digits, this is a {self.format} source; set it to null")
+        if self.expressions is not None and self.format != "shapes":
+            raise ValueError(f"'expressions' is for shapes, this is a {self.format} source; set it to null")
         return self
 
     @model_validator(mode="after")
     def _files_need_a_path(self) -> SourceConfig:
-        if self.source in PROCEDURAL:
+        if self.format in PROCEDURAL:
             return self
         if self.path is None:
-            raise ValueError(f"a {self.source} source needs 'path', {_PATHS[self.source]}")
-        if self.annotations is not None and self.source != "coco":
-            raise ValueError(f"'annotations' names the file of a coco source; a {self.source} source has 'path' only")
+            raise ValueError(f"a {self.format} source needs 'path', {_PATHS[self.format]}")
+        if self.annotations is not None and self.format != "coco":
+            raise ValueError(f"'annotations' names the file of a coco source; a {self.format} source has 'path' only")
         return self
 
 

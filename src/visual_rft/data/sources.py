@@ -44,22 +44,6 @@ SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape
 DEFAULT_COUNT = 64
 """Images of a procedural source whose count is not given."""
 
-Reader = Callable[[SourceConfig, QuestionKind, Problems], Dataset]
-READERS: Mapping[str, Reader] = {
-    # Headers of all images would be opened for the handful that is chosen.
-    "coco": lambda s, _, p: load_coco(
-        path_of(s), Path(s.annotations) if s.annotations else None, p, headers=s.shots is None
-    ),
-    "yolo": lambda s, _, p: load_yolo(path_of(s), s.split, p),
-    "voc": lambda s, _, p: load_voc(path_of(s), s.split, p),
-    "imagefolder": lambda s, _, p: load_imagefolder(path_of(s), s.split, p),
-    "jsonl": lambda s, _, p: load_jsonl(path_of(s), p),
-    "refcoco": lambda s, _, p: load_refcoco(path_of(s), s.split, p),
-    "lisa": lambda s, _, p: load_lisa(path_of(s), s.split, p),
-    "parquet": lambda s, questions, p: load_parquet(str(s.path), questions, s.split, p),
-}
-"""How each format is read: source, questions, problems."""
-
 
 def path_of(source: SourceConfig) -> Path:
     """The file or folder of a source.
@@ -69,8 +53,44 @@ def path_of(source: SourceConfig) -> Path:
     """
     path = Path(str(source.path))
     if not path.exists():
-        raise DataError(f"{path}: there is no such {'file' if source.source == 'jsonl' else 'folder'}")
+        raise DataError(f"{path}: there is no such {'file' if source.format == 'jsonl' else 'folder'}")
     return path
+
+
+Reader = Callable[[SourceConfig, QuestionKind, Problems], Dataset]
+"""Reads a source: where it is, what will be asked, and what happens to rows that cannot be used."""
+
+
+def _reader(load: Callable[[Path, str | None, Problems], Dataset]) -> Reader:
+    """The reader of a format that is told its folder and split, and nothing else."""
+    return lambda source, _questions, problems: load(path_of(source), source.split, problems)
+
+
+def _read_coco(source: SourceConfig, _questions: QuestionKind, problems: Problems) -> Dataset:
+    annotations = Path(source.annotations) if source.annotations else None
+    # Headers of all images would be opened for the handful that is chosen.
+    return load_coco(path_of(source), annotations, problems, headers=source.shots is None)
+
+
+def _read_jsonl(source: SourceConfig, _questions: QuestionKind, problems: Problems) -> Dataset:
+    return load_jsonl(path_of(source), problems)
+
+
+def _read_parquet(source: SourceConfig, questions: QuestionKind, problems: Problems) -> Dataset:
+    return load_parquet(str(source.path), questions, source.split, problems)  # a hub id is no path
+
+
+READERS: Mapping[str, Reader] = {
+    "coco": _read_coco,
+    "yolo": _reader(load_yolo),
+    "voc": _reader(load_voc),
+    "imagefolder": _reader(load_imagefolder),
+    "jsonl": _read_jsonl,
+    "refcoco": _reader(load_refcoco),
+    "lisa": _reader(load_lisa),
+    "parquet": _read_parquet,
+}
+"""How each format is read."""
 
 
 def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Problems | None = None) -> Dataset:
@@ -84,14 +104,14 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
     Raises:
         DataError: if a file, image or box of the source is not usable.
     """
-    if source.source in PROCEDURAL:
+    if source.format in PROCEDURAL:
         return _selected(_procedural(source, questions), source)
     problems = problems or Problems(skip=source.broken == "skip")
-    dataset = READERS[source.source](source, questions, problems)
+    dataset = READERS[source.format](source, questions, problems)
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
     part = _selected(replace(dataset, images=images, samples=samples), source)
-    if source.source == "coco" and source.shots is not None:  # its headers were not opened when it was read
+    if source.format == "coco" and source.shots is not None:  # its headers were not opened when it was read
         part = replace(part, images=[image for image in part.images if as_stated(image, problems)])
     return part
 
@@ -105,10 +125,10 @@ def _selected(dataset: Dataset, source: SourceConfig) -> Dataset:
 
 def _procedural(source: SourceConfig, questions: QuestionKind) -> Dataset:
     count = source.count or DEFAULT_COUNT
-    if source.source == "shapes":
+    if source.format == "shapes":
         fewest = 2 if questions == "refer" else 1  # one object needs no reasoning
         return Dataset(Shapes(count, source.seed, source.max_objects or Shapes.most_objects, fewest), Shapes.classes)
-    if source.source == "flowers":
+    if source.format == "flowers":
         return Dataset(Flowers(count, source.seed), Flowers.classes)
     most = source.max_objects or Digits.most_objects
     return Dataset(Digits(count, source.split or "train", source.seed, most), Digits.classes)
@@ -154,7 +174,7 @@ def questions_about(dataset: Dataset, source: SourceConfig, questions: QuestionK
     Raises:
         DataError: if the source does not hold what is asked for.
     """
-    images, classes, name = dataset.images, dataset.classes, source.source
+    images, classes, name = dataset.images, dataset.classes, source.format
     made = name in PROCEDURAL
     if questions == "refer":
         if name == "shapes":
