@@ -317,6 +317,7 @@ def test_crowds_are_left_out_of_questions(coco):
         (lambda c: c["annotations"][0].update(image_id=9), "annotation 10: image_id 9 is not in 'images'"),
         (lambda c: c["annotations"][0].update(category_id=9), "annotation 10: category_id 9 is not in"),
         (lambda c: c["annotations"][0].pop("bbox"), "annotation 10: has no 'bbox'"),
+        (lambda c: c["annotations"][0].update(id=[10]), "annotation [10]: id is not a number or text"),
     ],
 )
 def test_bad_coco_rows_are_named(coco, change, message):
