@@ -11,6 +11,7 @@ from PIL import Image
 from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, OneQuestionPerImage, questions_of_present_classes
 from visual_rft.data.formats.coco import load_coco
+from visual_rft.data.formats.reading import Problems, check_sizes
 from visual_rft.data.imprecise import Imprecise
 from visual_rft.data.procedural.digits import Digits, scans
 from visual_rft.data.procedural.flowers import Flowers
@@ -303,7 +304,7 @@ def test_crowds_are_left_out_of_questions(coco):
     [
         (lambda c: c.pop("images"), "has no list 'images'"),
         (lambda c: c["images"][0].update(file_name="gone.png"), "image 1: no file 'gone.png'"),
-        (lambda c: c["images"][0].update(width=90), "image 1: says 90 x 80, but"),
+        (lambda c: c["images"][0].update(width=110), "image 1: says 110 x 80, but"),
         (lambda c: c["images"][1].update(id=1), "images[1]: id 1 is used twice"),
         (lambda c: c["images"][1].pop("file_name"), "image 2: has no 'file_name'"),
         (lambda c: c["annotations"][0].update(bbox=[10, 20, 0, 40]), "annotation 10: bbox [10, 20, 0, 40] has no area"),
@@ -322,7 +323,7 @@ def test_crowds_are_left_out_of_questions(coco):
 )
 def test_bad_coco_rows_are_named(coco, change, message):
     with pytest.raises(DataError) as caught:
-        load_coco(coco(change))
+        check_sizes(load_coco(coco(change)), Problems())
     assert message in str(caught.value)
     assert "annotations.json" in str(caught.value)
 
@@ -331,7 +332,7 @@ def test_broken_files_are_named(coco):
     folder = coco()
     (folder / "b.jpg").write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"b\.jpg: cannot be read as an image"):
-        load_coco(folder)
+        check_sizes(load_coco(folder), Problems())
     (folder / "annotations.json").write_text("{")
     with pytest.raises(DataError, match=r"annotations\.json: not valid JSON"):
         load_coco(folder)
@@ -346,7 +347,7 @@ def test_turned_photographs_are_upright(coco):
     exif = picture.getexif()
     exif[0x0112] = 6
     picture.save(folder / "b.jpg", exif=exif)
-    images = load_coco(folder).images
+    images = check_sizes(load_coco(folder), Problems()).images
     assert images[1].size == images[1].image.load().size == (60, 40)
 
 

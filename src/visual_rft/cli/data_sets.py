@@ -161,7 +161,7 @@ def _read(arguments: argparse.Namespace) -> tuple[SourceConfig, Dataset]:
     if source.format == "coco":
         # Headers of all images would be opened for a handful that is chosen; those are looked at when they are copied.
         annotations = Path(source.annotations) if source.annotations else None
-        dataset = load_coco(path_of(source), annotations, Problems(source.broken == "skip"), headers=False)
+        dataset = load_coco(path_of(source), annotations, Problems(source.broken == "skip"))
         return source, replace(dataset, images=dataset.images[: source.count])
     return source, load_dataset(source, load_task(_task(arguments)).questions)
 

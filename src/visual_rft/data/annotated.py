@@ -121,6 +121,8 @@ class Dataset:
         samples: questions that come with the data and are asked as they are; None where they are made from ``images``.
         skipped: how many rows were left out, by reason.
         category_ids: the number of each class in the source's own file, where it has one.
+        sizes_stated: file and row that state the size of an image, by the image's id, where the size was believed and
+            the image's own header is still to be looked at (:func:`visual_rft.data.formats.reading.check_sizes`).
     """
 
     images: Sequence[AnnotatedImage]
@@ -128,6 +130,7 @@ class Dataset:
     samples: Sequence[Sample] | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
     category_ids: Mapping[str, int] = field(default_factory=dict)
+    sizes_stated: Mapping[str, str] = field(default_factory=dict)
 
 
 def images_of(samples: Iterable[Sample]) -> list[AnnotatedImage]:

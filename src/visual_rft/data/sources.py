@@ -20,12 +20,12 @@ from visual_rft.data.annotated import (
     questions_of_present_classes,
 )
 from visual_rft.data.builders import select_images
-from visual_rft.data.formats.coco import as_stated, load_coco
+from visual_rft.data.formats.coco import load_coco
 from visual_rft.data.formats.imagefolder import load_imagefolder
 from visual_rft.data.formats.jsonl import load_jsonl
 from visual_rft.data.formats.lisa import load_lisa
 from visual_rft.data.formats.parquet import load_parquet
-from visual_rft.data.formats.reading import Problems
+from visual_rft.data.formats.reading import Problems, check_sizes
 from visual_rft.data.formats.refcoco import load_refcoco
 from visual_rft.data.formats.voc import load_voc
 from visual_rft.data.formats.yolo import load_yolo
@@ -68,8 +68,7 @@ def _reader(load: Callable[[Path, str | None, Problems], Dataset]) -> Reader:
 
 def _read_coco(source: SourceConfig, _questions: QuestionKind, problems: Problems) -> Dataset:
     annotations = Path(source.annotations) if source.annotations else None
-    # Headers of all images would be opened for the handful that is chosen.
-    return load_coco(path_of(source), annotations, problems, headers=source.shots is None)
+    return load_coco(path_of(source), annotations, problems)
 
 
 def _read_jsonl(source: SourceConfig, _questions: QuestionKind, problems: Problems) -> Dataset:
@@ -110,10 +109,7 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
     dataset = READERS[source.format](source, questions, problems)
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
-    part = _selected(replace(dataset, images=images, samples=samples), source)
-    if source.format == "coco" and source.shots is not None:  # its headers were not opened when it was read
-        part = replace(part, images=[image for image in part.images if as_stated(image, problems)])
-    return part
+    return check_sizes(_selected(replace(dataset, images=images, samples=samples), source), problems)
 
 
 def _selected(dataset: Dataset, source: SourceConfig) -> Dataset:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
-from visual_rft.data.formats.reading import Problems, corners, find_image, header_size, read_json
+from visual_rft.data.formats.reading import Problems, corners, find_image, read_json, usable_size
 from visual_rft.data.formats.reading import field as field_of
 from visual_rft.data.formats.writing import NewFolder, require_boxes
 from visual_rft.errors import DataError
@@ -42,10 +42,11 @@ class ObjectPlace(NamedTuple):
 
 
 class _Image(NamedTuple):
-    """An image that is there, its (width, height) in pixels, and its row."""
+    """An image that is there: its (width, height) in pixels, whether that is only stated, and its row."""
 
     file: ImageFile
     size: tuple[int, int]
+    stated: bool
     row: Mapping[str, Any]
 
 
@@ -69,27 +70,21 @@ def annotations_file(folder: Path) -> Path:
     return next((folder / name for name in FILES if (folder / name).is_file()), folder / FILES[0])
 
 
-def load_coco(
-    folder: Path, annotations: Path | None = None, problems: Problems | None = None, headers: bool = True
-) -> Dataset:
-    """Read a COCO or LVIS file.
+def load_coco(folder: Path, annotations: Path | None = None, problems: Problems | None = None) -> Dataset:
+    """Read a COCO or LVIS file. Sizes of images are believed where they are stated; ``check_sizes`` looks at them.
 
     Args:
         folder: holds the images.
         annotations: the JSON file; default ``annotations.json`` in ``folder``.
         problems: what happens to rows that cannot be used; default the first one raises.
-        headers: open every image's header and compare its size with the file's; otherwise the stated size is believed
-            where there is one.
 
     Raises:
         DataError: if the file is missing or broken, an image is missing, or a box is not usable.
     """
-    return read_coco(folder, annotations, problems or Problems(), headers)[0]
+    return read_coco(folder, annotations, problems or Problems())[0]
 
 
-def read_coco(
-    folder: Path, annotations: Path | None, problems: Problems, headers: bool = True
-) -> tuple[Dataset, dict[CocoId, ObjectPlace]]:
+def read_coco(folder: Path, annotations: Path | None, problems: Problems) -> tuple[Dataset, dict[CocoId, ObjectPlace]]:
     """As :func:`load_coco`, with the place of each annotation's object, by the annotation's id."""
     file = annotations or annotations_file(folder)
     content = read_json(file, "; a COCO-format folder holds annotations.json and the images")
@@ -99,7 +94,7 @@ def read_coco(
         if not isinstance(content.get(key), list):
             raise DataError(f"{file}: has no list {key!r}; a COCO file has 'images', 'annotations' and 'categories'")
     names = _categories(content["categories"], file)
-    found = _images(content["images"], folder, file, problems, headers)
+    found = _images(content["images"], folder, file, problems)
     regions, places = _regions(content["annotations"], names, found, file, problems)
     images = []
     for identity, image in found.items():
@@ -120,7 +115,13 @@ def read_coco(
     if not images:
         raise DataError(f"{file}: lists no images")
     numbers = {name: number for number, name in names.items() if type(number) is int}
-    dataset = Dataset(images, tuple(sorted(set(names.values()))), skipped=problems.counts, category_ids=numbers)
+    dataset = Dataset(
+        images,
+        tuple(sorted(set(names.values()))),
+        skipped=problems.counts,
+        category_ids=numbers,
+        sizes_stated={str(key): f"{file}: image {key!r}" for key, image in found.items() if image.stated},
+    )
     return dataset, places
 
 
@@ -145,7 +146,7 @@ def _identity(row: Any, key: str, where: str) -> CocoId:
     return value
 
 
-def _images(rows: Sequence[Any], folder: Path, file: Path, problems: Problems, headers: bool) -> dict[CocoId, _Image]:
+def _images(rows: Sequence[Any], folder: Path, file: Path, problems: Problems) -> dict[CocoId, _Image]:
     """The images that are there, by id."""
     seen: set[CocoId] = set()
     found: dict[CocoId, _Image] = {}
@@ -161,38 +162,10 @@ def _images(rows: Sequence[Any], folder: Path, file: Path, problems: Problems, h
         if image is None:
             problems.add("missing image", f"{where}: no file {names[0]!r} in {folder} or {folder / 'images'}")
             continue
-        stated = (row.get("width"), row.get("height"))
-        if not headers and all(type(side) is int and side > 0 for side in stated):
-            found[identity] = _Image(image, stated, row)
-            continue
-        size = header_size(image, problems)
-        if size is not None and _same_size(stated, size, image, problems, where):
-            found[identity] = _Image(image, size, row)
+        sized = usable_size(image, (row.get("width"), row.get("height")), problems, where)
+        if sized is not None:
+            found[identity] = _Image(image, *sized, row)
     return found
-
-
-def as_stated(image: AnnotatedImage, problems: Problems) -> bool:
-    """Whether an image that was read without its header has the size that the file states.
-
-    Raises:
-        DataError: if not, unless such images are skipped.
-    """
-    assert isinstance(image.image, ImageFile)
-    size = header_size(image.image, problems)
-    return size is not None and _same_size(image.size, size, image.image, problems, f"image {image.id}")
-
-
-def _same_size(
-    stated: tuple[Any, Any], size: tuple[int, int], image: ImageFile, problems: Problems, where: str
-) -> bool:
-    if (stated[0] or size[0], stated[1] or size[1]) == size:
-        return True
-    problems.add(
-        "image of another size than stated",
-        f"{where}: says {stated[0]} x {stated[1]}, but {image.path} is {size[0]} x {size[1]} (upright); boxes would be "
-        "in the wrong place",
-    )
-    return False
 
 
 def _file_names(row: Mapping[str, Any], where: str) -> list[str]:
