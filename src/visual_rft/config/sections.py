@@ -42,7 +42,8 @@ class FamilyConfig(Section):
     projector: tuple[str, ...] | None = None
     """Dotted names of the projector, e.g. [visual.merger]; [] if there is none."""
     pixels: Literal["patches", "tiles", "images", "prompts"] | None = None
-    """What the first axis of the processor's pixel values counts."""
+    """What one entry of the processor's pixel values is: a patch; a tile, or an image that is always one tile; an image
+    with all its tiles; or a prompt with all its images."""
     axes: Literal[1, 3] | None = None
     """Position axes: 3 with multimodal rotary positions, else 1."""
     reading: Literal["causal", "images", "prompt"] | None = None
@@ -155,7 +156,8 @@ class EngineConfig(Section):
     self_check: bool = True
     """Compare the shared prefix with the repeated path before the first step; fall back to it where they differ."""
     memory_gib: float | None = Field(None, gt=0)
-    """Memory for activations; null takes 60 % of what is free. Where null, the next five fields follow from it."""
+    """GiB that activations may take; null takes 60 % of what is free. Each of the next five fields that is null is
+    chosen to fit."""
     micro_batch: int | None = Field(None, ge=1)
     """Completions that an update runs at once."""
     prompts_at_once: int | None = Field(None, ge=1)

@@ -58,12 +58,13 @@ class SourceConfig(Section):
     count: int | None = Field(None, ge=1)
     """The first so many images; null takes all of a format, and makes 64 of a procedural source."""
     classes: tuple[str, ...] | None = None
-    """Of these images only those that hold an object of these classes, with the labels of these: names, or a published
-    split such as coco-8 (docs/configs.md); null keeps all."""
+    """Keep only the images that hold an object of one of these classes, and of their labels only these classes: names,
+    or a published split such as coco-8 (docs/configs.md); null keeps all images and labels."""
     novel: tuple[str, ...] | None = None
-    """Of these images none that shows one of these classes, names or a published split: training must not see them."""
+    """Leave out every image that shows one of these classes, which training must not see: names, or a published split;
+    null leaves out none."""
     shots: int | None = Field(None, ge=1)
-    """Of these images k per class, as ``visual-rft data few-shot`` chooses them; null keeps all."""
+    """Keep k images per class, as ``visual-rft data few-shot`` chooses them; null keeps all."""
     max_objects: int | None = Field(None, ge=1)
     """Most objects in an image of ``shapes`` or ``digits``; null leaves the source's own limit."""
     seed: int = 0
