@@ -20,6 +20,7 @@ from visual_rft.data.procedural.shapes import SIZES, Shapes
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import Detection, load_task
+from visual_rft.tasks.truth import ClassificationTruth, DetectionTruth, GroundingTruth
 from visual_rft.vision.boxes import iou
 from visual_rft.vision.images import ImageFile
 
@@ -355,3 +356,19 @@ def test_images_without_objects_yield_no_question(coco):
     folder = coco(lambda c: c["annotations"].clear())
     with pytest.raises(DataError, match="yield no question"):
         load_samples([SourceConfig(source="coco", path=str(folder))], Detection())
+
+
+TRUTHS = {"detection": DetectionTruth, "classification": ClassificationTruth, "grounding": GroundingTruth}
+
+
+@pytest.mark.parametrize(
+    ("task", "source"),
+    [("detection", "shapes"), ("detection", "digits"), ("classification", "flowers"), ("classification", "digits"),
+     ("grounding", "shapes")],
+)  # fmt: skip
+def test_every_field_of_a_truth_is_declared(task, source):
+    """With blurred labels and moved copies too; what is declared as required is there."""
+    one = {"max_objects": 1} if (task, source) == ("classification", "digits") else {}
+    config = SourceConfig(source=source, count=6, imprecision=0.3, copies=1, **one)
+    for sample in load_samples([config], load_task(task)):
+        assert TRUTHS[task].__required_keys__ <= set(sample.truth) <= set(TRUTHS[task].__annotations__)

@@ -39,7 +39,11 @@ class Named:
 
 @dataclass(frozen=True, kw_only=True)
 class Classification(Task):
-    """The classification task. The truth is ``label``, and if the data have them ``synonyms`` and ``parents``."""
+    """The classification task.
+
+    The truth is a :class:`~visual_rft.tasks.truth.ClassificationTruth`: ``label``, and if the data have them
+    ``synonyms`` and ``parents``.
+    """
 
     name = "classification"
     questions = "name"

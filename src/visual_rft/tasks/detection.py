@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import rewards
@@ -33,6 +33,17 @@ from visual_rft.vision.drawing import Mark
 TOKENS = CoordinateSpace.LOCATION_TOKENS
 _CORNERS = {False: "[x1, y1, x2, y2]", True: "<top><left><bottom><right>"}
 MATCHING: dict[str, Callable[..., Matching]] = {"confidence": match_by_confidence, "hungarian": match_hungarian}
+
+
+class DetectionAnswer(TypedDict):
+    """An answer of the detection task, which ``parse`` gives."""
+
+    boxes: list[list[float]]
+    """N boxes ``[x1, y1, x2, y2]`` in pixels of the original image."""
+    confidence: list[float]
+    """N numbers in [0, 1]."""
+    unread: NotRequired[int]
+    """Boxes beyond the parser's cap, where there are any."""
 
 
 @dataclass
@@ -54,7 +65,8 @@ class Found:
 class Detection(Task):
     """The detection task.
 
-    The truth is ``boxes`` and ``image_size``; with ``category``, items that name another label are dropped.
+    The truth is a :class:`~visual_rft.tasks.truth.DetectionTruth`: ``boxes`` and ``image_size``; with ``category``,
+    items that name another label are dropped.
 
     Attributes:
         iou_threshold: least IoU of a valid match, in [0, 1].
@@ -125,7 +137,7 @@ class Detection(Task):
         if isinstance(parsed, Failure):
             return parsed
         found = parsed.value
-        answer: dict[str, Any] = {
+        answer: DetectionAnswer = {
             "boxes": frame.to_pixels_each(found.boxes),
             "confidence": list(found.confidence),
         }

@@ -40,7 +40,9 @@ class Pointed:
 
 @dataclass(frozen=True, kw_only=True)
 class Grounding(Task):
-    """The reasoning grounding task. The truth is ``box`` and ``image_size``.
+    """The reasoning grounding task.
+
+    The truth is a :class:`~visual_rft.tasks.truth.GroundingTruth`: ``box`` and ``image_size``.
 
     Attributes:
         hit_threshold: least IoU that the reward ``hit`` counts, in [0, 1].

@@ -1,8 +1,9 @@
-"""The fields of a truth and of a question, read and checked.
+"""The fields of a truth: which there are, and how they are read and checked.
 
 Decision: a truth is a plain mapping that anybody may have written, so each field is checked where it is read, and what
 is wrong is one line that names the field. A task reads its truths through these functions only; the sizes and boxes
-that they return can be trusted.
+that they return can be trusted. What we write ourselves is declared (:class:`DetectionTruth` and so on), so that the
+type checker finds a misspelt field; it is the same plain mapping.
 
 >>> box_of({"box": [10, 20, 30, 40]})
 (10, 20, 30, 40)
@@ -14,12 +15,63 @@ visual_rft.errors.DataError: truth.boxes: is missing; write {"boxes": [[x1, y1, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Required, TypedDict
 
 from visual_rft.errors import DataError
 from visual_rft.vision.boxes import Box, as_box, as_boxes, is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
+
+
+class ObjectFacts(TypedDict, total=False):
+    """What is known about the object of an image of one class, besides its name."""
+
+    thought: str
+    """What is seen: the reasoning of the gold answer."""
+    synonyms: Sequence[str]
+    """Other names that are right."""
+    parents: Sequence[str]
+    """More general names, the nearest first."""
+    look_alike: str
+    """The name it is mistaken for, where labels are made imprecise."""
+
+
+class ClassificationTruth(ObjectFacts, total=False):
+    """The truth of ``classification``."""
+
+    label: Required[str]
+    """The right name."""
+    image_size: Sequence[float]
+    """(width, height) of the image in pixels, where it is known."""
+
+
+class DetectionTruth(TypedDict, total=False):
+    """The truth of ``detection``; without ``space`` a question asks for the model's own units."""
+
+    boxes: Required[Sequence[Sequence[float]]]
+    """N boxes ``[x1, y1, x2, y2]`` in pixels of the image; N may be 0."""
+    image_size: Required[Sequence[float]]
+    """(width, height) of the image in pixels."""
+    category: str
+    """The class that was asked for; an item of an answer that names another is dropped."""
+    confidence: Sequence[float]
+    """N numbers in [0, 1] that the gold answer gives; default 1 each."""
+    space: Literal["relative_1000", "pixels"]
+    """The units that a question's own text (``problem``) asks for."""
+
+
+class GroundingTruth(TypedDict, total=False):
+    """The truth of ``grounding``; ``space`` as in :class:`DetectionTruth`."""
+
+    box: Required[Sequence[float]]
+    """``[x1, y1, x2, y2]`` in pixels of the image."""
+    image_size: Required[Sequence[float]]
+    """(width, height) of the image in pixels."""
+    thought: str
+    """What is meant: the reasoning of the gold answer."""
+    segmentation: Any
+    """The mask as COCO writes it, polygons in pixels or an RLE, for evaluation with a segmenter."""
+    space: Literal["relative_1000", "pixels"]
 
 
 def image_size_of(truth: Mapping[str, Any]) -> tuple[int, int]:
