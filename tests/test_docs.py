@@ -16,7 +16,7 @@ import yaml
 from visual_rft.cli.arguments import split_fields
 from visual_rft.cli.main import VERBS, make_parser
 from visual_rft.config.config import Config, load_config, parse_config
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -10,7 +10,8 @@ from PIL import Image
 from support.pictures import tables_stay_here  # noqa: F401
 
 from visual_rft.cli.main import main
-from visual_rft.config.sections import ModelConfig, RolloutConfig, SourceConfig
+from visual_rft.config.sections import ModelConfig, RolloutConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.data.sources import load_samples
 from visual_rft.policy.inputs import Prompt

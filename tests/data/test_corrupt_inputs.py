@@ -16,9 +16,9 @@ from PIL import Image
 from support.pictures import coco_content, coco_folder, picture
 
 from visual_rft.cli.main import main
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.formats.coco import load_coco
-from visual_rft.data.formats.reading import Problems, inside
+from visual_rft.data.formats.reading import Problems, check_sizes, inside
 from visual_rft.data.formats.yolo import load_yolo
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError
@@ -39,14 +39,15 @@ def change(folder, edit):
 
 def refused(folder, message):
     with pytest.raises(DataError) as caught:
-        load_coco(folder)
+        check_sizes(load_coco(folder), Problems())
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def skipped(folder, reason, images=3, objects=4):
     """Exactly one row is left out, for this reason; the rest is whole."""
-    dataset = load_coco(folder, problems=Problems(skip=True))
+    problems = Problems(skip=True)
+    dataset = check_sizes(load_coco(folder, problems=problems), problems)
     assert dataset.skipped[reason] == 1
     assert (len(dataset.images), sum(len(i.labels) for i in dataset.images)) == (images, objects)
     return dataset

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, OneQuestionPerImage, questions_of_present_classes
 from visual_rft.data.formats.coco import load_coco
+from visual_rft.data.formats.reading import Problems, check_sizes
 from visual_rft.data.imprecise import Imprecise
 from visual_rft.data.procedural.digits import Digits, scans
 from visual_rft.data.procedural.flowers import Flowers
@@ -19,6 +20,7 @@ from visual_rft.data.procedural.shapes import SIZES, Shapes
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import Detection, load_task
+from visual_rft.tasks.truth import ClassificationTruth, DetectionTruth, GroundingTruth
 from visual_rft.vision.boxes import iou
 from visual_rft.vision.images import ImageFile
 
@@ -303,7 +305,7 @@ def test_crowds_are_left_out_of_questions(coco):
     [
         (lambda c: c.pop("images"), "has no list 'images'"),
         (lambda c: c["images"][0].update(file_name="gone.png"), "image 1: no file 'gone.png'"),
-        (lambda c: c["images"][0].update(width=90), "image 1: says 90 x 80, but"),
+        (lambda c: c["images"][0].update(width=110), "image 1: says 110 x 80, but"),
         (lambda c: c["images"][1].update(id=1), "images[1]: id 1 is used twice"),
         (lambda c: c["images"][1].pop("file_name"), "image 2: has no 'file_name'"),
         (lambda c: c["annotations"][0].update(bbox=[10, 20, 0, 40]), "annotation 10: bbox [10, 20, 0, 40] has no area"),
@@ -317,11 +319,12 @@ def test_crowds_are_left_out_of_questions(coco):
         (lambda c: c["annotations"][0].update(image_id=9), "annotation 10: image_id 9 is not in 'images'"),
         (lambda c: c["annotations"][0].update(category_id=9), "annotation 10: category_id 9 is not in"),
         (lambda c: c["annotations"][0].pop("bbox"), "annotation 10: has no 'bbox'"),
+        (lambda c: c["annotations"][0].update(id=[10]), "annotation [10]: id is not a number or text"),
     ],
 )
 def test_bad_coco_rows_are_named(coco, change, message):
     with pytest.raises(DataError) as caught:
-        load_coco(coco(change))
+        check_sizes(load_coco(coco(change)), Problems())
     assert message in str(caught.value)
     assert "annotations.json" in str(caught.value)
 
@@ -330,7 +333,7 @@ def test_broken_files_are_named(coco):
     folder = coco()
     (folder / "b.jpg").write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"b\.jpg: cannot be read as an image"):
-        load_coco(folder)
+        check_sizes(load_coco(folder), Problems())
     (folder / "annotations.json").write_text("{")
     with pytest.raises(DataError, match=r"annotations\.json: not valid JSON"):
         load_coco(folder)
@@ -345,7 +348,7 @@ def test_turned_photographs_are_upright(coco):
     exif = picture.getexif()
     exif[0x0112] = 6
     picture.save(folder / "b.jpg", exif=exif)
-    images = load_coco(folder).images
+    images = check_sizes(load_coco(folder), Problems()).images
     assert images[1].size == images[1].image.load().size == (60, 40)
 
 
@@ -353,3 +356,19 @@ def test_images_without_objects_yield_no_question(coco):
     folder = coco(lambda c: c["annotations"].clear())
     with pytest.raises(DataError, match="yield no question"):
         load_samples([SourceConfig(source="coco", path=str(folder))], Detection())
+
+
+TRUTHS = {"detection": DetectionTruth, "classification": ClassificationTruth, "grounding": GroundingTruth}
+
+
+@pytest.mark.parametrize(
+    ("task", "source"),
+    [("detection", "shapes"), ("detection", "digits"), ("classification", "flowers"), ("classification", "digits"),
+     ("grounding", "shapes")],
+)  # fmt: skip
+def test_every_field_of_a_truth_is_declared(task, source):
+    """With blurred labels and moved copies too; what is declared as required is there."""
+    one = {"max_objects": 1} if (task, source) == ("classification", "digits") else {}
+    config = SourceConfig(source=source, count=6, imprecision=0.3, copies=1, **one)
+    for sample in load_samples([config], load_task(task)):
+        assert TRUTHS[task].__required_keys__ <= set(sample.truth) <= set(TRUTHS[task].__annotations__)

@@ -14,19 +14,23 @@ from support.pictures import picture, tables_stay_here  # noqa: F401
 
 from visual_rft.cli.data_sets import WRITERS
 from visual_rft.cli.verbs.data import FORMATS, WRITTEN
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
+from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.formats.coco import load_coco
 from visual_rft.data.formats.imagefolder import load_imagefolder
 from visual_rft.data.formats.jsonl import load_jsonl
 from visual_rft.data.formats.lisa import load_lisa
 from visual_rft.data.formats.parquet import category_of, load_parquet
+from visual_rft.data.formats.reading import Problems, check_sizes
 from visual_rft.data.formats.refcoco import load_refcoco
 from visual_rft.data.formats.voc import corners_of, load_voc, read_corners
+from visual_rft.data.formats.writing import NewFolder
 from visual_rft.data.formats.yolo import line_of, load_yolo, read_line
-from visual_rft.data.sources import READERS, load_samples
+from visual_rft.data.sources import READERS, load_dataset, load_samples
 from visual_rft.errors import DataError
 from visual_rft.tasks import load_task
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
+from visual_rft.vision.images import ImageFile, RenderedImage
 
 pytestmark = pytest.mark.usefixtures("tables_stay_here")
 DETECTION, CLASSIFICATION, GROUNDING = (load_task(n) for n in ("detection", "classification", "grounding"))
@@ -210,7 +214,7 @@ def test_voc_splits_and_flat_folders(tmp_path):
 def test_bad_voc_files_are_named(tmp_path, objects, head, message):
     voc(tmp_path, objects, f"<filename>a.jpg</filename>{head}")
     with pytest.raises(DataError) as caught:
-        load_voc(tmp_path)
+        check_sizes(load_voc(tmp_path), Problems())
     assert message in str(caught.value)
     assert "a.xml" in str(caught.value)
 
@@ -600,3 +604,29 @@ def test_yaml_of_a_written_folder_is_plain(tmp_path):
 def test_a_path_that_is_not_there_is_named(tmp_path, source):
     with pytest.raises(DataError, match="none: there is no such f"):
         samples_of(source, tmp_path / "none")
+
+
+@pytest.mark.parametrize("source", ["coco", "voc"])
+def test_sizes_are_compared_for_the_images_that_are_wanted(source, tmp_path, monkeypatch):
+    """Of five images that a file describes two are wanted: two headers are opened, and a wrong third is no matter."""
+    images = [
+        AnnotatedImage(f"{i}", RenderedImage(f"{i}", lambda: Image.new("RGB", (60, 40))), (60, 40), ("cat",),
+                       ((0, 0, 20, 20),)) for i in range(1, 6)
+    ]  # fmt: skip
+    folder = tmp_path / "data"
+    with NewFolder.at(folder) as new:
+        WRITERS[source](Dataset(images, ("cat",)), new)
+    opened: list[str] = []
+    size = ImageFile.size
+    monkeypatch.setattr(ImageFile, "size", lambda self: opened.append(self.path.name) or size(self))
+    load_dataset(SourceConfig(source=source, path=str(folder), count=2), "present")
+    assert len(opened) == 2
+    pictures = (folder / ("images" if source == "coco" else "JPEGImages")).iterdir()
+    wrong = next(file for file in pictures if "5" in file.stem)
+    Image.new("RGB", (60, 41)).save(wrong)
+    load_dataset(SourceConfig(source=source, path=str(folder), count=2), "present")
+    with pytest.raises(DataError, match=r"says 60 x 40, but .* is 60 x 41 \(upright\)"):
+        load_dataset(SourceConfig(source=source, path=str(folder)), "present")
+    skipped = load_dataset(SourceConfig(source=source, path=str(folder), broken="skip"), "present")
+    assert len(skipped.images) == 4
+    assert skipped.skipped == {"image of another size than stated": 1}

@@ -11,7 +11,7 @@ import pytest
 from support.pictures import BOXES, SIZES, coco_content, coco_folder, picture, tables_stay_here  # noqa: F401
 
 from visual_rft.cli.data_sets import WRITERS
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.formats.coco import load_coco
 from visual_rft.data.formats.jsonl import load_jsonl

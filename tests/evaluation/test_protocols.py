@@ -11,7 +11,7 @@ from support.fake_policy import FakePolicy
 
 from visual_rft.answering.answering import answer
 from visual_rft.answering.predict import scored
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.evaluation.measures import measure_detection
 from visual_rft.evaluation.protocols import detection_set

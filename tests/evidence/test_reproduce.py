@@ -15,7 +15,7 @@ import pytest
 from visual_rft.cli import main as cli
 from visual_rft.cli.verbs.reproduce import dump_result, read_result
 from visual_rft.config.compose import names
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.procedural.digits import scans
 from visual_rft.data.sources import load_dataset, load_samples
 from visual_rft.errors import ModelError, RunFolderError

@@ -1,7 +1,7 @@
 import pytest
 
-from visual_rft.tasks.parsing.answers import MOST_BOXES, parse_detections
-from visual_rft.tasks.parsing.completion import Failure, Parsed, answer_text, has_tag_format
+from visual_rft.tasks.parsing.answers import MOST_BOXES, parse_box, parse_detections, parse_label
+from visual_rft.tasks.parsing.completion import Failure, Parsed, Reason, answer_text, has_tag_format
 
 BOX = "{'Position': [10, 20, 110, 220], 'Confidence': 0.9}"
 ONE = ((10.0, 20.0, 110.0, 220.0),)
@@ -124,3 +124,24 @@ def test_tag_format(text, think, expected):
 
 def test_answer_text_is_the_last_complete_one():
     assert answer_text("<answer>a</answer><answer>b") == ("a", False)
+
+
+def test_every_reason_is_given_for_some_answer():
+    """None is left over, and each is plain text, so that a count of them is the same JSON and YAML as ever."""
+    one, item = "[10, 20, 110, 220]", "[{{'Position': {}, 'Confidence': {}}}]"
+    lists = [
+        "a cat", "[{'Position': [3", "[" * 30_000, f"None of 'No Objects' [{BOX}", "[7]",
+        "[{'Confidence': 1}]", f"[{{'Position': {one}, 'bbox': {one}, 'Confidence': 1}}]",
+        item.format(one, 7), item.format([1, 2, 3], 1), item.format([5, 20, 2000, 220], 1),
+        item.format([110, 20, 10, 220], 1), item.format([10, 220, 110, 20], 1),
+        f"[{{'label': 'dog', 'Position': {one}, 'Confidence': 1}}]",
+    ]  # fmt: skip
+    given = [parse_detections(f"<answer>{body}", (1000, 1000), "cat") for body in lists]
+    given += [parse_detections(f"<answer>{body}</answer>", (1000, 1000), "cat") for body in lists]
+    given += [parse_label(f"<answer>{body}</answer>") for body in ("", "['a', 'b']", "[1.5]")]
+    given += [parse_box(f"<answer>{body}</answer>", (1000, 1000)) for body in ("there", f"{one} {one}")]
+    given.append(parse_box("no tag", (1000, 1000)))
+    reasons = [answer.reason for answer in given if isinstance(answer, Failure)]
+    assert {type(reason) for reason in reasons} == {str}
+    seen = {part for reason in reasons for part in (reason, *reason.rstrip(")").split(" (", 1))}
+    assert set(Reason) <= seen, set(Reason) - seen

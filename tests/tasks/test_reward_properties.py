@@ -119,7 +119,7 @@ def completions(draw: st.DrawFn, task: type[base.Task], truth: dict[str, object]
 
 
 def every_reward(task: type[base.Task]) -> list[str]:
-    return [*task.rewards, *base._TEXT_REWARDS]
+    return [*task.rewards, *base.TEXT_REWARDS]
 
 
 @TASKS

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pyarrow
 import pyarrow.parquet
@@ -18,8 +20,11 @@ from visual_rft.errors import PromptTooLongError
 from visual_rft.inspection.look import look_at_data, shrunk_images
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import load_task
-from visual_rft.tasks.base import Sample
+from visual_rft.tasks.base import Sample, Task
+from visual_rft.tasks.parsing.completion import Failure, Parsed, answer_text
 from visual_rft.tasks.spaces import Answered, SpaceWatch, gold_space_hint, wrong_space_hint
+from visual_rft.tasks.truth import box_of, frame_of
+from visual_rft.vision.boxes import iou
 from visual_rft.vision.coordinates import Frame
 from visual_rft.vision.images import RenderedImage
 
@@ -71,6 +76,61 @@ def test_grounding_is_looked_at_and_classification_is_not():
         wrong_space_hint(load_task("classification"), [Answered("<answer>cat</answer>", {"label": "cat"}, None)])
         is None
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corners(Task):
+    """A user's own task, as one writes it: four numbers with spaces between them."""
+
+    name, questions, headline = "corners", "one", ("parse_rate",)
+    answers_boxes = True
+    default_weights: ClassVar = {"overlap": 1.0}
+    rewards: ClassVar = {"overlap": lambda found: found}
+
+    def prompt(self, question, space):
+        return "Where?"
+
+    def gold(self, truth, frame=None):
+        return self._wrap("x", " ".join(map(str, frame_of(truth, frame).from_pixels(box_of(truth)))))
+
+    def parse(self, completion, truth, frame):
+        found = answer_text(completion)
+        if isinstance(found, Failure):
+            return found
+        return Parsed(list(frame_of(truth, frame).to_pixels(tuple(map(float, found[0].split())))))
+
+    def compare(self, answer, truth):
+        return iou(tuple(answer or (0, 0, 0, 0)), box_of(truth))
+
+    def metrics(self, predictions):
+        return self._rates(predictions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silent(Corners):
+    """The same, but it does not say that its answers hold boxes."""
+
+    answers_boxes = False
+
+
+@pytest.mark.parametrize(("task", "warned"), [(Corners(), True), (Silent(), False)], ids=["says so", "does not"])
+def test_a_users_own_task_of_boxes_is_warned(task, warned, model_folders, capsys):
+    """Where the data are looked at, while training, and when held-out questions were answered."""
+    truth = {"box": [400, 300, 440, 340], "image_size": SIZE}
+    said = task.gold(truth, PIXELS)
+    samples = [Sample("a", (), "corners", {}, truth)] * 8
+
+    warn_of_space(task, [Answer(sample, said, RELATIVE) for sample in samples])
+    assert ("warning: boxes meet no object in the units" in capsys.readouterr().err) is warned
+
+    hint = SpaceWatch(task).look(samples, [RELATIVE] * 8, [[said] * 32] * 8)
+    assert (hint is not None) is warned
+
+    policy = load_policy(ModelConfig(path=str(model_folders["qwen2_vl"])), RolloutConfig(max_new_tokens=8), empty=True)
+    picture = RenderedImage("a", lambda: Image.new("RGB", (90, 60)))
+    shares = {"box": [0.1, 0.1, 0.5, 0.5], "image_size": [90, 60]}
+    found = look_at_data(policy, task, [Sample(f"{i}", (picture,), "corners", {}, shares) for i in range(20)])
+    assert any("they seem to be shares of its size" in warning for warning in found) is warned
 
 
 def truths(boxes, size, **more):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import TASKS, Classification, Detection, Grounding, Prediction, Sample, load_task

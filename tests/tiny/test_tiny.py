@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from visual_rft.config.config import Config
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.procedural.digits import CLASSES as DIGITS
 from visual_rft.data.procedural.shapes import CLASSES as SHAPES
 from visual_rft.data.sources import load_samples

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from visual_rft.config.config import explain, load_config
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import Dataset
 from visual_rft.data.builders import check_unseen, few_shot, open_vocabulary, restrict
 from visual_rft.data.formats.coco import load_coco, write_coco
@@ -158,10 +158,10 @@ def _aligned(*flags: Sequence[str] | None) -> list[tuple[str | None, ...]]:
 
 def _read(arguments: argparse.Namespace) -> tuple[SourceConfig, Dataset]:
     source = _source(arguments, arguments.path, arguments.annotations, arguments.split)
-    if source.source == "coco":
+    if source.format == "coco":
         # Headers of all images would be opened for a handful that is chosen; those are looked at when they are copied.
         annotations = Path(source.annotations) if source.annotations else None
-        dataset = load_coco(path_of(source), annotations, Problems(source.broken == "skip"), headers=False)
+        dataset = load_coco(path_of(source), annotations, Problems(source.broken == "skip"))
         return source, replace(dataset, images=dataset.images[: source.count])
     return source, load_dataset(source, load_task(_task(arguments)).questions)
 

@@ -25,7 +25,6 @@ from pydantic import ValidationError, model_validator
 from visual_rft.config.compose import compose
 from visual_rft.config.overrides import apply_flags
 from visual_rft.config.sections import (
-    DataConfig,
     EngineConfig,
     LoopConfig,
     ModelConfig,
@@ -36,6 +35,7 @@ from visual_rft.config.sections import (
     TaskConfig,
     section_of,
 )
+from visual_rft.config.sources import DataConfig
 from visual_rft.errors import ConfigError
 
 

@@ -3,8 +3,8 @@
 Decision: the text under a field is its description, which ``visual-rft train --fields`` and the files of ``visual-rft
 init`` show, so that the meaning is written once.
 
->>> SourceConfig(source="shapes", classes="red circle, blue square").classes
-('red circle', 'blue square')
+>>> ModelConfig().path, LoraConfig(rank=8).alpha
+('tiny', 32.0)
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class FamilyConfig(Section):
     projector: tuple[str, ...] | None = None
     """Dotted names of the projector, e.g. [visual.merger]; [] if there is none."""
     pixels: Literal["patches", "tiles", "images", "prompts"] | None = None
-    """What the first axis of the processor's pixel values counts."""
+    """What one entry of the processor's pixel values is: a patch; a tile, or an image that is always one tile; an image
+    with all its tiles; or a prompt with all its images."""
     axes: Literal[1, 3] | None = None
     """Position axes: 3 with multimodal rotary positions, else 1."""
     reading: Literal["causal", "images", "prompt"] | None = None
@@ -110,108 +111,6 @@ class TaskConfig(Section):
     """What else the task can be told, e.g. {iou_threshold: 0.7}; docs/rewards.md lists them."""
 
 
-class SourceConfig(Section):
-    """Where labelled images come from and what is asked about them."""
-
-    source: Literal[
-        "shapes", "digits", "flowers",
-        "coco", "yolo", "voc", "imagefolder", "jsonl", "refcoco", "lisa", "parquet",
-    ] = "digits"  # fmt: skip
-    """``shapes``, ``digits`` and ``flowers`` are made offline; the others are formats of files (docs/data.md)."""
-    path: str | None = None
-    """Folder or file of a format; ``parquet`` also takes a hub id."""
-    annotations: str | None = None
-    """JSON file of a ``coco`` source (COCO or LVIS); null takes annotations.json in ``path``."""
-    split: str | None = None
-    """Which part of the source, e.g. ``train`` or ``val``; of ``digits`` the scans ``base``, ``train`` (or its parts
-    ``shots`` and ``validation``) or ``test``."""
-    subject: str | None = None
-    """What classification asks the kind of, e.g. ``flower``; null takes ``object``, or what the source holds."""
-    broken: Literal["refuse", "skip"] = "refuse"
-    """A row, box or image that cannot be used is an error, or is left out and counted."""
-    count: int | None = Field(None, ge=1)
-    """The first so many images; null takes all of a format, and makes 64 of a procedural source."""
-    classes: tuple[str, ...] | None = None
-    """Of these images only those that hold an object of these classes, with the labels of these: names, or a published
-    split such as coco-8 (docs/configs.md); null keeps all."""
-    novel: tuple[str, ...] | None = None
-    """Of these images none that shows one of these classes, names or a published split: training must not see them."""
-    shots: int | None = Field(None, ge=1)
-    """Of these images k per class, as ``visual-rft data few-shot`` chooses them; null keeps all."""
-    max_objects: int | None = Field(None, ge=1)
-    """Most objects in an image of ``shapes`` or ``digits``; null leaves the source's own limit."""
-    seed: int = 0
-    """Seed of procedural images, and of the choice of shots and questions."""
-    questions: Literal["present", "one", "name", "refer"] | None = None
-    """``present``: find each class that is in an image; ``one``: find one class per image; ``name``: name the object;
-    ``refer``: find what an expression means. Null takes what the task wants."""
-    expressions: tuple[Literal["names", "superlatives", "relations", "exceptions"], ...] | None = None
-    """Kinds of expression that ``refer`` draws from in ``shapes``; null takes all."""
-    absent_rate: float = Field(0.0, ge=0, le=1)
-    """Chance per image of asking for a class that is not there (answer: No Objects)."""
-    reasoning: bool = True
-    """Gold answers hold the reasoning that came with the data (``thought``); false: only what the labels say."""
-    copies: int = Field(0, ge=0)
-    """Besides each question so many copies of it with the picture and its boxes shifted and scaled by up to a quarter:
-    more to see where few pictures are labelled. For training only."""
-    imprecision: float = Field(0.0, ge=0)
-    """Enlarge the true boxes at random by up to this share and randomise confidence; supervised training only."""
-
-    @field_validator("classes", "novel", mode="before")
-    @classmethod
-    def _split_at_commas(cls, value: Any) -> Any:
-        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _only_where_it_means_something(self) -> SourceConfig:
-        if self.max_objects is not None and self.source not in ("shapes", "digits"):
-            raise ValueError(f"'max_objects' is for shapes and digits, this is a {self.source} source; set it to null")
-        if self.expressions is not None and self.source != "shapes":
-            raise ValueError(f"'expressions' is for shapes, this is a {self.source} source; set it to null")
-        return self
-
-    @model_validator(mode="after")
-    def _files_need_a_path(self) -> SourceConfig:
-        if self.source in PROCEDURAL:
-            return self
-        if self.path is None:
-            raise ValueError(f"a {self.source} source needs 'path', {_PATHS[self.source]}")
-        if self.annotations is not None and self.source != "coco":
-            raise ValueError(f"'annotations' names the file of a coco source; a {self.source} source has 'path' only")
-        return self
-
-
-PROCEDURAL = ("shapes", "digits", "flowers")
-"""Sources that are made, not read."""
-_PATHS = {
-    "coco": "a folder with annotations.json and the images",
-    "yolo": "a folder with data.yaml, images and labels",
-    "voc": "a folder with Annotations and JPEGImages",
-    "imagefolder": "a folder with a subfolder per class",
-    "jsonl": "a file with one JSON object per line",
-    "refcoco": "a folder with refs.json, instances.json and the images",
-    "lisa": "a folder with a JSON file beside each image",
-    "parquet": "a parquet file, a folder or a hub id",
-}
-
-
-class DataConfig(Section):
-    """Training and evaluation data; several sources are joined."""
-
-    train: tuple[SourceConfig, ...] = (SourceConfig(),)
-    """Sources of training questions."""
-    evaluation: tuple[SourceConfig, ...] = (SourceConfig(split="test", count=100, seed=1),)
-    """Sources of held-out questions."""
-
-    @model_validator(mode="after")
-    def _held_out_as_it_is(self) -> DataConfig:
-        for i, source in enumerate(self.evaluation):
-            for name in ("copies", "imprecision"):
-                if getattr(source, name):
-                    raise ValueError(f"evaluation.{i}.{name} is for training; leave it out, results are of true labels")
-        return self
-
-
 class RolloutConfig(Section):
     """How completions are sampled. Every field is explicit: no default of a library or checkpoint leaks in."""
 
@@ -258,7 +157,8 @@ class EngineConfig(Section):
     self_check: bool = True
     """Compare the shared prefix with the repeated path before the first step; fall back to it where they differ."""
     memory_gib: float | None = Field(None, gt=0)
-    """Memory for activations; null takes 60 % of what is free. Where null, the next five fields follow from it."""
+    """GiB that activations may take; null takes 60 % of what is free. Each of the next five fields that is null is
+    chosen to fit."""
     micro_batch: int | None = Field(None, ge=1)
     """Completions that an update runs at once."""
     prompts_at_once: int | None = Field(None, ge=1)

@@ -25,6 +25,7 @@ import numpy as np
 from visual_rft.data.lazy import LazySequence
 from visual_rft.errors import DataError
 from visual_rft.tasks.base import Sample
+from visual_rft.tasks.truth import ClassificationTruth, DetectionTruth, GroundingTruth
 from visual_rft.vision.boxes import Box
 from visual_rft.vision.images import ImageReference
 
@@ -39,7 +40,7 @@ class AnnotatedImage:
         size: (width, height) in pixels of the upright picture.
         labels: class name of each object; empty text where an object has only expressions.
         boxes: in pixels, in the order of ``labels``; none at all where a label belongs to the whole image.
-        facts: more about the object of a one-object image: ``thought`` (what is seen), ``synonyms``, ``parents``.
+        facts: more about the object of a one-object image: the fields of :class:`~visual_rft.tasks.truth.ObjectFacts`.
         crowds: class and box, in pixels, of regions that hold many objects of a class.
         incomplete: classes of which objects may be in the image without a box.
         negatives: classes known not to be in the image; None where every class without a label is.
@@ -80,12 +81,13 @@ class AnnotatedImage:
         if len(self.boxes) != len(self.labels):
             raise DataError(f"image {self.id}: has a label but no box; only classification can ask about it")
         boxes = [list(box) for label, box in zip(self.labels, self.boxes, strict=True) if label == category]
+        truth: DetectionTruth = {"boxes": boxes, "image_size": list(self.size), "category": category}
         return Sample(
             id=f"{self.id}/{category}",
             images=(self.image,),
             task="detection",
             question={"category": category},
-            truth={"boxes": boxes, "image_size": list(self.size), "category": category},
+            truth=truth,
         )
 
     def name(self, subject: str) -> Sample:
@@ -98,13 +100,13 @@ class AnnotatedImage:
         if len(names) != 1:
             what = f"objects of {len(names)} classes ({', '.join(names[:5])})" if names else "no object to name"
             raise DataError(f"image {self.id}: has {what}; classification asks about images of one class")
-        truth: dict[str, Any] = {"label": names[0], **self.facts}
-        return Sample(f"{self.id}/name", (self.image,), "classification", {"subject": subject}, truth)
+        truth: ClassificationTruth = {"label": names[0]}
+        return Sample(f"{self.id}/name", (self.image,), "classification", {"subject": subject}, {**truth, **self.facts})
 
     def refer(self, expression: str, target: int) -> Sample:
         """The question "find ``expression``" whose answer is object number ``target``."""
         label = self.labels[target]
-        truth: dict[str, Any] = {"box": list(self.boxes[target]), "image_size": list(self.size)}
+        truth: GroundingTruth = {"box": list(self.boxes[target]), "image_size": list(self.size)}
         if label:
             truth["thought"] = f"{'an' if label[0].lower() in 'aeiou' else 'a'} {label}"
         name = f"{self.id}/{target}/{expression}"
@@ -121,6 +123,8 @@ class Dataset:
         samples: questions that come with the data and are asked as they are; None where they are made from ``images``.
         skipped: how many rows were left out, by reason.
         category_ids: the number of each class in the source's own file, where it has one.
+        sizes_stated: file and row that state the size of an image, by the image's id, where the size was believed and
+            the image's own header is still to be looked at (:func:`visual_rft.data.formats.reading.check_sizes`).
     """
 
     images: Sequence[AnnotatedImage]
@@ -128,6 +132,7 @@ class Dataset:
     samples: Sequence[Sample] | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
     category_ids: Mapping[str, int] = field(default_factory=dict)
+    sizes_stated: Mapping[str, str] = field(default_factory=dict)
 
 
 def images_of(samples: Iterable[Sample]) -> list[AnnotatedImage]:

@@ -156,7 +156,7 @@ def without_novel(dataset: Dataset, base: Sequence[str], novel: Sequence[str]) -
     return replace(dataset, images=train, classes=tuple(sorted(base)), samples=None)
 
 
-def chosen(
+def select_images(
     dataset: Dataset, classes: Sequence[str] | None, novel: Sequence[str] | None, shots: int | None, seed: int
 ) -> Dataset:
     """The part of a data set that a config names; of ready-made questions, those about the chosen images.

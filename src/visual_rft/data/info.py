@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import QuestionKind, SourceConfig
 from visual_rft.data.annotated import AnnotatedImage
 from visual_rft.data.duplicates import Fingerprint, fingerprint, near_duplicates
 from visual_rft.data.formats.reading import Problems
@@ -28,7 +28,9 @@ NAMED = 20
 """Broken images and near-duplicates that are named; all are counted."""
 
 
-def describe(parts: Mapping[str, Sequence[tuple[SourceConfig, str]]], sheet: Path | None = None) -> dict[str, Any]:
+def describe(
+    parts: Mapping[str, Sequence[tuple[SourceConfig, QuestionKind]]], sheet: Path | None = None
+) -> dict[str, Any]:
     """What is in each part, and which images look the same.
 
     Args:

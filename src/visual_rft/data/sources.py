@@ -12,20 +12,20 @@ from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
-from visual_rft.config.sections import PROCEDURAL, SourceConfig
+from visual_rft.config.sources import PROCEDURAL, QuestionKind, SourceConfig
 from visual_rft.data.annotated import (
     AnnotatedImage,
     Dataset,
     OneQuestionPerImage,
     questions_of_present_classes,
 )
-from visual_rft.data.builders import chosen
-from visual_rft.data.formats.coco import as_stated, load_coco
+from visual_rft.data.builders import select_images
+from visual_rft.data.formats.coco import load_coco
 from visual_rft.data.formats.imagefolder import load_imagefolder
 from visual_rft.data.formats.jsonl import load_jsonl
 from visual_rft.data.formats.lisa import load_lisa
 from visual_rft.data.formats.parquet import load_parquet
-from visual_rft.data.formats.reading import Problems
+from visual_rft.data.formats.reading import Problems, check_sizes
 from visual_rft.data.formats.refcoco import load_refcoco
 from visual_rft.data.formats.voc import load_voc
 from visual_rft.data.formats.yolo import load_yolo
@@ -44,22 +44,6 @@ SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape
 DEFAULT_COUNT = 64
 """Images of a procedural source whose count is not given."""
 
-Reader = Callable[[SourceConfig, str, Problems], Dataset]
-READERS: Mapping[str, Reader] = {
-    # Headers of all images would be opened for the handful that is chosen.
-    "coco": lambda s, _, p: load_coco(
-        path_of(s), Path(s.annotations) if s.annotations else None, p, headers=s.shots is None
-    ),
-    "yolo": lambda s, _, p: load_yolo(path_of(s), s.split, p),
-    "voc": lambda s, _, p: load_voc(path_of(s), s.split, p),
-    "imagefolder": lambda s, _, p: load_imagefolder(path_of(s), s.split, p),
-    "jsonl": lambda s, _, p: load_jsonl(path_of(s), p),
-    "refcoco": lambda s, _, p: load_refcoco(path_of(s), s.split, p),
-    "lisa": lambda s, _, p: load_lisa(path_of(s), s.split, p),
-    "parquet": lambda s, questions, p: load_parquet(str(s.path), questions, s.split, p),
-}
-"""How each format is read: source, questions, problems."""
-
 
 def path_of(source: SourceConfig) -> Path:
     """The file or folder of a source.
@@ -69,46 +53,78 @@ def path_of(source: SourceConfig) -> Path:
     """
     path = Path(str(source.path))
     if not path.exists():
-        raise DataError(f"{path}: there is no such {'file' if source.source == 'jsonl' else 'folder'}")
+        raise DataError(f"{path}: there is no such {'file' if source.format == 'jsonl' else 'folder'}")
     return path
 
 
-def load_dataset(source: SourceConfig, questions: str, problems: Problems | None = None) -> Dataset:
+Reader = Callable[[SourceConfig, QuestionKind, Problems], Dataset]
+"""Reads a source: where it is, what will be asked, and what happens to rows that cannot be used."""
+
+
+def _reader(load: Callable[[Path, str | None, Problems], Dataset]) -> Reader:
+    """The reader of a format that is told its folder and split, and nothing else."""
+    return lambda source, _questions, problems: load(path_of(source), source.split, problems)
+
+
+def _read_coco(source: SourceConfig, _questions: QuestionKind, problems: Problems) -> Dataset:
+    annotations = Path(source.annotations) if source.annotations else None
+    return load_coco(path_of(source), annotations, problems)
+
+
+def _read_jsonl(source: SourceConfig, _questions: QuestionKind, problems: Problems) -> Dataset:
+    return load_jsonl(path_of(source), problems)
+
+
+def _read_parquet(source: SourceConfig, questions: QuestionKind, problems: Problems) -> Dataset:
+    return load_parquet(str(source.path), questions, source.split, problems)  # a hub id is no path
+
+
+READERS: Mapping[str, Reader] = {
+    "coco": _read_coco,
+    "yolo": _reader(load_yolo),
+    "voc": _reader(load_voc),
+    "imagefolder": _reader(load_imagefolder),
+    "jsonl": _read_jsonl,
+    "refcoco": _reader(load_refcoco),
+    "lisa": _reader(load_lisa),
+    "parquet": _read_parquet,
+}
+"""How each format is read."""
+
+
+def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Problems | None = None) -> Dataset:
     """The images of one source, or its ready-made questions.
 
     Args:
         source: where they come from.
-        questions: what will be asked (``present``, ``one``, ``name`` or ``refer``).
+        questions: what will be asked.
         problems: what happens to rows that cannot be used; default as ``source.broken`` says.
 
     Raises:
         DataError: if a file, image or box of the source is not usable.
     """
-    if source.source in PROCEDURAL:
-        return _chosen(_procedural(source, questions), source)
+    if source.format in PROCEDURAL:
+        return _selected(_procedural(source, questions), source)
     problems = problems or Problems(skip=source.broken == "skip")
-    dataset = READERS[source.source](source, questions, problems)
+    dataset = READERS[source.format](source, questions, problems)
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
-    part = _chosen(replace(dataset, images=images, samples=samples), source)
-    if source.source == "coco" and source.shots is not None:  # its headers were not opened when it was read
-        part = replace(part, images=[image for image in part.images if as_stated(image, problems)])
-    return part
+    return check_sizes(_selected(replace(dataset, images=images, samples=samples), source), problems)
 
 
-def _chosen(dataset: Dataset, source: SourceConfig) -> Dataset:
-    """What ``classes``, ``novel`` and ``shots`` of a source choose."""
+def _selected(dataset: Dataset, source: SourceConfig) -> Dataset:
+    """What ``classes``, ``novel`` and ``shots`` of a source select."""
     if (source.classes, source.novel, source.shots) == (None, None, None):
         return dataset
-    return chosen(dataset, source.classes, source.novel, source.shots, source.seed)
+    return select_images(dataset, source.classes, source.novel, source.shots, source.seed)
 
 
-def _procedural(source: SourceConfig, questions: str) -> Dataset:
+def _procedural(source: SourceConfig, questions: QuestionKind) -> Dataset:
     count = source.count or DEFAULT_COUNT
-    if source.source == "shapes":
+    if source.format == "shapes":
         fewest = 2 if questions == "refer" else 1  # one object needs no reasoning
         return Dataset(Shapes(count, source.seed, source.max_objects or Shapes.most_objects, fewest), Shapes.classes)
-    if source.source == "flowers":
+    if source.format == "flowers":
         return Dataset(Flowers(count, source.seed), Flowers.classes)
     most = source.max_objects or Digits.most_objects
     return Dataset(Digits(count, source.split or "train", source.seed, most), Digits.classes)
@@ -148,13 +164,13 @@ def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample
     return joined
 
 
-def questions_about(dataset: Dataset, source: SourceConfig, questions: str) -> Sequence[Sample]:
-    """The questions ``present``, ``one``, ``name`` or ``refer`` about the images of a source.
+def questions_about(dataset: Dataset, source: SourceConfig, questions: QuestionKind) -> Sequence[Sample]:
+    """The questions of one kind about the images of a source.
 
     Raises:
         DataError: if the source does not hold what is asked for.
     """
-    images, classes, name = dataset.images, dataset.classes, source.source
+    images, classes, name = dataset.images, dataset.classes, source.format
     made = name in PROCEDURAL
     if questions == "refer":
         if name == "shapes":
@@ -175,11 +191,16 @@ def questions_about(dataset: Dataset, source: SourceConfig, questions: str) -> S
     return questions_of_present_classes(images, classes, source.absent_rate, source.seed)
 
 
-_NAMED_BY = {"present": "category", "one": "category", "name": "subject", "refer": "expression"}
+_NAMED_BY: Mapping[QuestionKind, str] = {
+    "present": "category",
+    "one": "category",
+    "name": "subject",
+    "refer": "expression",
+}
 """What tables and pictures call a question by, whatever its own text says."""
 
 
-def ready_made(sample: Sample, questions: str, task: Task) -> Sample:
+def ready_made(sample: Sample, questions: QuestionKind, task: Task) -> Sample:
     """A question that came with the data, as the task needs it.
 
     Raises:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visual_rft.answering.questions import ImageQuestions
-from visual_rft.config.sections import SourceConfig
+from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.formats.coco import annotations_file
 from visual_rft.data.formats.coco_results import Note, read_ground_truth
@@ -98,9 +98,9 @@ def detection_set(
     for source, dataset in zip(sources, loaded, strict=True):
         if not dataset.images:
             raise ConfigError(
-                f"--protocol: source {source.source!r} comes with questions of its own; evaluate it as 'asked'"
+                f"--protocol: source {source.format!r} comes with questions of its own; evaluate it as 'asked'"
             )
-    if len(sources) == 1 and sources[0].source == "coco":
+    if len(sources) == 1 and sources[0].format == "coco":
         given = sources[0].annotations
         file = Path(given) if given is not None else annotations_file(path_of(sources[0]))
         data = replace(_of_file(file, read_ground_truth(file, rules, note), loaded[0].images), rules=rules)

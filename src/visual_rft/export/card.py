@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from visual_rft.config.config import Config
-from visual_rft.config.sections import PROCEDURAL, SourceConfig
+from visual_rft.config.sources import PROCEDURAL, SourceConfig
 from visual_rft.tasks import Task, task_of
 from visual_rft.vision.coordinates import CoordinateSpace
 
@@ -177,7 +177,7 @@ def _shared(config: Config) -> bool:
     fields = ("source", "path", "annotations", "split", "seed")
 
     def sources(part: Sequence[SourceConfig]) -> set[tuple[Any, ...]]:
-        return {tuple(getattr(s, name) for name in fields[: 5 if s.source in PROCEDURAL else 4]) for s in part}
+        return {tuple(getattr(s, name) for name in fields[: 5 if s.format in PROCEDURAL else 4]) for s in part}
 
     return bool(sources(config.data.train) & sources(config.data.evaluation))
 
@@ -200,7 +200,7 @@ def _data(config: Config) -> str:
 
 def _source(source: SourceConfig) -> str:
     said = source.model_dump(mode="json", exclude_defaults=True, exclude={"source"})
-    return f"`{source.source}`" + (
+    return f"`{source.format}`" + (
         f" ({', '.join(f'{name}: {value}' for name, value in said.items())})" if said else ""
     )
 

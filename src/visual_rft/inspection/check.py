@@ -23,8 +23,8 @@ from visual_rft.inspection.look import TokenCounts, look_at_data, spread, warn
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import Sample, Task, task_of
-from visual_rft.tasks.base import frame_of
 from visual_rft.tasks.parsing.completion import Parsed
+from visual_rft.tasks.truth import frame_of
 from visual_rft.vision.boxes import as_box, iou
 from visual_rft.vision.coordinates import Frame
 from visual_rft.vision.drawing import TRUTH, contact_sheet, draw_marks

@@ -28,8 +28,9 @@ from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Sample, Score, Task, task_of
-from visual_rft.tasks.base import frame_of, part_name
+from visual_rft.tasks.base import part_name
 from visual_rft.tasks.pictures import truth_and_answer
+from visual_rft.tasks.truth import frame_of
 from visual_rft.vision.coordinates import Frame
 from visual_rft.vision.drawing import draw_marks, save_picture
 

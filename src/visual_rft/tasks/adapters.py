@@ -18,26 +18,20 @@ never raises; a broken truth does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import load_task
-from visual_rft.tasks.base import Score, Task, image_size_of, part_name
+from visual_rft.tasks.base import Score, Task, part_name
+from visual_rft.tasks.columns import Rows, as_lists, completion_text, progress_of, truth_of
+from visual_rft.tasks.truth import image_size_of
 from visual_rft.vision.boxes import is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 Reward = Callable[..., list[float | None]]
 """``f(completions, **columns)``, one value per completion; None where the reward does not apply."""
-
-_NOT_TRUTH = frozenset({
-    "prompt", "prompts", "completion", "completions", "completion_ids", "image", "images", "videos", "audios",
-    "messages", "trainer_state", "log_extra", "log_metric", "environments", "trajectory_inputs", "task", "id",
-    "processed_size",
-})  # fmt: skip
-"""Columns that trainers add, or that say something about the row and not about the right answer."""
 
 
 def trl_reward(
@@ -160,7 +154,7 @@ class _Scorer:
         return self
 
     def score(self, completion: object, truth: Mapping[str, Any], processed_size: object, row: str) -> Score:
-        text = _text(completion, row)
+        text = completion_text(completion, row)
         try:
             return self.task.score(text, truth, self._frame(truth, processed_size))
         except DataError as error:
@@ -172,7 +166,7 @@ class _Scorer:
         size = image_size_of(truth)
         if self.space is not CoordinateSpace.PROCESSED_PIXELS:
             return Frame.of(self.space, size)
-        processed = _plain(truth.get("processed_size") if processed_size is None else processed_size)
+        processed = as_lists(truth.get("processed_size") if processed_size is None else processed_size)
         if processed is None:
             raise DataError(
                 "processed_size is missing: coordinates 'processed_pixels' need [width, height] of the image after the "
@@ -198,8 +192,8 @@ class _ColumnReward:
         return name if self.part is None else f"{name}_{self.part}"
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        scorer = replace(self.scorer, task=self.scorer.task.at(_progress(columns.get("trainer_state"))))
-        rows = _Rows(len(completions), columns)
+        scorer = replace(self.scorer, task=self.scorer.task.at(progress_of(columns.get("trainer_state"))))
+        rows = Rows(len(completions), columns)
         scores = [
             scorer.score(completion, rows.truth(i), rows.cell("processed_size", i), rows.place(i))
             if rows.cell("task", i) in (None, scorer.task.name)
@@ -248,7 +242,7 @@ class _VerlReward:
     ) -> dict[str, float]:
         extra = extra_info or {}
         row = f"{data_source}, row {extra['index']}" if "index" in extra else f"a row of {data_source}"
-        truth = _truth(ground_truth, f"{row}, ground_truth")
+        truth = truth_of(ground_truth, f"{row}, ground_truth")
         score = self.scorer.score(solution_str, truth, extra.get("processed_size"), row)
         return {**{name: value or 0.0 for name, value in score.parts.items()}, "score": score.total}
 
@@ -266,93 +260,8 @@ class _EasyR1Reward:
             for key in ("response", "ground_truth"):
                 if key not in given:
                     raise DataError(f"{row}: {key} is missing; the input has {', '.join(given)}")
-            truth = _truth(given["ground_truth"], f"{row}, ground_truth")
+            truth = truth_of(given["ground_truth"], f"{row}, ground_truth")
             score = self.scorer.score(given["response"], truth, None, row)
             applied = {name: value for name, value in score.parts.items() if value is not None}
             results.append({**applied, "overall": score.total})
         return results
-
-
-class _Rows:
-    """The columns a trainer passed, read by row."""
-
-    def __init__(self, count: int, columns: Mapping[str, Any]) -> None:
-        self.count, self.columns = count, columns
-        self.own = {
-            name: values
-            for name, values in columns.items()
-            if name not in _NOT_TRUTH and isinstance(values, (list, tuple)) and len(values) == count
-        }
-
-    def place(self, row: int) -> str:
-        """The row, and where its truth is, as an error message names them."""
-        name = self.cell("id", row)
-        where = "column 'truth'" if "truth" in self.columns else f"truth from the columns {', '.join(self.own)}"
-        return f"row {row}, {where}" if name is None else f"row {row} ({name}), {where}"
-
-    def cell(self, column: str, row: int) -> Any:
-        """One value, None if there is no such column."""
-        values = self.columns.get(column)
-        if values is None:
-            return None
-        if not isinstance(values, (list, tuple)) or len(values) != self.count:
-            raise DataError(f"column {column!r}: is not a list of {self.count} values, one per completion")
-        return values[row]
-
-    def truth(self, row: int) -> Mapping[str, Any]:
-        if "truth" in self.columns:
-            return _truth(self.cell("truth", row), self.place(row))
-        if not self.own:
-            raise DataError(
-                f"row {row}: no truth; the data set needs a column 'truth', or the truth's own fields as columns (e.g. "
-                f"boxes and image_size); here are {', '.join(self.columns) or 'no columns'}"
-            )
-        return _truth({name: values[row] for name, values in self.own.items()}, self.place(row))
-
-
-def _truth(value: object, place: str) -> Mapping[str, Any]:
-    """A truth given as mapping or JSON text, without the fields that are null."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise DataError(f"{place}: is not JSON ({error})") from None
-    value = _plain(value)
-    if not isinstance(value, Mapping):
-        raise DataError(f"{place}: {value!r} is neither a mapping nor JSON text of one")
-    return {key: field for key, field in value.items() if field is not None}
-
-
-def _plain(value: Any) -> Any:
-    """Arrays (tables read from Parquet hold them) as lists, all the way down."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {key: _plain(field) for key, field in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _text(completion: object, row: str) -> str:
-    """What the model wrote: the text itself, or the last message of the assistant, its reasoning in its tag again."""
-    if isinstance(completion, str):
-        return completion
-    messages = [completion] if isinstance(completion, Mapping) else completion
-    if not (isinstance(messages, (list, tuple)) and all(isinstance(message, Mapping) for message in messages)):
-        raise DataError(f"{row}: the completion is neither text nor messages but {type(completion).__name__}")
-    own = [message for message in messages if message.get("role", "assistant") == "assistant"]
-    if not own:
-        return ""
-    content = own[-1].get("content")
-    if isinstance(content, (list, tuple)):
-        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
-    # TRL takes the reasoning out of the text where the tokenizer has a response template.
-    thought = own[-1].get("reasoning_content")
-    return (f"<think>{thought}</think>" if thought else "") + (content if isinstance(content, str) else "")
-
-
-def _progress(state: Any) -> float:
-    """How much of the training is done, in [0, 1]; 0 where the trainer does not tell."""
-    steps = getattr(state, "max_steps", 0)
-    return min(1.0, state.global_step / steps) if steps > 0 else 0.0

@@ -18,11 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from visual_rft.errors import ConfigError, DataError
+from visual_rft.config.sources import QuestionKind
+from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
 from visual_rft.tasks.parsing.completion import Failure, Parsed, has_tag_format
 from visual_rft.tasks.plugins import load_object
-from visual_rft.vision.boxes import Box, as_box, as_boxes, is_finite_number
+from visual_rft.vision.boxes import is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
 from visual_rft.vision.images import ImageReference
@@ -106,16 +107,20 @@ class Task(ABC):
     length_window: tuple[int, int] = (1, 120)
 
     name: ClassVar[str]
-    questions: ClassVar[str]
-    """Which questions a data source asks for this task: ``present``, ``one``, ``name`` or ``refer``."""
+    questions: ClassVar[QuestionKind]
+    """Which questions a data source asks for this task, where the config does not say."""
     default_weights: ClassVar[Mapping[str, float]]
     rewards: ClassVar[Mapping[str, Callable[[Comparison], float]]]
     """Rewards of a comparison, by name, each in [0, 1]; an answer that cannot be read earns 0."""
     headline: ClassVar[tuple[str, ...]]
     """Names of the metrics that are printed."""
+    answers_boxes: ClassVar[bool] = False
+    """Whether an answer holds boxes, as ``parse`` gives it: one ``[x1, y1, x2, y2]``, or a mapping with the list
+    ``boxes``; the truth then holds ``box`` or ``boxes``, and ``image_size``. Such a task is warned of boxes in the
+    wrong units (:mod:`visual_rft.tasks.spaces`)."""
 
     def __post_init__(self) -> None:
-        known = {*self.rewards, *_TEXT_REWARDS}
+        known = {*self.rewards, *TEXT_REWARDS}
         parts = []
         for name, weight in self._weights.items():
             if ":" in name:
@@ -189,26 +194,32 @@ class Task(ABC):
             DataError: if the truth is not what the task needs; the message names the field.
         """
         parsed = self.parse(completion, truth, frame)
-        failed = isinstance(parsed, Failure)
-        answer = None if isinstance(parsed, Failure) else parsed.value
-        comparison, own = self.compare(self._nothing if failed else answer, truth), self.rewards
+        comparison = self.compare(self._nothing if isinstance(parsed, Failure) else parsed.value, truth)
         parts: dict[str, float | None] = {}
         total = 0.0
         for name, weight in self._weights.items():
-            value: float | None
-            if name in own:
-                value = 0.0 if failed else own[name](comparison)
-            elif name in _TEXT_REWARDS:
-                value = _TEXT_REWARDS[name](self, completion, parsed)
-            else:
-                value = _checked(name, load_object(name)(completion, truth, answer))
-                name = part_name(name)
-            parts[name] = value
+            value = self._part(name, completion, truth, parsed, comparison)
+            parts[part_name(name)] = value
             if value is not None:
                 total += weight * value
         if isinstance(parsed, Failure):
             return Score(parts, total, failure=parsed.reason)
-        return Score(parts, total, answer=answer, notes=parsed.notes)
+        return Score(parts, total, answer=parsed.value, notes=parsed.notes)
+
+    def _part(
+        self,
+        name: str,
+        completion: str,
+        truth: Mapping[str, Any],
+        parsed: Parsed[Any] | Failure,
+        comparison: Comparison,
+    ) -> float | None:
+        """The value of one named reward: of the comparison, of the text alone, or the user's own."""
+        if name in self.rewards:
+            return 0.0 if isinstance(parsed, Failure) else self.rewards[name](comparison)
+        if name in TEXT_REWARDS:
+            return TEXT_REWARDS[name](self, completion, parsed)
+        return users_reward(name, completion, truth, None if isinstance(parsed, Failure) else parsed.value)
 
     _nothing: ClassVar[Any] = None
     """An answer that stands for none, so that a broken truth is found out even by an answer that cannot be read."""
@@ -228,8 +239,9 @@ class Task(ABC):
 
     def _steps(self, thought: str) -> str:
         """How a prompt asks for the format; ``thought`` says what belongs into the reasoning."""
-        write = "rite inside <answer></answer>"
-        return f"First say inside <think></think> {thought}. Then w{write}" if self.think else f"W{write}"
+        if self.think:
+            return f"First say inside <think></think> {thought}. Then write inside <answer></answer>"
+        return "Write inside <answer></answer>"
 
     def _rates(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """What every task's metrics report about the form of the answers."""
@@ -253,94 +265,14 @@ def answer_rates(predictions: Sequence[Prediction], think: bool) -> dict[str, An
     }
 
 
-def image_size_of(truth: Mapping[str, Any]) -> tuple[int, int]:
-    """``truth["image_size"]``, checked.
-
-    Raises:
-        DataError: if it is missing or not two positive numbers.
-    """
-    size = truth.get("image_size")
-    if isinstance(size, (list, tuple)) and len(size) == 2:
-        width, height = size
-        if is_finite_number(width) and is_finite_number(height) and width > 0 and height > 0:
-            return width, height
-    raise DataError(f"truth.image_size: {size!r} is not [width, height] in pixels")
-
-
-def boxes_of(truth: Mapping[str, Any]) -> tuple[Box, ...]:
-    """``truth["boxes"]``, checked.
-
-    Raises:
-        DataError: if it is missing or holds something else than boxes.
-    """
-    try:
-        return as_boxes(truth["boxes"])
-    except KeyError:
-        raise DataError('truth.boxes: is missing; write {"boxes": [[x1, y1, x2, y2], ...], ...}, [] for none') from None
-    except (ValueError, TypeError) as error:
-        raise DataError(f"truth.boxes: {error}") from None
-
-
-def box_of(truth: Mapping[str, Any]) -> Box:
-    """``truth["box"]``, checked.
-
-    Raises:
-        DataError: if it is missing or no box.
-    """
-    try:
-        return as_box(truth["box"])
-    except KeyError:
-        raise DataError('truth.box: is missing; write {"box": [x1, y1, x2, y2], ...}') from None
-    except ValueError as error:
-        raise DataError(f"truth.box: {error}") from None
-
-
-def labelled_boxes(truth: Mapping[str, Any]) -> tuple[Box, ...]:
-    """``truth["boxes"]``, or ``truth["box"]`` alone, checked; none where the truth has neither.
-
-    Raises:
-        DataError: if one of them holds something else than boxes.
-    """
-    if "boxes" in truth:
-        return boxes_of(truth)
-    return (box_of(truth),) if "box" in truth else ()
-
-
-def frame_of(truth: Mapping[str, Any], frame: Frame | None) -> Frame:
-    """The units of an answer: those of ``truth["space"]`` where a ready-made question names its own, or ``frame``.
-
-    Without either, 0..1000 on ``truth["image_size"]``.
-
-    Raises:
-        DataError: if ``truth["space"]`` is neither ``relative_1000`` nor ``pixels``.
-    """
-    if "space" in truth:
-        if truth["space"] not in (CoordinateSpace.RELATIVE_1000, CoordinateSpace.PIXELS):
-            raise DataError(f"truth.space: {truth['space']!r} is not relative_1000 or pixels")
-        return Frame.of(CoordinateSpace(truth["space"]), image_size_of(truth))
-    return frame or Frame(image_size_of(truth), (1000, 1000))
-
-
-def ready_made(question: Mapping[str, Any]) -> str | None:
-    """The prompt of a question that came with its own text (``problem``), which is shown as it is."""
-    return question.get("problem")
-
-
-def place_of(box: Box, truth: Mapping[str, Any]) -> str:
-    """Roughly where a box is in its image, e.g. ``top left``: what the reasoning of a gold answer says."""
-    width, height = image_size_of(truth)
-    column = min(2, int(3 * (box[0] + box[2]) / 2 / width))
-    row = min(2, int(3 * (box[1] + box[3]) / 2 / height))
-    return f"{('top', 'middle', 'bottom')[row]} {('left', 'centre', 'right')[column]}"
-
-
-_TEXT_REWARDS: dict[str, Callable[[Task, str, Parsed[Any] | Failure], float]] = {
+TEXT_REWARDS: dict[str, Callable[[Task, str, Parsed[Any] | Failure], float]] = {
     "format": lambda task, text, _: rewards.tag_format(text, task.think),
     "strict_format": lambda task, text, parsed: rewards.strict_format(text, parsed, task.think),
     "length": lambda task, text, _: rewards.length_window(text, *task.length_window),
     "repetition": lambda _task, text, _: rewards.no_repetition(text),
     "truncation": lambda _task, text, _: rewards.not_truncated(text),
 }
+"""Rewards of the text alone, by name, which every task has: of the task, the completion and what was read of it."""
 
 
 def part_name(name: str) -> str:
@@ -348,7 +280,21 @@ def part_name(name: str) -> str:
     return name.rpartition(":")[2]
 
 
-def _checked(name: str, value: object) -> float | None:
-    if value is None or is_finite_number(value):
-        return value if value is None else float(value)  # type: ignore[arg-type]
-    raise ConfigError(f"task.weights: reward {name!r} returned {value!r}; return a finite number, or None")
+def users_reward(name: str, completion: str, truth: Mapping[str, Any], answer: Any) -> float | None:
+    """What the user's own reward gives a completion.
+
+    Args:
+        name: where the function is, ``module:function`` or ``file.py:function``.
+        completion: the model's text.
+        truth: as in :class:`Sample`.
+        answer: as in :class:`Score`.
+
+    Raises:
+        ConfigError: if there is no such function, or it returns anything but a finite number or None.
+    """
+    value = load_object(name)(completion, truth, answer)
+    if value is None:
+        return None
+    if not is_finite_number(value):
+        raise ConfigError(f"task.weights: reward {name!r} returned {value!r}; return a finite number, or None")
+    return float(value)

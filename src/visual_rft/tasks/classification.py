@@ -20,9 +20,10 @@ from typing import Any, ClassVar
 
 from visual_rft.errors import DataError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.base import Comparison, Prediction, Task, ready_made
+from visual_rft.tasks.base import Comparison, Prediction, Task
 from visual_rft.tasks.parsing.answers import parse_label
 from visual_rft.tasks.parsing.completion import Failure, Parsed, normalized
+from visual_rft.tasks.truth import ready_made
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 
@@ -38,7 +39,11 @@ class Named:
 
 @dataclass(frozen=True, kw_only=True)
 class Classification(Task):
-    """The classification task. The truth is ``label``, and if the data have them ``synonyms`` and ``parents``."""
+    """The classification task.
+
+    The truth is a :class:`~visual_rft.tasks.truth.ClassificationTruth`: ``label``, and if the data have them
+    ``synonyms`` and ``parents``.
+    """
 
     name = "classification"
     questions = "name"

@@ -17,24 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.base import (
-    UNITS,
-    Comparison,
-    Prediction,
-    Task,
-    boxes_of,
-    frame_of,
-    image_size_of,
-    place_of,
-    ready_made,
-)  # fmt: skip
+from visual_rft.tasks.base import UNITS, Comparison, Prediction, Task
 from visual_rft.tasks.detection_metrics import detection_metrics
 from visual_rft.tasks.parsing.answers import NO_OBJECTS, parse_detections
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, without_location_tokens
+from visual_rft.tasks.truth import boxes_of, frame_of, image_size_of, place_of, ready_made
 from visual_rft.vision.boxes import Box, Matching, match_by_confidence, match_hungarian
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
@@ -42,6 +33,17 @@ from visual_rft.vision.drawing import Mark
 TOKENS = CoordinateSpace.LOCATION_TOKENS
 _CORNERS = {False: "[x1, y1, x2, y2]", True: "<top><left><bottom><right>"}
 MATCHING: dict[str, Callable[..., Matching]] = {"confidence": match_by_confidence, "hungarian": match_hungarian}
+
+
+class DetectionAnswer(TypedDict):
+    """An answer of the detection task, which ``parse`` gives."""
+
+    boxes: list[list[float]]
+    """N boxes ``[x1, y1, x2, y2]`` in pixels of the original image."""
+    confidence: list[float]
+    """N numbers in [0, 1]."""
+    unread: NotRequired[int]
+    """Boxes beyond the parser's cap, where there are any."""
 
 
 @dataclass
@@ -63,7 +65,8 @@ class Found:
 class Detection(Task):
     """The detection task.
 
-    The truth is ``boxes`` and ``image_size``; with ``category``, items that name another label are dropped.
+    The truth is a :class:`~visual_rft.tasks.truth.DetectionTruth`: ``boxes`` and ``image_size``; with ``category``,
+    items that name another label are dropped.
 
     Attributes:
         iou_threshold: least IoU of a valid match, in [0, 1].
@@ -76,6 +79,7 @@ class Detection(Task):
     matching: str = "confidence"
 
     name = "detection"
+    answers_boxes = True
     questions = "present"
     default_weights: ClassVar[Mapping[str, float]] = {"iou": 1.0, "confidence": 1.0, "format": 1.0}
     headline = ("AP", "AP50", "AP75", "mean_iou")
@@ -133,7 +137,7 @@ class Detection(Task):
         if isinstance(parsed, Failure):
             return parsed
         found = parsed.value
-        answer: dict[str, Any] = {
+        answer: DetectionAnswer = {
             "boxes": frame.to_pixels_each(found.boxes),
             "confidence": list(found.confidence),
         }

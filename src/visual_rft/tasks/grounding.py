@@ -18,19 +18,10 @@ from typing import Any, ClassVar
 
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.base import (
-    UNITS,
-    Comparison,
-    Prediction,
-    Task,
-    box_of,
-    frame_of,
-    image_size_of,
-    place_of,
-    ready_made,
-)  # fmt: skip
+from visual_rft.tasks.base import UNITS, Comparison, Prediction, Task
 from visual_rft.tasks.parsing.answers import parse_box
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, without_location_tokens
+from visual_rft.tasks.truth import box_of, frame_of, image_size_of, place_of, ready_made
 from visual_rft.vision.boxes import Box, area, iou
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
@@ -49,7 +40,9 @@ class Pointed:
 
 @dataclass(frozen=True, kw_only=True)
 class Grounding(Task):
-    """The reasoning grounding task. The truth is ``box`` and ``image_size``.
+    """The reasoning grounding task.
+
+    The truth is a :class:`~visual_rft.tasks.truth.GroundingTruth`: ``box`` and ``image_size``.
 
     Attributes:
         hit_threshold: least IoU that the reward ``hit`` counts, in [0, 1].
@@ -58,6 +51,7 @@ class Grounding(Task):
     hit_threshold: float = 0.5
 
     name = "grounding"
+    answers_boxes = True
     questions = "refer"
     default_weights: ClassVar[Mapping[str, float]] = {"iou": 1.0, "format": 1.0}
     headline = ("mean_iou", "hit_rate")

@@ -11,7 +11,7 @@ from typing import Any
 
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import load_task
-from visual_rft.tasks.base import image_size_of
+from visual_rft.tasks.truth import image_size_of
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 

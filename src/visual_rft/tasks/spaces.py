@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from visual_rft.tasks.base import Sample, Task, frame_of, image_size_of, labelled_boxes
+from visual_rft.tasks.base import Sample, Task
 from visual_rft.tasks.parsing.completion import Failure
+from visual_rft.tasks.truth import frame_of, image_size_of, labelled_boxes
 from visual_rft.vision.boxes import Box, as_box, iou
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
@@ -30,6 +31,16 @@ MISSED, MET = 0.1, 0.4
 object by 0.1 or less; a base model that finds objects roughly reaches 0.5 (docs/tiny.md)."""
 LEAST_BOXES = 20
 """True boxes to say anything about."""
+NEAR_EDGE = 0.9
+"""Share of a side (of the image, or of 1000) that the farthest box must reach. Boxes that stop short of it may all lie
+in one corner and fit either units; if boxes end anywhere, all 40 ends of 20 boxes stop short in 1.5 % of data sets
+(0.9 ** 40)."""
+LONGEST_SIDE = 950
+"""Pixels below which all sides of a table's images must be. Boxes rightly in 0..1000 all end inside such an image by
+chance in at most 13 % of data sets (0.95 ** 40), where sides are 640 practically never (0.64 ** 40)."""
+SHORTEST_SIDE = 1100
+"""Pixels above which all sides of a file's images must be. Boxes rightly in pixels all stop at 1000 by chance in at
+most 2 % of data sets ((1000 / 1100) ** 40)."""
 
 
 class Answered(NamedTuple):
@@ -44,9 +55,11 @@ def wrong_space_hint(task: Task, answers: Sequence[Answered]) -> str | None:
     """What to change if answers meet nothing in their units, but their objects in others; None if all is well.
 
     Args:
-        task: that asked; one without boxes gives no hint.
+        task: the one that asked; where its answers hold no boxes (``Task.answers_boxes``) there is no hint.
         answers: about images with objects; those without are passed over.
     """
+    if not task.answers_boxes:
+        return None
     asked: list[float] = []
     others: dict[str, list[float]] = {}
     claimed = False
@@ -121,7 +134,7 @@ def _fit(task: Task, text: str, truth: Mapping[str, Any], frame: Frame, true: Se
 
 
 def _boxes_in(value: Any) -> list[Box]:
-    """The boxes of an answer to a task of detection or grounding; none of any other."""
+    """The boxes of an answer, in either form that ``Task.answers_boxes`` names."""
     if isinstance(value, Mapping):
         return [as_box(box) for box in value.get("boxes", ())]
     return [as_box(value)] if isinstance(value, list) and len(value) == 4 else []
@@ -154,7 +167,7 @@ def gold_space_hint(truths: Iterable[Mapping[str, Any]]) -> str | None:
             files += [(box, size) for box in boxes]
     if len(tables) >= LEAST_BOXES:
         reach = max(max(box[2] / width, box[3] / height) for box, (width, height) in tables)
-        if 0.9 <= reach <= 1.0 and max(max(size) for _, size in tables) < 950:
+        if NEAR_EDGE <= reach <= 1.0 and max(max(size) for _, size in tables) < LONGEST_SIDE:
             return (
                 f"the {len(tables)} boxes of the solutions all end inside their image if they are pixels, and one "
                 "reaches its edge: they seem to be pixels, not 0..1000; write them as 0..1000 of the image, or read "
@@ -167,7 +180,7 @@ def gold_space_hint(truths: Iterable[Mapping[str, Any]]) -> str | None:
                 f"all {len(files)} boxes lie within the first pixel of their image: they seem to be shares of its "
                 "size, 0..1; multiply them by width and height"
             )
-        if 900 <= reach <= 1000 and min(min(size) for _, size in files) > 1100:
+        if NEAR_EDGE * 1000 <= reach <= 1000 and min(min(size) for _, size in files) > SHORTEST_SIDE:
             return (
                 f"none of the {len(files)} boxes goes beyond 1000, though every image does: they seem to be 0..1000, "
                 "not pixels; multiply them by width / 1000 and height / 1000"

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
-from visual_rft.data.formats.reading import Problems, corners, field, find_image, header_size, read_json
+from visual_rft.data.formats.reading import Problems, corners, find_image, read_json, usable_size
+from visual_rft.data.formats.reading import field as field_of
 from visual_rft.data.formats.writing import NewFolder, require_boxes
 from visual_rft.errors import DataError
 from visual_rft.vision.boxes import Box, is_four_numbers
@@ -28,7 +30,33 @@ from visual_rft.vision.images import ImageFile
 
 FILES = ("annotations.json", "_annotations.coco.json")
 """What the annotation file of a folder may be called."""
-_Objects = dict[Any, list[tuple[str, Box]]]
+CocoId = int | str
+"""What images, annotations and categories are called; numbers in COCO, sometimes text elsewhere."""
+
+
+class ObjectPlace(NamedTuple):
+    """Where the object of an annotation is found: the id of its image, and its place among that image's objects."""
+
+    image: str
+    number: int
+
+
+class _Image(NamedTuple):
+    """An image that is there: its (width, height) in pixels, whether that is only stated, and its row."""
+
+    file: ImageFile
+    size: tuple[int, int]
+    stated: bool
+    row: Mapping[str, Any]
+
+
+@dataclass
+class _Regions:
+    """What the annotations say about one image: class and box in pixels, and classes of which a box was left out."""
+
+    objects: list[tuple[str, Box]] = field(default_factory=list)
+    crowds: list[tuple[str, Box]] = field(default_factory=list)
+    incomplete: set[str] = field(default_factory=set)
 
 
 def read_boxes(bbox: Sequence[float]) -> Box:
@@ -42,28 +70,22 @@ def annotations_file(folder: Path) -> Path:
     return next((folder / name for name in FILES if (folder / name).is_file()), folder / FILES[0])
 
 
-def load_coco(
-    folder: Path, annotations: Path | None = None, problems: Problems | None = None, headers: bool = True
-) -> Dataset:
-    """Read a COCO or LVIS file.
+def load_coco(folder: Path, annotations: Path | None = None, problems: Problems | None = None) -> Dataset:
+    """Read a COCO or LVIS file. Sizes of images are believed where they are stated; ``check_sizes`` looks at them.
 
     Args:
         folder: holds the images.
         annotations: the JSON file; default ``annotations.json`` in ``folder``.
         problems: what happens to rows that cannot be used; default the first one raises.
-        headers: open every image's header and compare its size with the file's; otherwise the stated size is believed
-            where there is one.
 
     Raises:
         DataError: if the file is missing or broken, an image is missing, or a box is not usable.
     """
-    return read_coco(folder, annotations, problems or Problems(), headers)[0]
+    return read_coco(folder, annotations, problems or Problems())[0]
 
 
-def read_coco(
-    folder: Path, annotations: Path | None, problems: Problems, headers: bool = True
-) -> tuple[Dataset, dict[Any, tuple[str, int]]]:
-    """As :func:`load_coco`, with the image id and the place among its objects of each annotation id."""
+def read_coco(folder: Path, annotations: Path | None, problems: Problems) -> tuple[Dataset, dict[CocoId, ObjectPlace]]:
+    """As :func:`load_coco`, with the place of each annotation's object, by the annotation's id."""
     file = annotations or annotations_file(folder)
     content = read_json(file, "; a COCO-format folder holds annotations.json and the images")
     if not isinstance(content, Mapping):
@@ -72,38 +94,43 @@ def read_coco(
         if not isinstance(content.get(key), list):
             raise DataError(f"{file}: has no list {key!r}; a COCO file has 'images', 'annotations' and 'categories'")
     names = _categories(content["categories"], file)
-    found = _images(content["images"], folder, file, problems, headers)
-    sizes = {identity: size for identity, (_, size, _) in found.items()}
-    objects, crowds, incomplete, places = _objects(content["annotations"], names, sizes, file, problems)
+    found = _images(content["images"], folder, file, problems)
+    regions, places = _regions(content["annotations"], names, found, file, problems)
     images = []
-    for identity, (image, size, row) in found.items():
-        where = f"{file}: image {identity!r}"
-        unboxed = incomplete[identity] | set(_classes(row, "not_exhaustive_category_ids", names, where) or ())
+    for identity, image in found.items():
+        where, inside = f"{file}: image {identity!r}", regions[identity]
+        unboxed = inside.incomplete | set(_classes(image.row, "not_exhaustive_category_ids", names, where) or ())
         images.append(
             AnnotatedImage(
                 id=str(identity),
-                image=image,
-                size=size,
-                labels=tuple(label for label, _ in objects[identity]),
-                boxes=tuple(box for _, box in objects[identity]),
-                crowds=tuple(crowds[identity]),
+                image=image.file,
+                size=image.size,
+                labels=tuple(label for label, _ in inside.objects),
+                boxes=tuple(box for _, box in inside.objects),
+                crowds=tuple(inside.crowds),
                 incomplete=tuple(sorted(unboxed)),
-                negatives=_classes(row, "neg_category_ids", names, where),
+                negatives=_classes(image.row, "neg_category_ids", names, where),
             )
         )
     if not images:
         raise DataError(f"{file}: lists no images")
     numbers = {name: number for number, name in names.items() if type(number) is int}
-    dataset = Dataset(images, tuple(sorted(set(names.values()))), skipped=problems.counts, category_ids=numbers)
+    dataset = Dataset(
+        images,
+        tuple(sorted(set(names.values()))),
+        skipped=problems.counts,
+        category_ids=numbers,
+        sizes_stated={str(key): f"{file}: image {key!r}" for key, image in found.items() if image.stated},
+    )
     return dataset, places
 
 
-def _categories(rows: Sequence[Any], file: Path) -> dict[Any, str]:
+def _categories(rows: Sequence[Any], file: Path) -> dict[CocoId, str]:
     """Class name by id. Two ids may share a name: they are then one class."""
-    names: dict[Any, str] = {}
+    names: dict[CocoId, str] = {}
     for i, row in enumerate(rows):
         where = f"{file}: categories[{i}]"
-        number, name = _identity(row, "id", where), str(field(row, "name", where)).strip()
+        number, name = _identity(row, "id", where), str(field_of(row, "name", where)).strip()
         if number in names:
             raise DataError(f"{where}: id {number!r} is used twice")
         if not name:
@@ -112,19 +139,17 @@ def _categories(rows: Sequence[Any], file: Path) -> dict[Any, str]:
     return names
 
 
-def _identity(row: Any, key: str, where: str) -> Any:
-    value = field(row, key, where)
+def _identity(row: Any, key: str, where: str) -> CocoId:
+    value = field_of(row, key, where)
     if not isinstance(value, (int, str)):
         raise DataError(f"{where}: {key} {value!r} is not a number or text")
     return value
 
 
-def _images(
-    rows: Sequence[Any], folder: Path, file: Path, problems: Problems, headers: bool
-) -> dict[Any, tuple[ImageFile, tuple[int, int], Mapping[str, Any]]]:
-    """Image file, (width, height) and row by image id."""
-    seen: set[Any] = set()
-    found: dict[Any, tuple[ImageFile, tuple[int, int], Mapping[str, Any]]] = {}
+def _images(rows: Sequence[Any], folder: Path, file: Path, problems: Problems) -> dict[CocoId, _Image]:
+    """The images that are there, by id."""
+    seen: set[CocoId] = set()
+    found: dict[CocoId, _Image] = {}
     for i, row in enumerate(rows):
         identity = _identity(row, "id", f"{file}: images[{i}]")
         if identity in seen:
@@ -137,38 +162,10 @@ def _images(
         if image is None:
             problems.add("missing image", f"{where}: no file {names[0]!r} in {folder} or {folder / 'images'}")
             continue
-        stated = (row.get("width"), row.get("height"))
-        if not headers and all(type(side) is int and side > 0 for side in stated):
-            found[identity] = image, stated, row
-            continue
-        size = header_size(image, problems)
-        if size is not None and _same_size(stated, size, image, problems, where):
-            found[identity] = image, size, row
+        sized = usable_size(image, (row.get("width"), row.get("height")), problems, where)
+        if sized is not None:
+            found[identity] = _Image(image, *sized, row)
     return found
-
-
-def as_stated(image: AnnotatedImage, problems: Problems) -> bool:
-    """Whether an image that was read without its header has the size that the file states.
-
-    Raises:
-        DataError: if not, unless such images are skipped.
-    """
-    assert isinstance(image.image, ImageFile)
-    size = header_size(image.image, problems)
-    return size is not None and _same_size(image.size, size, image.image, problems, f"image {image.id}")
-
-
-def _same_size(
-    stated: tuple[Any, Any], size: tuple[int, int], image: ImageFile, problems: Problems, where: str
-) -> bool:
-    if (stated[0] or size[0], stated[1] or size[1]) == size:
-        return True
-    problems.add(
-        "image of another size than stated",
-        f"{where}: says {stated[0]} x {stated[1]}, but {image.path} is {size[0]} x {size[1]} (upright); boxes would be "
-        "in the wrong place",
-    )
-    return False
 
 
 def _file_names(row: Mapping[str, Any], where: str) -> list[str]:
@@ -176,50 +173,51 @@ def _file_names(row: Mapping[str, Any], where: str) -> list[str]:
     if "file_name" not in row and "coco_url" in row:
         parts = str(row["coco_url"]).rsplit("/", 2)
         return ["/".join(parts[-2:]), parts[-1]]
-    return [str(field(row, "file_name", where))]
+    return [str(field_of(row, "file_name", where))]
 
 
-def _objects(
-    rows: Sequence[Any], names: Mapping[Any, str], sizes: Mapping[Any, tuple[int, int]], file: Path, problems: Problems
-) -> tuple[_Objects, _Objects, dict[Any, set[str]], dict[Any, tuple[str, int]]]:
-    """By image id: objects, crowd regions, and classes of which a box was left out; by annotation id: its place."""
-    objects: _Objects = defaultdict(list)
-    crowds: _Objects = defaultdict(list)
-    places: dict[Any, tuple[str, int]] = {}
-    incomplete: dict[Any, set[str]] = defaultdict(set)
-    seen: set[Any] = set()
+def _regions(
+    rows: Sequence[Any], names: Mapping[CocoId, str], images: Mapping[CocoId, _Image], file: Path, problems: Problems
+) -> tuple[Mapping[CocoId, _Regions], dict[CocoId, ObjectPlace]]:
+    """What is in each image, by its id (nothing where no annotation is), and the place of each annotation's object."""
+    regions: dict[CocoId, _Regions] = defaultdict(_Regions)
+    places: dict[CocoId, ObjectPlace] = {}
+    seen: set[CocoId | None] = set()
     for i, row in enumerate(rows):
         number = row.get("id") if isinstance(row, Mapping) else None
         where = f"{file}: annotation {f'number {i}' if number is None else number}"
+        if isinstance(number, (list, dict)):
+            raise DataError(f"{where}: id is not a number or text")
         image = _identity(row, "image_id", where)
         category = _identity(row, "category_id", where)
         if category not in names:
             raise DataError(f"{where}: category_id {category!r} is not in 'categories'")
-        if image not in sizes:
+        if image not in images:
             if not problems.skip:
                 raise DataError(f"{where}: image_id {image!r} is not in 'images'")
             problems.counts["annotation of an image that is not there"] += 1
             continue
         label = names[category]
-        bbox = field(row, "bbox", where)
+        bbox = field_of(row, "bbox", where)
         moved = read_boxes(bbox) if is_four_numbers(bbox) else bbox
         if number is not None and number in seen:
             problems.add("annotation id used twice", f"{where}: this id is used twice")
-            incomplete[image].add(label)
+            regions[image].incomplete.add(label)
             continue
         seen.add(number)
-        box = corners(moved, sizes[image], problems, f"{where}: bbox", bbox, "x, y, width, height")
+        box = corners(moved, images[image].size, problems, f"{where}: bbox", bbox, "x, y, width, height")
         if box is None:
-            incomplete[image].add(label)
+            regions[image].incomplete.add(label)
         elif row.get("iscrowd"):
-            crowds[image].append((label, box))
+            regions[image].crowds.append((label, box))
         else:
-            places[number] = str(image), len(objects[image])
-            objects[image].append((label, box))
-    return objects, crowds, incomplete, places
+            if number is not None:
+                places[number] = ObjectPlace(str(image), len(regions[image].objects))
+            regions[image].objects.append((label, box))
+    return regions, places
 
 
-def _classes(row: Mapping[str, Any], key: str, names: Mapping[Any, str], where: str) -> tuple[str, ...] | None:
+def _classes(row: Mapping[str, Any], key: str, names: Mapping[CocoId, str], where: str) -> tuple[str, ...] | None:
     """Class names of a list of ids in an image's row, None if it has no such list."""
     if key not in row:
         return None

@@ -22,13 +22,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from visual_rft.config.sources import QuestionKind
 from visual_rft.data.annotated import Dataset, images_of
 from visual_rft.data.formats.reading import Problems
 from visual_rft.data.formats.writing import NewFolder
 from visual_rft.errors import DataError
 from visual_rft.tasks.base import Sample, Task
 from visual_rft.tasks.parsing.answers import parse_box, parse_detections, parse_label
-from visual_rft.tasks.parsing.completion import Failure
+from visual_rft.tasks.parsing.completion import Failure, Reason
+from visual_rft.tasks.truth import ClassificationTruth, DetectionTruth, GroundingTruth
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.images import EncodedImage
 
@@ -49,7 +51,9 @@ def category_of(problem: str) -> str:
     return own[1] if own else found[2] if found else "object"
 
 
-def load_parquet(path: str, questions: str, split: str | None = None, problems: Problems | None = None) -> Dataset:
+def load_parquet(
+    path: str, questions: QuestionKind, split: str | None = None, problems: Problems | None = None
+) -> Dataset:
     """Read a table of questions.
 
     Args:
@@ -83,7 +87,7 @@ def load_parquet(path: str, questions: str, split: str | None = None, problems: 
         answer = read(str(row["solution"]), row["problem"], opened[0][1])
         if isinstance(answer, Failure):
             shown = repr(str(row["solution"])[:120])
-            if "outside the image" in answer.reason:
+            if Reason.OUTSIDE_THE_IMAGE in answer.reason:
                 shown += " (boxes of a solution are 0..1000 of the image; in pixels, use a coco or jsonl source)"
             problems.add("solution that cannot be read", f"{where}: solution: {answer.reason}: {shown}")
             continue
@@ -177,12 +181,8 @@ def _bytes(table: Any, picture: str, index: int, number: int) -> bytes:
     return bytes(value if isinstance(value, bytes) else value["bytes"])
 
 
-_Answer = tuple[dict[str, Any], dict[str, Any]] | Failure
+_Answer = tuple[dict[str, Any], Mapping[str, Any]] | Failure
 """Question and truth of a row."""
-
-
-def _truth(size: tuple[int, int], **more: Any) -> dict[str, Any]:
-    return {"image_size": list(size), "space": CoordinateSpace.RELATIVE_1000.value, **more}
 
 
 def _detections(solution: str, problem: str, size: tuple[int, int]) -> _Answer:
@@ -194,15 +194,18 @@ def _detections(solution: str, problem: str, size: tuple[int, int]) -> _Answer:
     if lost or parsed.value.unread:
         return Failure(lost[0] if lost else f"{parsed.value.unread} boxes too many")
     boxes = Frame(size, EXTENT).to_pixels_each(parsed.value.boxes)
-    named = {} if category == "object" else {"category": category}
-    return {"problem": problem, "category": category}, _truth(size, boxes=boxes, **named)
+    truth: DetectionTruth = {"image_size": list(size), "space": "relative_1000", "boxes": boxes}
+    if category != "object":
+        truth["category"] = category
+    return {"problem": problem, "category": category}, truth
 
 
 def _label(solution: str, problem: str, size: tuple[int, int]) -> _Answer:
     parsed = parse_label(solution)
     if isinstance(parsed, Failure):
         return parsed
-    return {"problem": problem, "subject": "object"}, {"image_size": list(size), "label": parsed.value}
+    truth: ClassificationTruth = {"image_size": list(size), "label": parsed.value}
+    return {"problem": problem, "subject": "object"}, truth
 
 
 def _one_box(solution: str, problem: str, size: tuple[int, int]) -> _Answer:
@@ -210,10 +213,11 @@ def _one_box(solution: str, problem: str, size: tuple[int, int]) -> _Answer:
     if isinstance(parsed, Failure):
         return parsed
     box = list(Frame(size, EXTENT).to_pixels(parsed.value))
-    return {"problem": problem, "expression": problem}, _truth(size, box=box)
+    truth: GroundingTruth = {"image_size": list(size), "space": "relative_1000", "box": box}
+    return {"problem": problem, "expression": problem}, truth
 
 
-_READERS: Mapping[str, Callable[[str, str, tuple[int, int]], _Answer]] = {"name": _label, "refer": _one_box}
+_READERS: Mapping[QuestionKind, Callable[[str, str, tuple[int, int]], _Answer]] = {"name": _label, "refer": _one_box}
 
 
 def write_parquet(samples: Sequence[Sample], task: Task, folder: NewFolder) -> None:

@@ -17,9 +17,11 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.errors import DataError
 from visual_rft.vision.boxes import Box, is_four_numbers
 from visual_rft.vision.images import SUFFIXES, ImageFile
@@ -157,6 +159,63 @@ def header_size(image: ImageFile, problems: Problems) -> tuple[int, int] | None:
     except DataError as error:
         problems.add("image that cannot be opened", str(error))
         return None
+
+
+def usable_size(
+    image: ImageFile, stated: tuple[Any, Any], problems: Problems, where: str
+) -> tuple[tuple[int, int], bool] | None:
+    """The size of an image that a file may state, and whether it was believed without a look at the image.
+
+    Args:
+        image: the image, whose header is opened only where no whole size is stated.
+        stated: what the file says of (width, height); None or 0 where it says nothing.
+        problems: what happens to an image that cannot be opened or has another size.
+        where: file and row, for messages.
+
+    Returns:
+        ((width, height) in pixels, believed); None if the image cannot be used and such images are skipped. What was
+        believed goes into ``Dataset.sizes_stated``, for :func:`check_sizes`.
+    """
+    if all(type(side) is int and side > 0 for side in stated):
+        return stated, True
+    size = header_size(image, problems)
+    return (size, False) if size is not None and _same_size(stated, size, image, problems, where) else None
+
+
+def check_sizes(dataset: Dataset, problems: Problems) -> Dataset:
+    """The images of a data set that are as large as the files say, after what is wanted of it has been selected.
+
+    Headers of images are opened here and not when the annotations are read: of 100,000 listed images a few may be
+    chosen.
+
+    Raises:
+        DataError: if an image cannot be opened or has another size, unless such images are skipped; names the image,
+            and file and row that state its size.
+    """
+    if not dataset.sizes_stated:
+        return dataset
+    images = [image for image in dataset.images if _as_stated(image, dataset.sizes_stated.get(image.id), problems)]
+    return replace(dataset, images=images, sizes_stated={})
+
+
+def _as_stated(image: AnnotatedImage, where: str | None, problems: Problems) -> bool:
+    if where is None or not isinstance(image.image, ImageFile):
+        return True  # its header has been looked at
+    size = header_size(image.image, problems)
+    return size is not None and _same_size(image.size, size, image.image, problems, where)
+
+
+def _same_size(
+    stated: tuple[Any, Any], size: tuple[int, int], image: ImageFile, problems: Problems, where: str
+) -> bool:
+    if (stated[0] or size[0], stated[1] or size[1]) == size:
+        return True
+    problems.add(
+        "image of another size than stated",
+        f"{where}: says {stated[0]} x {stated[1]}, but {image.path} is {size[0]} x {size[1]} (upright); boxes would be "
+        "in the wrong place",
+    )
+    return False
 
 
 def corners(

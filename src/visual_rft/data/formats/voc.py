@@ -29,10 +29,10 @@ from visual_rft.data.formats.reading import (
     Problems,
     corners,
     find_image,
-    header_size,
     inside,
     numbered_lines,
     read_text,
+    usable_size,
 )
 from visual_rft.data.formats.writing import NewFolder, require_boxes
 from visual_rft.errors import DataError
@@ -57,7 +57,7 @@ def corners_of(box: Box) -> tuple[int, int, int, int]:
 
 
 def load_voc(folder: Path, split: str | None = None, problems: Problems | None = None) -> Dataset:
-    """Read a Pascal VOC folder.
+    """Read a Pascal VOC folder. Sizes of images are believed where they are stated; ``check_sizes`` looks at them.
 
     Args:
         folder: holds ``Annotations`` and ``JPEGImages``, or both kinds of file itself.
@@ -75,14 +75,16 @@ def load_voc(folder: Path, split: str | None = None, problems: Problems | None =
         files = [inside(place, f"{stem}.xml", str(listing)) for stem in stems]
     else:
         files = sorted(place.glob("*.xml"))
-    images = [image for image in (_read(folder, file, problems) for file in files) if image is not None]
+    stated: dict[str, str] = {}
+    images = [image for image in (_read(folder, file, problems, stated) for file in files) if image is not None]
     if not images:
         raise DataError(f"{place}: holds no annotation{HINT}")
     labels = {label for image in images for label in (*image.labels, *image.incomplete)}
-    return Dataset(images, tuple(sorted(labels)), skipped=problems.counts)
+    return Dataset(images, tuple(sorted(labels)), skipped=problems.counts, sizes_stated=stated)
 
 
-def _read(folder: Path, file: Path, problems: Problems) -> AnnotatedImage | None:
+def _read(folder: Path, file: Path, problems: Problems, stated: dict[str, str]) -> AnnotatedImage | None:
+    """The image of one annotation file; where its size is only stated, that is noted in ``stated``."""
     try:
         root = fromstring(read_text(file, HINT).encode())
     except (ParseError, DefusedXmlException) as error:
@@ -94,17 +96,14 @@ def _read(folder: Path, file: Path, problems: Problems) -> AnnotatedImage | None
         wanted = named or f"{file.stem}.jpg"
         problems.add("missing image", f"{file}: no image {wanted!r} in {folder / 'JPEGImages'} or beside it")
         return None
-    size = header_size(image, problems)
-    if size is None:
+    said = [root.findtext(f"size/{side}", "0").strip() for side in ("width", "height")]
+    width, height = (int(side) if side.isdecimal() else side for side in said)
+    sized = usable_size(image, (width, height), problems, str(file))
+    if sized is None:
         return None
-    stated = tuple(root.findtext(f"size/{side}", "0").strip() for side in ("width", "height"))
-    if any(side not in ("0", str(true)) for side, true in zip(stated, size, strict=True)):
-        problems.add(
-            "image of another size than stated",
-            f"{file}: says {stated[0]} x {stated[1]}, but {image.path} is {size[0]} x {size[1]} (upright); boxes would "
-            "be in the wrong place",
-        )
-        return None
+    size, believed = sized
+    if believed:
+        stated[file.stem] = str(file)
     labels: list[str] = []
     boxes: list[Box] = []
     incomplete: set[str] = set()

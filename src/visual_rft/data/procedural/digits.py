@@ -22,6 +22,7 @@ from visual_rft.data.lazy import LazySequence
 from visual_rft.data.procedural.backgrounds import background
 from visual_rft.data.procedural.shapes import SIZES, place
 from visual_rft.errors import ConfigError
+from visual_rft.tasks.truth import ObjectFacts
 from visual_rft.vision.boxes import Box
 from visual_rft.vision.images import RenderedImage
 
@@ -97,8 +98,8 @@ class Digits(LazySequence[AnnotatedImage]):
         return AnnotatedImage(name, picture, (width, height), labels, tuple(boxes), _facts(labels[0]))
 
 
-def _facts(label: str) -> dict[str, object]:
-    facts: dict[str, object] = {"thought": "handwriting", "synonyms": [label.removeprefix("digit ")]}
+def _facts(label: str) -> ObjectFacts:
+    facts: ObjectFacts = {"thought": "handwriting", "synonyms": [label.removeprefix("digit ")]}
     if label in LOOK_ALIKES:
         facts["look_alike"] = LOOK_ALIKES[label]
     return facts

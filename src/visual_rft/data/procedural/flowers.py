@@ -19,6 +19,7 @@ from visual_rft.data.annotated import AnnotatedImage
 from visual_rft.data.lazy import LazySequence
 from visual_rft.data.procedural.backgrounds import background
 from visual_rft.data.procedural.shapes import SIZES
+from visual_rft.tasks.truth import ObjectFacts
 from visual_rft.vision.boxes import Box
 from visual_rft.vision.images import RenderedImage
 
@@ -67,14 +68,14 @@ class Flowers(LazySequence[AnnotatedImage]):
         return AnnotatedImage(name, RenderedImage(name, render), (width, height), (label,), (box,), _facts(label))
 
 
-def _facts(label: str) -> dict[str, object]:
+def _facts(label: str) -> ObjectFacts:
     """What is seen on a flower of this kind, its genus, and the kind it is most easily taken for.
 
     The look-alike of a kind with pointed petals has round ones, in the same colour and number.
     """
     colour, genus = label.split()
     count, form = GENERA[genus]
-    facts: dict[str, object] = {"thought": f"{count} {form} petals, {colour}", "parents": [genus]}
+    facts: ObjectFacts = {"thought": f"{count} {form} petals, {colour}", "parents": [genus]}
     if form == "pointed":
         twin = next(other for other, described in GENERA.items() if described == (count, "round"))
         facts["look_alike"] = f"{colour} {twin}"

@@ -21,6 +21,7 @@ from visual_rft.data.annotated import AnnotatedImage
 from visual_rft.data.lazy import LazySequence
 from visual_rft.errors import DataError
 from visual_rft.tasks.base import Sample
+from visual_rft.tasks.truth import GroundingTruth
 from visual_rft.vision.boxes import Box, area
 
 CLEARLY_LARGER = 1.3
@@ -136,14 +137,15 @@ class OneReferencePerImage(LazySequence[Sample]):
             raise DataError(f"image {image.id}: no expression{said} means exactly one of its objects")
         chosen = options[rng.integers(len(options))]
         text, target = chosen[rng.integers(len(chosen))]
+        truth: GroundingTruth = {
+            "box": list(image.boxes[target]),
+            "image_size": list(image.size),
+            "thought": f"a {image.labels[target]}",
+        }
         return Sample(
             id=f"{image.id}/{text}",
             images=(image.image,),
             task="grounding",
             question={"expression": text},
-            truth={
-                "box": list(image.boxes[target]),
-                "image_size": list(image.size),
-                "thought": f"a {image.labels[target]}",
-            },
+            truth=truth,
         )

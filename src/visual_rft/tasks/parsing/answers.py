@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from visual_rft.tasks.parsing.completion import Failure, Parsed, answer_text, normalized
+from visual_rft.tasks.parsing.completion import Failure, Parsed, Reason, answer_text, normalized
 from visual_rft.tasks.parsing.structure import LONGEST_ANSWER, OBJECT, SALVAGED, read_structure, unfenced
 from visual_rft.vision.boxes import Box, is_finite_number, is_four_numbers
 
@@ -80,27 +80,29 @@ def parse_detections(
         return Parsed(Detections((), ()), (*notes, "'No Objects' written otherwise"))
     structure = read_structure(body)
     if isinstance(structure, Failure):
-        return Failure("truncated") if cut else structure
+        return Failure(Reason.TRUNCATED) if cut else structure
     notes += structure.notes
     if SALVAGED in notes and NO_OBJECTS.casefold() in OBJECT.sub("", body).casefold():
-        return Failure("boxes beside 'No Objects'")
+        return Failure(Reason.BOXES_BESIDE_NO_OBJECTS)
     items = _as_items(structure.value, notes)
     if items is None:
-        return Failure("not a list")
+        return Failure(Reason.NOT_A_LIST)
     if str in map(type, items) and any(isinstance(v, str) and normalized(v) in _NOTHING_THERE for v in items):
-        return Failure("boxes beside 'No Objects'")
+        return Failure(Reason.BOXES_BESIDE_NO_OBJECTS)
     boxes, confidence, unread = [], [], max(0, len(items) - MOST_BOXES)
+    last_failure: Failure | None = None
     if unread:
         notes.append(f"only the first {MOST_BOXES} of {len(items)} boxes read")
     for number, item in enumerate(items[:MOST_BOXES], start=1):
         checked = _as_asked(item, extent) or _detection(item, extent, category, notes)
         if isinstance(checked, Failure):
+            last_failure = checked
             notes.append(f"item {number}: {checked.reason}")
         else:
             boxes.append(checked[0])
             confidence.append(checked[1])
-    if items and not boxes:
-        return Failure(f"no valid item ({notes[-1].removeprefix('item ').split(': ', 1)[-1]})")
+    if last_failure is not None and not boxes:
+        return Failure(f"{Reason.NO_VALID_ITEM} ({last_failure.reason})")
     return Parsed(Detections(tuple(boxes), tuple(confidence), unread), tuple(notes))
 
 
@@ -114,24 +116,24 @@ def parse_label(text: str) -> Parsed[str] | Failure:
         return found
     body, cut = found
     if cut:
-        return Failure("truncated")
+        return Failure(Reason.TRUNCATED)
     if len(body) > LONGEST_ANSWER:
-        return Failure("answer too long")
+        return Failure(Reason.ANSWER_TOO_LONG)
     notes: tuple[str, ...] = ()
-    if body[:1] in "[{\"'`(" and body:
+    if body.startswith(("[", "{", "(", '"', "'", "`")):
         structure = read_structure(body)
         value = structure.value if isinstance(structure, Parsed) else unfenced(body).strip("`'\"() \n")
         if isinstance(value, dict):
             value = [value[key] for key in _LABEL_KEYS if key in value] or list(value.values())
         if isinstance(value, (list, tuple, set)):
             if len(value) != 1:
-                return Failure("more than one label" if value else "empty answer")
+                return Failure(Reason.MORE_THAN_ONE_LABEL if value else Reason.EMPTY_ANSWER)
             (value,) = value
         if not isinstance(value, (str, int)) or isinstance(value, bool):
-            return Failure("not a name")
+            return Failure(Reason.NOT_A_NAME)
         body, notes = str(value).strip(), ("name inside quotes, a fence or a list",)
     if not normalized(body):
-        return Failure("empty answer")
+        return Failure(Reason.EMPTY_ANSWER)
     return Parsed(body, notes)
 
 
@@ -147,44 +149,65 @@ def parse_box(text: str, extent: tuple[float, float]) -> Parsed[Box] | Failure:
         return found
     body, cut = found
     if len(body) > LONGEST_ANSWER:
-        return Failure("answer too long")
-    bare = _BOX_TOKENS.sub("", body).strip()
+        return Failure(Reason.ANSWER_TOO_LONG)
+    for read in (_corners_alone, _structure_with_box, _text_around_box):
+        position = read(body)
+        if isinstance(position, Failure):
+            return position
+        if position is not None:
+            notes = [*(["truncated"] if cut else []), *position.notes]
+            box = _box(position.value, extent, notes)
+            return box if isinstance(box, Failure) else Parsed(box, tuple(notes))
+    return Failure(Reason.TRUNCATED if cut else Reason.NOT_A_BOX)
+
+
+def _corners_alone(body: str) -> Parsed[Any] | None:
+    """The four numbers of ``(x1,y1),(x2,y2)`` and nothing else, box tokens aside; None if the answer is not that."""
+    bare = _without_box_tokens(body)
     corners = _CORNERS.fullmatch(bare)
-    notes: list[str] = []
-    position: Any
-    if corners:
-        position = [float(v) for v in corners.groups()]
-        if bare != body:
-            notes.append("box tokens")
-    else:
-        structure: Parsed[Any] | Failure = Failure("not a box") if _CORNERS.search(bare) else read_structure(bare)
-        if isinstance(structure, Failure):
-            several = [*_CORNERS.finditer(bare), *_FOUR.finditer(bare)]
-            if not several:
-                return Failure("truncated" if cut else "not a box")
-            around = bare[: several[0].start()] + " " + bare[several[0].end() :]
-            if len(several) > 1 or _PAIR.search(around):  # which one is meant is not ours to choose
-                return Failure("more than one box")
-            notes.append("text around the box")
-            position = [float(v) for v in several[0].groups()]
-        else:
-            notes += [*structure.notes, "box written as a list"]
-            position = structure.value
-            while isinstance(position, (list, tuple)) and len(position) == 1:
-                (position,) = position
-            if isinstance(position, dict):
-                found_positions = _positions(position)
-                if len(found_positions) > 1:
-                    return Failure("more than one box")
-                position = found_positions[0] if found_positions else None
-                while isinstance(position, list) and len(position) == 1:
-                    (position,) = position
-            elif isinstance(position, (list, tuple)) and any(isinstance(v, (list, tuple, dict)) for v in position):
-                return Failure("more than one box")
-    if cut:
-        notes.insert(0, "truncated")
-    box = _box(position, extent, notes)
-    return box if isinstance(box, Failure) else Parsed(box, tuple(notes))
+    if corners is None:
+        return None
+    return Parsed([float(v) for v in corners.groups()], () if bare == body else ("box tokens",))
+
+
+def _structure_with_box(body: str) -> Parsed[Any] | Failure | None:
+    """What stands for the position in a list or an object; None if the answer is neither, a failure if it holds two."""
+    bare = _without_box_tokens(body)
+    structure = None if _CORNERS.search(bare) else read_structure(bare)
+    if not isinstance(structure, Parsed):
+        return None
+    position = _unwrapped(structure.value, (list, tuple))
+    if isinstance(position, dict):
+        positions = _positions(position)
+        if len(positions) > 1:
+            return Failure(Reason.MORE_THAN_ONE_BOX)
+        position = _unwrapped(positions[0], (list,)) if positions else None
+    elif isinstance(position, (list, tuple)) and any(isinstance(v, (list, tuple, dict)) for v in position):
+        return Failure(Reason.MORE_THAN_ONE_BOX)
+    return Parsed(position, (*structure.notes, "box written as a list"))
+
+
+def _text_around_box(body: str) -> Parsed[Any] | Failure | None:
+    """The four numbers of the only box in other text; None if there is no box, a failure if there may be another."""
+    bare = _without_box_tokens(body)
+    boxes = [*_CORNERS.finditer(bare), *_FOUR.finditer(bare)]
+    if not boxes:
+        return None
+    around = bare[: boxes[0].start()] + " " + bare[boxes[0].end() :]
+    if len(boxes) > 1 or _PAIR.search(around):  # which one is meant is not ours to choose
+        return Failure(Reason.MORE_THAN_ONE_BOX)
+    return Parsed([float(v) for v in boxes[0].groups()], ("text around the box",))
+
+
+def _without_box_tokens(body: str) -> str:
+    return _BOX_TOKENS.sub("", body).strip()
+
+
+def _unwrapped(value: Any, kinds: tuple[type[list[Any] | tuple[Any, ...]], ...]) -> Any:
+    """What is inside lists of one item each."""
+    while isinstance(value, kinds) and len(value) == 1:
+        (value,) = value
+    return value
 
 
 def _as_items(value: Any, notes: list[str]) -> list[Any] | None:
@@ -234,19 +257,19 @@ def _detection(
     item: Any, extent: tuple[float, float], category: str | None, notes: list[str]
 ) -> tuple[Box, float] | Failure:
     if not isinstance(item, dict):
-        return Failure("not an object")
+        return Failure(Reason.NOT_AN_OBJECT)
     usual = len(item) == 2 and "Position" in item and "Confidence" in item
     positions = [item["Position"]] if usual else _positions(item)
     if len(positions) != 1:
-        return Failure("more than one position" if positions else "no position")
+        return Failure(Reason.MORE_THAN_ONE_POSITION if positions else Reason.NO_POSITION)
     confidence: Any = item["Confidence"] if usual else next(iter(_under(_CONFIDENCE_KEYS, item)), None)
     if not is_finite_number(confidence) or not 0 <= confidence <= 1:
-        return Failure("confidence is not a number in [0, 1]")
+        return Failure(Reason.NO_CONFIDENCE)
     if not usual:
         names = _under(_LABEL_KEYS, item)
         names = [name for name in names if isinstance(name, str)] or [str(name) for name in names if name is not None]
         if category is not None and any(normalized(name) != normalized(category) for name in names):
-            return Failure("another label than the one asked for")
+            return Failure(Reason.ANOTHER_LABEL)
         if "other keys than asked" not in notes:
             notes.append("other keys than asked")
     (position,) = positions
@@ -269,18 +292,18 @@ def _positions(item: Mapping[Any, Any]) -> list[Any]:
 def _box(position: Any, extent: tuple[float, float], notes: list[str]) -> Box | Failure:
     """Four numbers as a valid box inside the image; a coordinate just outside is moved to the edge."""
     if not is_four_numbers(position):
-        return Failure("position is not four finite numbers")
+        return Failure(Reason.NOT_FOUR_NUMBERS)
     x1, y1, x2, y2 = position
     width, height = extent
     if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
         over, under = TOLERANCE * width, TOLERANCE * height
         if min(x1, x2) < -over or max(x1, x2) > width + over or min(y1, y2) < -under or max(y1, y2) > height + under:
-            return Failure("outside the image")
+            return Failure(Reason.OUTSIDE_THE_IMAGE)
         x1, x2 = (min(max(v, 0), width) for v in (x1, x2))
         y1, y2 = (min(max(v, 0), height) for v in (y1, y2))
         if x2 <= x1:
-            return Failure("x2 <= x1")
+            return Failure(Reason.NO_WIDTH)
         if y2 <= y1:
-            return Failure("y2 <= y1")
+            return Failure(Reason.NO_HEIGHT)
         notes.append("moved to the edge of the image")
     return float(x1), float(y1), float(x2), float(y2)

@@ -15,6 +15,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
 _TAG = re.compile(
@@ -30,11 +31,63 @@ _ARTICLE = re.compile(r"(?:an?|the) (?=.)")
 T = TypeVar("T")
 
 
+class Reason(StrEnum):
+    """Why an answer, or an item of it, could not be read, as it is counted and reported."""
+
+    NO_ANSWER_TAG = "no answer tag"
+    """There is no ``<answer>`` outside the reasoning."""
+    TRUNCATED = "truncated"
+    """The answer was cut off before it could be read."""
+    ANSWER_TOO_LONG = "answer too long"
+    """More characters than are read of one answer."""
+    EMPTY_ANSWER = "empty answer"
+    """Nothing stands in the answer tag, or nothing but punctuation."""
+    NOT_A_LIST = "not a list"
+    """Boxes were asked for, and neither a list nor an object can be read."""
+    BOXES_BESIDE_NO_OBJECTS = "boxes beside 'No Objects'"
+    """The answer says both that there are objects and that there are none."""
+    NO_VALID_ITEM = "no valid item"
+    """No item of a list of boxes is valid; the reason of the last one follows in brackets."""
+    NOT_A_NAME = "not a name"
+    """A name was asked for, and the answer is a number with a point, a truth value or the like."""
+    MORE_THAN_ONE_LABEL = "more than one label"
+    """A list of names where one was asked for."""
+    NOT_A_BOX = "not a box"
+    """One box was asked for, and no four numbers stand together."""
+    MORE_THAN_ONE_BOX = "more than one box"
+    """Two boxes, or one and numbers that may be another, where one was asked for."""
+    NOT_AN_OBJECT = "not an object"
+    """An item of a list of boxes is no ``{...}``."""
+    NO_POSITION = "no position"
+    """An item has no key under which a box is looked for."""
+    MORE_THAN_ONE_POSITION = "more than one position"
+    """An item has several."""
+    NO_CONFIDENCE = "confidence is not a number in [0, 1]"
+    """An item's confidence is missing, text, or out of range."""
+    ANOTHER_LABEL = "another label than the one asked for"
+    """An item names another class than the question."""
+    NOT_FOUR_NUMBERS = "position is not four finite numbers"
+    """A box is something else than four finite numbers."""
+    OUTSIDE_THE_IMAGE = "outside the image"
+    """A corner lies outside the image by more than the tolerance."""
+    NO_WIDTH = "x2 <= x1"
+    """The right edge of a box is not right of its left edge."""
+    NO_HEIGHT = "y2 <= y1"
+    """The bottom edge of a box is not below its top edge."""
+
+
 @dataclass(frozen=True)
 class Failure:
-    """No answer could be read; ``reason`` is a short phrase that can be counted."""
+    """No answer could be read.
+
+    Attributes:
+        reason: a :class:`Reason`, or a task's own short phrase that can be counted; kept as plain text.
+    """
 
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", str(self.reason))
 
 
 class Parsed(NamedTuple, Generic[T]):
@@ -122,7 +175,7 @@ def answer_text(text: str) -> tuple[str, bool] | Failure:
         return text[last[0] : last[1]].strip(), False
     if opened >= 0 and not thinking:
         return text[opened:].strip(), True
-    return Failure("no answer tag")
+    return Failure(Reason.NO_ANSWER_TAG)
 
 
 def _tags(text: str) -> Iterator[re.Match[str]]:

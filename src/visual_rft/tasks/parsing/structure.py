@@ -15,7 +15,7 @@ import re
 import warnings
 from typing import Any
 
-from visual_rft.tasks.parsing.completion import Failure, Parsed
+from visual_rft.tasks.parsing.completion import Failure, Parsed, Reason
 
 LONGEST_ANSWER = 20_000
 """Characters read of one answer; 100 boxes take about 6,000."""
@@ -33,7 +33,7 @@ _JSON = json.JSONDecoder()
 def read_structure(text: str) -> Parsed[Any] | Failure:
     """Text to a Python value by JSON, then literal, then salvage of whole objects."""
     if len(text) > LONGEST_ANSWER:
-        return Failure("answer too long")
+        return Failure(Reason.ANSWER_TOO_LONG)
     notes: tuple[str, ...] = ()
     if text.startswith("```"):
         text, notes = unfenced(text), ("code fence",)
@@ -43,7 +43,7 @@ def read_structure(text: str) -> Parsed[Any] | Failure:
     objects = [value for found in OBJECT.findall(text) if isinstance(value := _salvaged(found), dict)]
     if objects:
         return Parsed(objects, (*notes, SALVAGED))
-    return Failure("not a list")
+    return Failure(Reason.NOT_A_LIST)
 
 
 def unfenced(text: str) -> str:
