@@ -78,6 +78,23 @@ def test_a_box_that_rounding_destroys_is_a_violation(tmp_path, model_folders, ca
     assert "after rounding to the model's units; enlarge the image" in capsys.readouterr().out
 
 
+def test_a_question_without_boxes_has_no_loss_by_rounding(tmp_path, model_folders, capsys):
+    """It comes after one whose box is destroyed: that loss is reported once, for the question that has it."""
+    Image.new("RGB", (6000, 60)).save(tmp_path / "a.png")
+    rows = [
+        {"images": ["a.png"], "question": {"category": "pole"}, "id": name,
+         "truth": {"boxes": boxes, "image_size": [6000, 60]}}
+        for name, boxes in (("thin", [[3001, 10, 3003, 40]]), ("none", []))
+    ]  # fmt: skip
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"source": "jsonl", "path": str(tmp_path / "data.jsonl")}
+    file = config(tmp_path, model_folders["qwen3_vl"], data={"train": [source]})
+    assert main(["check", file, "--sheet", str(tmp_path / "s.png")]) == 1
+    out = capsys.readouterr().out
+    assert "VIOLATION thin: a true box keeps only IoU" in out
+    assert "VIOLATION none" not in out
+
+
 def test_an_image_that_disappears_is_a_violation_and_the_rest_is_checked(tmp_path, model_folders, capsys):
     import runpy
 
