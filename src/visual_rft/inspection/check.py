@@ -51,6 +51,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     Raises:
         VisualRFTError: if the config, data set or model cannot be used at all.
     """
+    # The questions and the model without its weights.
     task = task_of(config.task)
     questions = load_samples(config.data.train, task)
     policy = load_policy(config.model, config.rollout, empty=True)
@@ -59,6 +60,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
         f"{len(questions)} training questions, {len(chosen)} checked; task {task.name}, boxes in {policy.space.value}"
     )
 
+    # Each chosen question: its image, prompt, gold answer and wrong answers.
     violations: list[str] = []
     tokens = TokenCounts(policy)
     totals: dict[str, list[float]] = defaultdict(list)
@@ -85,6 +87,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
         if len(pictures) < PICTURES:
             pictures.append(_drawn(task, sample, checked.gold, frame))
 
+    # What they say together: units, rewards, tokens, memory.
     if round_trips:
         print(f"coordinates: IoU after rounding to the model's units: least {min(round_trips):.3f}, "
               f"mean {sum(round_trips) / len(round_trips):.3f}")  # fmt: skip
@@ -92,10 +95,14 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     print("\n".join(tokens.lines()))
     if tokens.longest is not None:
         print("\n".join(memory_lines(config, policy, tokens.longest)))
+
+    # The data as a whole: units of boxes, shrunk images, the longest prompts.
     try:
         warn(look_at_data(policy, task, questions))
     except (DataError, PromptTooLongError) as error:
         violations.append(str(error))
+
+    # The contact sheet, and the verdict.
     if pictures:
         try:
             contact_sheet(pictures, columns=4).save(sheet)
