@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -297,6 +298,17 @@ def test_rewards_of_the_users_own(own):
 def test_weights_that_cannot_be_used(own, weights, message):
     with pytest.raises(ConfigError, match=message):
         load_task("detection", weights={name.replace("FILE", str(own)): value for name, value in weights.items()})
+
+
+def test_an_unknown_way_of_measuring_is_named():
+    @dataclass(frozen=True, kw_only=True)
+    class Misspelt(Detection):
+        measured_as = "cocoo"
+
+    with pytest.raises(
+        ConfigError, match="task 'detection': measured_as is 'cocoo'; choose from coco, box, label, own"
+    ):
+        Misspelt()
 
 
 def test_a_reward_that_returns_no_number_is_named(own):

@@ -20,13 +20,12 @@ from typing import Any
 
 import torch
 
-from visual_rft.answering.class_list import said_classes
+from visual_rft.answering.class_list import AsksForClasses, said_classes
 from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
 from visual_rft.errors import RunFolderError
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks.base import Sample, Task
-from visual_rft.tasks.detection import Detection
 from visual_rft.vision.coordinates import Frame
 
 BATCH = 96
@@ -156,7 +155,7 @@ def _chosen(
 
 
 def _class_prompts(task: Task, samples: Sequence[Sample]) -> list[Prompt]:
-    assert isinstance(task, Detection)  # checked where the protocol is chosen
+    assert isinstance(task, AsksForClasses)  # checked where the protocol is chosen
     names = [str(sample.question["category"]) for sample in samples]
     parts = [names[start : start + NAMES_AT_ONCE] for start in range(0, len(names), NAMES_AT_ONCE)]
     return [Prompt(f"{samples[0].id} (which classes)", task.classes_prompt(part), samples[0].images) for part in parts]

@@ -23,7 +23,6 @@ import numpy as np
 from visual_rft.answering.class_list import names_in
 from visual_rft.evaluation.resampling import Floats, Statistic
 from visual_rft.evaluation.weighted_precision import WeightedPrecision
-from visual_rft.tasks import Classification, Grounding
 from visual_rft.tasks.base import Prediction, Task, answer_rates, box_of
 from visual_rft.tasks.coco_metrics import Rules, box_precision
 from visual_rft.tasks.detection_metrics import best_ious
@@ -60,9 +59,9 @@ class Measured:
 
 def measure(task: Task, predictions: ByImage) -> Measured:
     """The numbers of answers, image by image; detection has its own :func:`measure_detection`."""
-    if isinstance(task, Classification):
+    if task.measured_as == "label":
         return measure_classification(task, predictions)
-    if isinstance(task, Grounding):
+    if task.measured_as == "box":
         return measure_grounding(task, predictions)
     return _measure_own(task, predictions)
 
@@ -109,7 +108,7 @@ def measure_detection(
     )
 
 
-def measure_classification(task: Classification, predictions: ByImage) -> Measured:
+def measure_classification(task: Task, predictions: ByImage) -> Measured:
     """Classification: strict is the whole answer, lenient is an answer that names this class and no other."""
     flat = [(i, p) for i, row in enumerate(predictions) for p in row]
     classes = sorted({str(p.sample.truth["label"]) for _, p in flat})

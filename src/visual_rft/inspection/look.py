@@ -22,7 +22,7 @@ from typing import Any
 from visual_rft.policy.families import PixelLayout
 from visual_rft.policy.inputs import Inputs, Prompt
 from visual_rft.policy.policy import Policy
-from visual_rft.tasks import Detection, Grounding, Sample, Task
+from visual_rft.tasks import Sample, Task
 from visual_rft.tasks.base import labelled_boxes
 from visual_rft.tasks.spaces import gold_space_hint
 from visual_rft.vision.boxes import Box
@@ -63,7 +63,7 @@ def look_at_data(policy: Policy, task: Task, samples: Sequence[Sample]) -> list[
     for sample in likely_longest(policy, task, looked, sizes):
         policy.prepare([Prompt.of(task, sample, policy.space)])
     found: list[str | None] = []
-    if isinstance(task, (Detection, Grounding)):
+    if task.answers_boxes:
         found.append(gold_space_hint(sample.truth for sample in looked))
     limit = pixel_limit(policy)
     if limit is not None:
