@@ -23,6 +23,7 @@ import torch
 from visual_rft.answering.class_list import AsksForClasses, said_classes
 from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
 from visual_rft.errors import RunFolderError
+from visual_rft.files import append_json_lines
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks.base import Sample, Task
@@ -70,11 +71,7 @@ class Journal:
             ],
             "class_lists": answers.class_lists,
         }
-        try:
-            with self.file.open("a", encoding="utf-8") as opened:
-                opened.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise RunFolderError(f"{self.file}: cannot be written ({error.strerror})") from None
+        append_json_lines(self.file, [row], RunFolderError)
         self.rows[image] = row
 
     def answers(self, image: int, questions: ImageQuestions) -> ImageAnswers | None:

@@ -26,7 +26,6 @@ from visual_rft.answering.class_list import AsksForClasses, class_list_numbers
 from visual_rft.answering.predict import scored, warn_of_space
 from visual_rft.answering.questions import ImageAnswers, ImageQuestions, group_by_image
 from visual_rft.config.config import Config
-from visual_rft.data.formats.coco_results import write_json
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError, RunFolderError
 from visual_rft.evaluation.measures import ByImage, Measured, measure, measure_detection, measure_grounding
@@ -34,6 +33,7 @@ from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_se
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
 from visual_rft.evaluation.segmenter import Segmenter, mask_areas
 from visual_rft.evaluation.tables import comparison_table, confusion_picture, progress_bar, result_table
+from visual_rft.files import write_json
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy, model_folder
@@ -215,10 +215,10 @@ def _written(folder: Path, result: Mapping[str, Any], measured: Measured, coco: 
     Raises:
         DataError: if a file cannot be written.
     """
-    write_json(folder / "result.json", result)
+    write_json(folder / "result.json", result, DataError)
     if coco is not None:
-        write_json(folder / "annotations.json", coco.truth)
-        write_json(folder / "predictions.json", coco.results)
+        write_json(folder / "annotations.json", coco.truth, DataError)
+        write_json(folder / "predictions.json", coco.results, DataError)
     if measured.confusion:
         title = f"{result['model']}: rows are true, columns are named"
         confusion_picture(measured.confusion, title).save(folder / "confusion.png")
@@ -305,7 +305,7 @@ def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
         elif (folder / "answers.jsonl").exists() or any(folder.iterdir()):
             raise RunFolderError(f"{folder}: is not empty and holds no evaluation; choose another --folder")
         else:
-            write_json(file, settings)
+            write_json(file, settings, RunFolderError)
     except ValueError:
         raise RunFolderError(f"{file}: not valid JSON; choose another --folder, or delete it") from None
     except OSError as error:
