@@ -105,11 +105,11 @@ def answer(
 
     Args:
         policy: the model.
-        task: writes the prompts.
-        questions: image by image.
-        batch: most questions answered at once.
-        journal: answers that are known already are taken from it, new ones are appended.
-        progress: called with the number of images that are newly done.
+        task: the task that writes the prompts.
+        questions: the questions of each image.
+        batch: greatest number of questions answered at once.
+        journal: file of answers; what it knows is not asked again, what is new is appended.
+        progress: function that is called with the number of images that are newly done.
 
     Returns:
         What was answered, image by image.

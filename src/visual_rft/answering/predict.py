@@ -22,9 +22,9 @@ def predict(policy: Policy, task: Task, samples: Sequence[Sample], batch: int = 
 
     Args:
         policy: the model.
-        task: writes the prompts and reads the answers.
+        task: the task that writes the prompts and reads the answers.
         samples: the questions.
-        batch: most questions answered at once.
+        batch: greatest number of questions answered at once.
     """
     samples = list(samples)  # a lazy sequence makes a new sample at every look
     places = {id(sample): n for n, sample in enumerate(samples)}

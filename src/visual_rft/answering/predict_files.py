@@ -56,11 +56,11 @@ def predict_files(
     Args:
         asker: the model.
         files: image files.
-        asks: what to find or name.
+        asks: things to find or name.
         out: a folder that does not exist yet.
-        numbering: ids in the COCO files.
-        batch: pictures that are open, and questions that are answered, at once.
-        progress: called with the number of files that are newly done.
+        numbering: ids of images and categories in the COCO files.
+        batch: greatest number of pictures that are open, and of questions that are answered, at once.
+        progress: function that is called with the number of files that are newly done.
 
     Returns:
         ``images`` answered, ``questions``, ``boxes``, ``failures`` by reason, ``unreadable`` files and the ``folder``.

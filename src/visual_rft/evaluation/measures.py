@@ -41,12 +41,12 @@ class Measured:
     """The worth of a data set of answers.
 
     Attributes:
-        numbers: by name, JSON-able.
-        main: the names that tables show and that ``statistic`` gives.
+        numbers: every number by its name, JSON-able.
+        main: names of the numbers that tables show and that ``statistic`` gives.
         statistic: the main numbers for weights per image.
         images: I, how many images the weights are of.
         per_class: numbers of each class by its name.
-        confusion: how often each true class (outer) was called what (inner); classification only.
+        confusion: counts of answers by true class (outer) and answered name (inner); classification only.
     """
 
     numbers: dict[str, Any]
@@ -76,7 +76,7 @@ def measure_detection(
     """Detection, scored against all of ``truth``.
 
     Args:
-        task: says what the right format is.
+        task: the task that asked; it says what the right format is.
         truth: COCO data set; weights are in the order of its images.
         results: the answers as COCO results.
         predictions: the same answers as they were given, for the rates.
@@ -157,9 +157,9 @@ def measure_grounding(task: Task, predictions: ByImage, masks: Sequence[tuple[fl
     """Grounding: IoU of the answered box, 0 where none was read.
 
     Args:
-        task: says what the right format is.
+        task: the task that asked; it says what the right format is.
         predictions: the answers, image by image.
-        masks: intersection and union, in pixels, of the segmented answer and the true mask, answer after answer.
+        masks: intersection and union, in pixels, of the segmented answer and the true mask, for each answer.
     """
     flat = [(i, p) for i, row in enumerate(predictions) for p in row]
     image = np.array([i for i, _ in flat])

@@ -48,12 +48,12 @@ class Plan:
     """How an evaluation is done, whichever the model.
 
     Attributes:
-        protocol: which questions are asked (detection; other tasks only know ``asked``).
-        classes: evaluate these only (protocols other than ``asked``); None takes all.
+        protocol: name of the questions that are asked (detection; other tasks only know ``asked``).
+        classes: the only classes to evaluate (protocols other than ``asked``); None takes all.
         rules: COCO's or LVIS's.
         batch: most questions answered at once.
-        folder: where answers and results go.
-        below: makes a folder in this one, named after all that decides the answers; if both are None, nothing is
+        folder: folder of the answers and results.
+        below: parent of a folder that is named after all that decides the answers; if both are None, nothing is
             written and nothing can be continued.
         segmenter: folder or hub id of a promptable segmenter, for masks in grounding; None compares boxes only.
     """
@@ -81,7 +81,7 @@ def evaluate(config: Config, plan: Plan | None = None) -> dict[str, Any]:
 
     Args:
         config: model, task and data.
-        plan: how; default the questions of the config, and nothing written.
+        plan: the way to evaluate; default the questions of the config, and nothing written.
 
     Returns:
         What ``result.json`` holds: ``protocol``, ``model``, the numbers, ``intervals`` (95 %), ``per_class``.
@@ -100,7 +100,7 @@ def compare(config: Config, models: Sequence[str], plan: Plan | None = None) -> 
     Args:
         config: task and data.
         models: ``tiny``, folders or hub ids; each later one is compared with the first.
-        plan: how; ``folder`` gets a folder per model.
+        plan: the way to evaluate; ``folder`` gets a folder per model.
 
     Returns:
         ``models`` (the results) and ``differences``: per later model and number its ``difference`` from the first and

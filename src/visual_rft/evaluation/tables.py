@@ -39,10 +39,10 @@ def comparison_table(
     """Several models on the same images, and what each later one has more than the first.
 
     Args:
-        results: one per model.
-        differences: one per model after the first: ``difference`` and ``interval`` by name.
+        results: the result of each model.
+        differences: the differences of each model after the first: ``difference`` and ``interval`` by name.
         names: the numbers to show.
-        what: said in the heading, after the protocol.
+        what: words for the heading, after the protocol.
     """
     columns = [f"{n}: {result['model']}" for n, result in enumerate(results, 1)]
     columns += [f"{n} - 1 (95 %)" for n in range(2, len(results) + 1)]
@@ -75,7 +75,7 @@ def confusion_picture(confusion: Mapping[str, Mapping[str, int]], title: str) ->
 
     Args:
         confusion: times each true class (outer) was called what (inner).
-        title: written above.
+        title: text above the picture.
     """
     rows = sorted(confusion)
     columns = rows + sorted({said for row in confusion.values() for said in row} - set(rows))

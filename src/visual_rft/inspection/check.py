@@ -42,8 +42,8 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
 
     Args:
         config: the whole run.
-        samples: training questions to check, spread over the data.
-        sheet: where the picture of the first questions with their truth drawn goes.
+        samples: number of training questions to check, spread over the data.
+        sheet: file for the picture of the first questions with their truth drawn.
 
     Returns:
         Whether no violation was found.
@@ -124,7 +124,7 @@ class Checked(NamedTuple):
         gold: the gold answer as the model would write it.
         totals: total reward of the gold answer and of each wrong one, by name.
         ious: IoU of each true box with itself after rounding to the model's units.
-        faults: what is wrong with the rewards, one text each.
+        faults: one text for each thing that is wrong with the rewards.
     """
 
     gold: str

@@ -28,7 +28,7 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
 
     Args:
         config: the whole run.
-        supervised: of ``visual-rft sft``.
+        supervised: whether the run is one of ``visual-rft sft``.
 
     Raises:
         VisualRFTError: if the config, data or model cannot be used, or a prompt does not fit the model's context.

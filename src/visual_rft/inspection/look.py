@@ -51,7 +51,7 @@ def look_at_data(policy: Policy, task: Task, samples: Sequence[Sample]) -> list[
 
     Args:
         policy: the model, with or without its weights.
-        task: asks the questions.
+        task: the task that asks.
         samples: all training questions.
 
     Raises:
@@ -151,7 +151,7 @@ class TokenCounts:
     """Tokens of real prompts, and the longest of them.
 
     Args:
-        policy: prepares them.
+        policy: the model, which prepares the prompts.
     """
 
     def __init__(self, policy: Policy) -> None:

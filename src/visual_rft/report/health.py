@@ -55,7 +55,7 @@ class HealthWatch:
     """Remembers a run's metrics and which findings were told.
 
     Args:
-        config: of the run; limits are named in the advice.
+        config: config of the run, whose limits the advice names.
     """
 
     config: Config | None = None
@@ -76,7 +76,7 @@ def findings(rows: Sequence[Row], config: Config | None = None) -> list[Finding]
 
     Args:
         rows: metrics of all steps so far, oldest first; what a run does not measure is not judged.
-        config: to name the present value in the advice.
+        config: config of the run, whose present values the advice names.
     """
     config = config or Config()
     found = [

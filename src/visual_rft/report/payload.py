@@ -48,7 +48,7 @@ class Pictures:
     """The pictures of a page, each once.
 
     Args:
-        source: what an ``img`` element gets for a file; called once per file.
+        source: function from a file to the address of its ``img`` element; called once per file.
     """
 
     source: Callable[[Path], str]
@@ -88,10 +88,10 @@ def payload(
     """Everything the page shows, JSON-able.
 
     Args:
-        runs: in the order of their colours.
-        pictures: embedded or served; filled on the way.
-        groups_of: reads the rollouts of one step; default from the folder.
-        text_budget: characters of rollouts, all runs together.
+        runs: the runs in the order of their colours.
+        pictures: collection of the page's pictures, embedded or served; filled on the way.
+        groups_of: function that reads the rollouts of one step; default from the folder.
+        text_budget: greatest number of characters of rollouts, all runs together.
     """
     groups_of = groups_of or Run.rollouts
     parts = [_RunPart(run, number, pictures) for number, run in enumerate(runs)]

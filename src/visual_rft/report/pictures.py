@@ -50,8 +50,8 @@ def annotated(picture: Image.Image, truth: Mapping[str, Any], answers: Sequence[
 
     Args:
         picture: the original, RGB; boxes are in its pixels.
-        truth: of the question.
-        answers: parsed, None where one could not be read.
+        truth: truth of the question.
+        answers: parsed answers, None where one could not be read.
     """
     size = picture.size
     for i, answer in enumerate(answers):

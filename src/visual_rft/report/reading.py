@@ -32,14 +32,14 @@ class Run:
 
     Attributes:
         path: the folder.
-        name: how the run is called beside others.
+        name: name of the run beside others.
         config: ``config.yaml`` as plain values.
         environment: ``environment.json``, {} if missing.
         metrics: the lines of ``metrics.jsonl``, oldest first.
         evaluations: the files of ``evaluation/``, oldest first, each with its ``step``.
         rollout_steps: the steps that ``rollouts/`` holds, ascending.
         summary: ``summary.json``, None if the run has not finished.
-        problems: what could not be read, one sentence each.
+        problems: one sentence for each thing that could not be read.
     """
 
     path: Path
@@ -94,7 +94,7 @@ def read_run(path: Path, name: str | None = None) -> Run:
 
     Args:
         path: the folder.
-        name: how to call the run; default the folder's name.
+        name: name of the run beside others; default the folder's name.
 
     Raises:
         RunFolderError: if it is not a run folder (no readable ``config.yaml``).

@@ -38,8 +38,8 @@ class Curve:
     """One number over steps.
 
     Attributes:
-        name: its key in ``metrics.jsonl`` or, of an evaluation, in ``evaluation/*.json``.
-        label: for people.
+        name: key in ``metrics.jsonl`` or, of an evaluation, in ``evaluation/*.json``.
+        label: name for people.
         of: ``training`` or ``evaluation``.
         steps: optimiser steps that the weights behind a value had taken.
         values: None where a value is missing or was not finite.

@@ -81,7 +81,7 @@ def score_files(
         annotations: ground truth in COCO or LVIS format.
         predictions: COCO results.
         rules: ``coco`` or ``lvis``.
-        report: where AP per class and 95 % intervals are written, too.
+        report: file for the numbers with AP per class and 95 % intervals.
 
     Raises:
         ConfigError: if a file is not named.
