@@ -11,7 +11,7 @@ from typing import Any
 
 from visual_rft.answering.answering import BATCH, answer
 from visual_rft.answering.questions import Answer, group_by_image
-from visual_rft.inspection.look import LOOKED, warn
+from visual_rft.inspection.look import MAX_QUESTIONS_LOOKED_AT, warn
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks.base import Prediction, Sample, Task
 from visual_rft.tasks.spaces import Answered, wrong_space_hint
@@ -36,7 +36,7 @@ def predict(policy: Policy, task: Task, samples: Sequence[Sample], batch: int = 
 def warn_of_space(task: Task, answers: Sequence[Answer]) -> None:
     """Say so on standard error where boxes miss in the units they are read in, but meet in others."""
     if task.answers_boxes:
-        answered = [Answered(row.text, row.sample.truth, row.frame) for row in answers[:LOOKED]]
+        answered = [Answered(row.text, row.sample.truth, row.frame) for row in answers[:MAX_QUESTIONS_LOOKED_AT]]
         hint = wrong_space_hint(task, answered)
         warn([hint] if hint else [])
 

@@ -30,9 +30,9 @@ from visual_rft.tasks.rewards import accuracy
 from visual_rft.vision.boxes import Box, area, iou
 
 ByImage = Sequence[Sequence[Prediction]]
-UNNAMED = "(no answer)"
+NO_ANSWER = "(no answer)"
 """Column of the confusion matrix for answers that could not be read."""
-OTHER = "(another name)"
+OTHER_NAME = "(another name)"
 """Column of the confusion matrix for names that are no class of the data."""
 
 
@@ -121,8 +121,8 @@ def measure_classification(task: Task, predictions: ByImage) -> Measured:
         named = task.compare(p.score.answer or "", p.sample.truth)
         strict[n] = p.score.answer is not None and accuracy(named.answer, named.label, named.synonyms)
         lenient[n] = strict[n] or _names_it(p, classes, named.synonyms)
-        said = named.label if strict[n] else next((c for c in classes if accuracy(named.answer, c)), OTHER)
-        confusion[named.label][UNNAMED if p.score.answer is None else said] += 1
+        said = named.label if strict[n] else next((c for c in classes if accuracy(named.answer, c)), OTHER_NAME)
+        confusion[named.label][NO_ANSWER if p.score.answer is None else said] += 1
 
     def statistic(weights: Floats) -> dict[str, float]:
         weight = weights[image]

@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-WIDEST = 1600
+MAX_SIDE_PIXELS = 1600
 """Pixels a side of a confusion matrix without its labels, at most."""
 
 
@@ -79,7 +79,7 @@ def confusion_picture(confusion: Mapping[str, Mapping[str, int]], title: str) ->
     """
     rows = sorted(confusion)
     columns = rows + sorted({said for row in confusion.values() for said in row} - set(rows))
-    cell = max(4, min(40, WIDEST // len(columns)))
+    cell = max(4, min(40, MAX_SIDE_PIXELS // len(columns)))
     font = ImageFont.load_default(size=max(9, min(14, cell - 2)))
     left = 12 + max(round(font.getlength(name)) for name in rows)
     top = 36 + max(round(font.getlength(name)) for name in columns)

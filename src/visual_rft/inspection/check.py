@@ -29,11 +29,11 @@ from visual_rft.vision.boxes import as_box, iou
 from visual_rft.vision.coordinates import Frame
 from visual_rft.vision.drawing import TRUTH, contact_sheet, draw_marks
 
-PICTURES = 12
+MAX_PICTURES = 12
 """Questions drawn on the contact sheet."""
-NAMED = 10
+MAX_VIOLATIONS_PRINTED = 10
 """Violations printed one by one; the rest are counted."""
-LEAST_ROUND_TRIP = 0.5
+MIN_ROUND_TRIP_IOU = 0.5
 """IoU of a true box with itself after rounding to the model's units; below, a perfect answer counts as a miss."""
 
 
@@ -84,7 +84,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
                 f"{sample.id}: the gold answer has {answer} tokens, but rollout.max_new_tokens is "
                 f"{config.rollout.max_new_tokens}: a right answer would be cut off"
             )
-        if len(pictures) < PICTURES:
+        if len(pictures) < MAX_PICTURES:
             pictures.append(_drawn(task, sample, checked.gold, frame))
 
     # What they say together: units, rewards, tokens, memory.
@@ -109,10 +109,10 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
         except (OSError, ValueError) as error:
             raise DataError(f"{sheet}: cannot write the contact sheet ({error})") from None
         print(f"contact sheet with the truth drawn: {sheet}")
-    for violation in violations[:NAMED]:
+    for violation in violations[:MAX_VIOLATIONS_PRINTED]:
         print(f"VIOLATION {violation}")
-    if len(violations) > NAMED:
-        print(f"... and {len(violations) - NAMED} more")
+    if len(violations) > MAX_VIOLATIONS_PRINTED:
+        print(f"... and {len(violations) - MAX_VIOLATIONS_PRINTED} more")
     print(f"{len(violations)} violations" if violations else "no violation")
     return not violations
 
@@ -140,7 +140,7 @@ def _check_answers(task: Task, sample: Sample, frame: Frame | None) -> Checked:
     faults = []
     # What is lost by rounding to the model's units is the units' fault: full marks are asked on the rounded truth.
     rounded, ious = _rounded(sample.truth, frame)
-    if (worst := min(ious, default=1.0)) < LEAST_ROUND_TRIP:
+    if (worst := min(ious, default=1.0)) < MIN_ROUND_TRIP_IOU:
         faults.append(f"a true box keeps only IoU {worst:.2f} after rounding to the model's units; enlarge the image")
     full = task.score(gold, rounded, frame)
     if full.failure:

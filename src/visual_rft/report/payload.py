@@ -31,16 +31,16 @@ TEXT_BUDGET = 12_000_000
 """Characters of rollouts in a page, all runs together."""
 PICTURE_BUDGET = 14_000_000
 """Characters of pictures in a page."""
-LEAST_STEPS = 8
+MIN_STEPS = 8
 """So many steps always fit: of a step that is larger than its share the first questions are shown."""
-MOST_EVALUATIONS = 40
-"""Of a run, with their examples."""
-MOST_WARNINGS = 8
-"""Of a run."""
-LONGEST = 4_000
-"""Characters of a completion that are shown."""
-SIDES = ((100, 768), (400, 512), (1_600, 320))
-"""Of so many pictures, the longer side in pixels at which they are embedded; more are 224."""
+MAX_EVALUATIONS = 40
+"""Evaluations of a run that are shown with their examples."""
+MAX_WARNINGS = 8
+"""Warnings of a run that are shown, the newest."""
+MAX_TEXT_CHARACTERS = 4_000
+"""Characters of a prompt or completion that are shown."""
+MAX_SIDE_PIXELS = ((100, 768), (400, 512), (1_600, 320))
+"""Pictures of a page, at most, and the longer side in pixels at which they are then embedded; more are 224."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Pictures:
 def embedded(runs: Sequence[Run]) -> Pictures:
     """Pictures as data URIs, the smaller the more there are."""
     count = sum(1 for run in runs for base in ("images", "rollouts/images") for _ in (run.path / base).glob("*.*"))
-    side = next((side for most, side in SIDES if count <= most), 224)
+    side = next((side for most, side in MAX_SIDE_PIXELS if count <= most), 224)
     return Pictures(lambda file: data_uri(file, side))
 
 
@@ -133,7 +133,7 @@ class _RunPart:
         run = self.run
         section = run.config.get("task")
         last = max([row["step"] + 1 for row in run.metrics], default=0)
-        evaluations = [run.evaluations[i] for i in sorted(by_halving(len(run.evaluations))[:MOST_EVALUATIONS])]
+        evaluations = [run.evaluations[i] for i in sorted(by_halving(len(run.evaluations))[:MAX_EVALUATIONS])]
         return {
             "name": run.name,
             "folder": str(run.path),
@@ -161,7 +161,7 @@ class _RunPart:
         text = cut = 0
         before = self.pictures.used
         steps = self.run.rollout_steps
-        per_step = budget.share(min(LEAST_STEPS, max(1, len(steps))))
+        per_step = budget.share(min(MIN_STEPS, max(1, len(steps))))
         for place in by_halving(len(steps)):
             rows = groups_of(self.run, steps[place])
             groups = self._fitting_groups(rows, per_step)
@@ -227,7 +227,7 @@ def _warnings(run: Run) -> list[str]:
         config = None
     watch = HealthWatch(config)
     told = [f"{run.name}, step {row['step']}: {text}" for row in run.metrics for text in watch.new(row)]
-    return told[-MOST_WARNINGS:]
+    return told[-MAX_WARNINGS:]
 
 
 def _facts(run: Run) -> list[list[str]]:
@@ -270,8 +270,8 @@ def _left_out(run: Run, steps: int, cut: int) -> str | None:
         said.append(f"{steps} of the {len(run.rollout_steps)} steps with rollouts are here, evenly spread")
     if cut:
         said.append(f"{cut} questions of these steps are left out")
-    if len(run.evaluations) > MOST_EVALUATIONS:
-        said.append(f"{MOST_EVALUATIONS} of the {len(run.evaluations)} evaluations show their examples")
+    if len(run.evaluations) > MAX_EVALUATIONS:
+        said.append(f"{MAX_EVALUATIONS} of the {len(run.evaluations)} evaluations show their examples")
     return f"{run.name}: {'; '.join(said)}. All of it is in {run.path}." if said else None
 
 
@@ -304,7 +304,8 @@ def _size(group: Mapping[str, Any]) -> int:
 
 
 def _clipped(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text) - LONGEST} more characters)"
+    more = len(text) - MAX_TEXT_CHARACTERS
+    return f"{text[:MAX_TEXT_CHARACTERS]} … ({more} more characters)" if more > 0 else text
 
 
 def _short(value: Any) -> Any:
