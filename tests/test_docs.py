@@ -80,7 +80,7 @@ def test_there_are_commands():
 BLOCKS = [
     pytest.param(name, number, code, id=f"{name}-{number}")
     for name, page in zip(NAMES, PAGES, strict=True)
-    if name != "docs/adapters.md"  # tests/test_adapters.py runs those
+    if name != "docs/adapters.md"  # tests/tasks/test_adapters.py runs those
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
 

@@ -1,39 +1,86 @@
-"""A text file that is there whole or not at all.
+"""Text files that are there whole or not at all, and JSON in them.
 
 Decision: what others read while a run goes on (status, metrics, the report, a finished run of the evidence) is written
-under another name beside it and then renamed, so that a reader or a crash never meets half of it.
+under another name beside it and then renamed, so that a reader or a crash never meets half of it. What grows line by
+line is appended and closed, so that a crash loses no line. The caller names the error that its users know.
 
     write_whole(Path("runs/demo/status.json"), "{}")
+    write_json(Path("out/result.json"), {"AP": 0.5}, DataError)
+    append_json_lines(Path("out/answers.jsonl"), [{"id": "a"}], DataError)
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visual_rft.errors import RunFolderError
+from visual_rft.errors import RunFolderError, VisualRFTError
 
 
-def write_whole(file: Path, text: str, *, make_folder: bool = False) -> None:
+def write_whole(
+    file: Path, text: str, error: type[VisualRFTError] = RunFolderError, *, make_folder: bool = False
+) -> None:
     """Write a file in UTF-8; what was there before stays until the new one is complete.
 
     Args:
-        file: to write.
-        text: what it will hold.
+        file: path of the file; a link, pipe or device is written through, not replaced.
+        text: what the file will hold.
+        error: class of the error that is raised.
         make_folder: make the folders above it where they are missing; else a missing folder is an error.
 
     Raises:
-        RunFolderError: if it cannot be written.
+        VisualRFTError: of the class ``error``, if the file cannot be written.
     """
-    unfinished = file.with_name(file.name + ".unfinished")
+    replaceable = not file.is_symlink() and (file.is_file() or not file.exists())
+    unfinished = file.with_name(file.name + ".unfinished") if replaceable else file
     try:
         if make_folder:
             file.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(file)
-    except OSError as error:
-        raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from error
+        if replaceable:
+            unfinished.replace(file)
+    except OSError as cause:
+        raise error(f"{file}: cannot be written ({cause.strerror})") from cause
+
+
+def write_json(file: Path, content: Any, error: type[VisualRFTError]) -> None:
+    """Write JSON as :func:`write_whole` does, with the folders above it: an object indented, a list on one line.
+
+    Args:
+        file: path of the file.
+        content: JSON-able value.
+        error: class of the error that is raised.
+
+    Raises:
+        VisualRFTError: of the class ``error``, if the file cannot be written.
+    """
+    text = json.dumps(content, indent=None if isinstance(content, list) else 2) + "\n"
+    write_whole(file, text, error, make_folder=True)
+
+
+def append_json_lines(
+    file: Path, rows: Sequence[Mapping[str, Any]], error: type[VisualRFTError], *, make_folder: bool = False
+) -> None:
+    """Append one line per row and close the file.
+
+    Args:
+        file: path of the file; made if it is missing.
+        rows: JSON-able objects.
+        error: class of the error that is raised.
+        make_folder: make the folders above it where they are missing; else a missing folder is an error.
+
+    Raises:
+        VisualRFTError: of the class ``error``, if the file cannot be written.
+    """
+    try:
+        if make_folder:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write("".join(json.dumps(row) + "\n" for row in rows))
+    except OSError as cause:
+        raise error(f"{file}: cannot be written ({cause.strerror})") from cause
 
 
 def json_or_nothing(file: Path) -> dict[str, Any]:

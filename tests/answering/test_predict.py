@@ -18,6 +18,7 @@ from visual_rft.cli.verbs.evaluate import score_files
 from visual_rft.config.config import Config, dump_config
 from visual_rft.errors import ConfigError, DataError, ModelError
 from visual_rft.policy.loading import EMBEDDED, model_folder, run_config_file
+from visual_rft.policy.manifest import write_manifest
 from visual_rft.tasks import load_task
 from visual_rft.vision.drawing import PREDICTED
 from visual_rft.vision.images import ImageFile
@@ -170,6 +171,7 @@ def test_a_run_stands_for_its_newest_checkpoint(tmp_path, model_folders):
         model_folder(str(run))
     for name in ("step-000005", "step-000010", "step-000020.unfinished"):
         shutil.copytree(model_folders["qwen3_vl"], run / "checkpoints" / name / "model")
+        write_manifest(run / "checkpoints" / name)
     newest = run / "checkpoints" / "step-000010"
     for name in (run, newest, newest / "model"):
         assert model_folder(str(name)) == str(newest / "model")

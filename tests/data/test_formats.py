@@ -16,7 +16,6 @@ from visual_rft.cli.data_sets import WRITERS
 from visual_rft.cli.verbs.data import FORMATS, WRITTEN
 from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, Dataset
-from visual_rft.data.formats.coco import load_coco
 from visual_rft.data.formats.imagefolder import load_imagefolder
 from visual_rft.data.formats.jsonl import load_jsonl
 from visual_rft.data.formats.lisa import load_lisa
@@ -225,51 +224,6 @@ def test_voc_entities_are_not_expanded(tmp_path):
     (tmp_path / "Annotations" / "a.xml").write_text(bomb)
     with pytest.raises(DataError, match=r"a\.xml: not valid XML \(EntitiesForbidden"):
         load_voc(tmp_path)
-
-
-LVIS = {
-    "images": [
-        {
-            "id": 1, "coco_url": "http://images.cocodataset.org/train2017/000000000001.jpg", "width": 100, "height": 80,
-            "neg_category_ids": [3, 4], "not_exhaustive_category_ids": [2],
-        },
-    ],
-    "annotations": [
-        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40]},
-        {"id": 2, "image_id": 1, "category_id": 2, "bbox": [0, 0, 30, 40]},
-    ],
-    "categories": [{"id": i, "name": n} for i, n in enumerate(("die", "mug", "futon", "mallet", "omelet"), 1)],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("under", ["train2017", "."])
-def test_lvis_asks_only_what_its_annotators_looked_at(tmp_path, under):
-    save(tmp_path / under / "000000000001.jpg")
-    (tmp_path / "lvis.json").write_text(json.dumps(LVIS))
-    dataset = load_coco(tmp_path, tmp_path / "lvis.json")
-    (image,) = dataset.images
-    assert image.present == ["die"]  # mug: not every one has a box
-    assert image.absent(dataset.classes) == ["futon", "mallet"]  # omelet: nobody looked
-    options = {"annotations": str(tmp_path / "lvis.json"), "absent_rate": 1.0}
-    asked = {}
-    for seed in range(20):
-        for sample in samples_of("coco", tmp_path, seed=seed, **options):
-            asked[sample.question["category"]] = sample.truth["boxes"]
-    assert asked == {"die": [list(SAME)], "futon": [], "mallet": []}
-    one = [samples_of("coco", tmp_path, seed=s, questions="one", **options)[0] for s in range(20)]
-    assert {s.question["category"] for s in one} == {"futon", "mallet"}
-
-
-def test_a_crowd_is_not_asked_about_at_all(tmp_path):
-    save(tmp_path / "a.jpg")
-    content = {
-        "images": [{"id": 1, "file_name": "a.jpg"}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40], "iscrowd": 1}],
-        "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}],
-    }
-    (tmp_path / "annotations.json").write_text(json.dumps(content))
-    samples = samples_of("coco", tmp_path, absent_rate=1.0)
-    assert [s.question["category"] for s in samples] == ["dog"], "'No Objects' would be wrong for the crowd"
 
 
 def test_imagefolder(tmp_path):

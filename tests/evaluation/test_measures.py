@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from visual_rft.errors import DataError, ModelError
-from visual_rft.evaluation.measures import OTHER, UNNAMED, measure, measure_grounding
+from visual_rft.evaluation.measures import NO_ANSWER, OTHER_NAME, measure, measure_grounding
 from visual_rft.evaluation.segmenter import Segmenter, mask_areas, true_mask
 from visual_rft.evaluation.tables import confusion_picture
 from visual_rft.tasks import Classification, Grounding
@@ -87,9 +87,9 @@ def test_classification_by_hand():
         "red fox": {"strict": 0, "lenient": 0, "n": 1},
     }
     assert measured.confusion == {
-        "fox": {"fox": 1, "grey wolf": 1, OTHER: 1},
-        "grey wolf": {"grey wolf": 1, UNNAMED: 1},
-        "red fox": {OTHER: 1},
+        "fox": {"fox": 1, "grey wolf": 1, OTHER_NAME: 1},
+        "grey wolf": {"grey wolf": 1, NO_ANSWER: 1},
+        "red fox": {OTHER_NAME: 1},
     }
     weights = np.array([0.0, 0, 0, 2, 0, 1])
     assert measured.statistic(weights) == {

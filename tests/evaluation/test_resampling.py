@@ -62,7 +62,7 @@ def test_the_interval_is_that_of_the_known_distribution():
     assert high == pytest.approx(0.5 + 1.96 / 40, abs=0.004)
 
 
-def test_coverage():
+def test_an_interval_holds_the_true_mean_as_often_as_it_says():
     """Of 200 samples of 60, about 95 % of the intervals hold the true mean; fewer than 90 % would be wrong."""
     rng = np.random.default_rng(0)
     held = 0

@@ -12,7 +12,7 @@ from support.tiny_models import FAMILIES, chat, random_model
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 KINDS = tuple(kind for kind in FAMILIES if kind != "paligemma")
-"""PaliGemma's processor takes no text without an image; tests/test_families.py loads and saves it."""
+"""PaliGemma's processor takes no text without an image; test_families.py loads and saves it."""
 QUESTIONS = ("Find every red circle.", "digit 7?", "Say where the blue star is, and nothing else.")
 SIZES = (((100, 60),), (), ((40, 112), (50, 50)))
 """Width and height of the images of each question: one, none, two."""

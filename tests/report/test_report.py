@@ -236,7 +236,7 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path):
     run = read_run(make_run(tmp_path / "run", steps=17, groups=1))
     whole = payload([run], embedded([run]))
     assert whole["runs"][0]["left_out"] is None
-    part = payload([run], embedded([run]), budget=9_500)["runs"][0]
+    part = payload([run], embedded([run]), text_budget=9_500)["runs"][0]
     assert sorted(map(int, part["rollouts"])) == [0, 2, 4, 6, 8, 10, 12, 14, 16]
     assert part["left_out"] == (
         f"run: 9 of the 17 steps with rollouts are here, evenly spread. All of it is in {run.path}."
@@ -245,7 +245,7 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path):
 
 def test_of_a_step_that_is_too_large_the_first_questions_are_shown(tmp_path):
     run = read_run(make_run(tmp_path / "run", steps=2, groups=8))
-    part = payload([run], embedded([run]), budget=8_000)["runs"][0]
+    part = payload([run], embedded([run]), text_budget=8_000)["runs"][0]
     assert {step: [row["id"] for row in rows] for step, rows in part["rollouts"].items()} == {
         step: [f"{name}-{step}" for name in "abcd"] for step in "01"
     }

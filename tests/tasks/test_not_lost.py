@@ -18,6 +18,7 @@ ONE = {"boxes": [[10, 10, 40, 40]], "image_size": [100, 100], "category": "cat"}
 TWO = {"boxes": [[10, 10, 40, 40], [50, 50, 90, 90]], "image_size": [100, 100], "category": "cat"}
 NONE = {"boxes": [], "image_size": [100, 100], "category": "cat"}
 EDGE = {"boxes": [[0, 0, 50, 100]], "image_size": [100, 100], "category": "cat"}
+ACROSS = {"boxes": [[0, 2, 100, 22]], "image_size": [100, 100], "category": "cat"}
 TOY = {**ONE, "category": "dog's toy"}
 FLOWER = {"label": "red poppy", "synonyms": ["Papaver rhoeas", "corn rose"], "parents": ["poppy"]}
 PLACE = {"box": [20, 30, 60, 70], "image_size": [100, 100]}
@@ -62,6 +63,7 @@ DETECTION = [
     Row("tabs and extra spaces", ONE, say(f"[\t{A} ]".replace(":", " :\t")), FOUND),
     Row("no spaces", ONE, say(f"[{A}]".replace(" ", "")), FOUND),
     Row("```json fence", ONE, say(f"```json\n[{JSON_A}]\n```"), FOUND, "fence"),
+    Row("```json fence around Python", ONE, say(f"```json\n[{A}]\n```"), FOUND, "fence"),
     Row("fence in one line", ONE, say(f"```json [{JSON_A}] ```"), FOUND, "fence"),
     Row("fence without a language", ONE, say(f"```\n[{A}]\n```"), FOUND, "fence"),
     Row("fence with python", ONE, say(f"```python\n[{A}]\n```"), FOUND, "fence"),
@@ -76,6 +78,7 @@ DETECTION = [
     Row("position as a tuple", ONE, say("[{'Position': (100, 100, 400, 400), 'Confidence': 0.9}]"), FOUND),
     Row("key bbox", ONE, say("[{'bbox': [100, 100, 400, 400], 'Confidence': 0.9}]"), FOUND, "other keys"),
     Row("key bbox_2d", ONE, say('[{"bbox_2d": [100, 100, 400, 400], "confidence": 0.9}]'), FOUND, "other keys"),
+    Row("keys bbox_2d and score", ONE, say("[{'bbox_2d': [100, 100, 400, 400], 'score': 0.9}]"), FOUND, "other keys"),
     Row("key box", ONE, say("[{'box': [100, 100, 400, 400], 'score': 0.9}]"), FOUND, "other keys"),
     Row("key position", ONE, say("[{'position': [100, 100, 400, 400], 'confidence': 0.9}]"), FOUND, "other keys"),
     Row("keys in capitals", ONE, say("[{'POSITION': [100, 100, 400, 400], 'CONFIDENCE': 0.9}]"), FOUND, "other keys"),
@@ -86,6 +89,8 @@ DETECTION = [
     Row("unknown extra key", ONE, say("[{'Position': [100, 100, 400, 400], 'Confidence': 0.9, 'id': 7}]"), FOUND,
         "other keys"),
     Row("floats", ONE, say("[{'Position': [100.0, 100.0, 400.0, 400.0], 'Confidence': 0.9}]"), FOUND),
+    Row("one float, keys in small letters", ONE, say("[{'position': [100.0, 100, 400, 400], 'confidence': 1}]"),
+        (1, 1, 1, 1), "other keys"),
     Row("exponents", ONE, say("[{'Position': [1e2, 1e2, 4e2, 4e2], 'Confidence': 9e-1}]"), FOUND),
     Row("confidence as an integer", ONE, say("[{'Position': [100, 100, 400, 400], 'Confidence': 1}]"), (1, 1, 1, 1)),
     Row("apostrophe in a label in double quotes", TOY,
@@ -107,6 +112,8 @@ DETECTION = [
     Row("cut off in the closing tag", ONE, f"<think>one</think><answer>[{A}]</answ", (1, 0.9, 1, 0), "truncated"),
     Row("malformed position beside a good box", TWO, say(f"[{A}, {{'Position': [500, 500], 'Confidence': 1}}]"),
         FIRST_OF_TWO, "item 2: position is not four finite numbers"),
+    Row("a number for a position beside a good box", TWO, say(f"[{A}, {{'Position': 7}}]"), FIRST_OF_TWO,
+        "item 2: confidence is not a number in [0, 1]"),
     Row("malformed item before a good box", TWO, say(f"['?', {A}]"), FIRST_OF_TWO, "item 1: not an object"),
     Row("inverted box beside a good one", TWO, say(f"[{A}, {{'Position': [900, 900, 500, 500], 'Confidence': 1}}]"),
         FIRST_OF_TWO, "item 2: x2 <= x1"),
@@ -128,8 +135,13 @@ DETECTION = [
     Row("a first try in the reasoning the prompt opened", ONE,
         f"<answer>[{B}]</answer> no</think><answer>[{A}]</answer>", (1, 0.9, 1, 0)),
     Row("corrected itself", ONE, say(f"[{B}]") + f" or rather <answer>[{A}]</answer>", (1, 0.9, 1, 0)),
+    Row("corrected an empty list", ONE, f"<answer>[]</answer> wait <answer>[{A}]</answer>", (1, 0.9, 1, 0)),
+    Row("an answer echoed in the reasoning", ONE, f"<think><answer>[]</answer></think><answer>[{A}]</answer>",
+        (1, 0.9, 1, 0)),
     Row("words after the answer", ONE, say(f"[{A}]") + " Done.", (1, 0.9, 1, 0)),
     Row("0.5 % outside the image", EDGE, say("[{'Position': [-5, -5, 500, 1005], 'Confidence': 0.9}]"), FOUND, "edge"),
+    Row("0.5 and 0.8 % outside the image", ACROSS, say("[{'Position': [-5, 20, 1008, 220], 'Confidence': 0.9}]"), FOUND,
+        "edge"),
     Row("signs", ONE, say("[{'Position': [+100, +100, +400, +400], 'Confidence': +0.9}]"), FOUND),
     Row("three quarters of it", ONE, say("[{'Position': [100, 100, 400, 325], 'Confidence': 0.9}]"),
         (0.75, 0.9, 0.75, 1)),
@@ -138,6 +150,7 @@ DETECTION = [
     Row("nothing there, small letters", NONE, say("no objects"), NOTHING, "otherwise"),
     Row("nothing there, full stop", NONE, say("No objects."), NOTHING, "otherwise"),
     Row("nothing there, quoted", NONE, say('"No Objects"'), NOTHING, "otherwise"),
+    Row("nothing there, quoted, small letters, full stop", NONE, say("'no objects.'"), NOTHING, "otherwise"),
     Row("nothing there, in a list", NONE, say("['No Objects']"), NOTHING, "otherwise"),
     Row("nothing there, in bare brackets", NONE, say("[No Objects]"), NOTHING, "otherwise"),
     Row("nothing there, in a fence", NONE, say("```\nNo Objects\n```"), NOTHING, "otherwise"),

@@ -11,6 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from PIL import Image
+from support.own_task import Finder
 
 from visual_rft.answering.predict import warn_of_space
 from visual_rft.answering.questions import Answer
@@ -271,6 +272,15 @@ def test_evaluation_looks_at_its_answers(capsys):
     assert "warning: boxes meet no object in the units they are asked for" in capsys.readouterr().err
     warn_of_space(load_task("grounding"), [row._replace(frame=PIXELS) for row in rows])
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("boxes", [True, False])
+def test_a_task_of_ones_own_is_looked_at_where_it_answers_boxes(capsys, monkeypatch, boxes):
+    monkeypatch.setattr(Finder, "answers_boxes", boxes)
+    truth = {"boxes": [[400, 300, 440, 340]], "image_size": SIZE}
+    said = "<answer>[{'Position': [400, 300, 440, 340], 'Confidence': 1}]</answer>"
+    warn_of_space(Finder(), [Answer(Sample("a", (), "finder", {}, truth), said, RELATIVE)] * 9)
+    assert ("set model.family.coordinates: pixels" in capsys.readouterr().err) == boxes
 
 
 def test_a_published_table_in_pixels_is_refused_with_the_remedy(tmp_path, capsys):

@@ -1,8 +1,9 @@
-"""All tasks: rewards against tables made by hand, gold and wrong answers, tasks and rewards of the user's own."""
+"""What all tasks share (gold answers, text rewards, the user's own), and classification and grounding by hand."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from visual_rft.vision.images import RenderedImage
 ROOT = Path(__file__).parent.parent.parent
 COUNTING = f"{ROOT / 'examples' / 'counting.py'}:Counting"
 TWO = {"boxes": [[0, 0, 50, 50], [50, 50, 100, 100]], "image_size": [100, 100]}
-A, B, WRONG = (0, 0, 500, 500), (500, 500, 1000, 1000), (600, 0, 900, 300)
+A, B = (0, 0, 500, 500), (500, 500, 1000, 1000)
 
 
 def boxes(*rows):
@@ -27,86 +28,6 @@ def boxes(*rows):
 
 def wrap(answer):
     return f"<think>x</think><answer>{answer}</answer>"
-
-
-# One row per case: iou_balanced, iou_soft, confidence_brier, count, average_precision, all by hand.
-@pytest.mark.parametrize(
-    ("text", "balanced", "soft", "brier", "count", "ap"),
-    [
-        pytest.param(boxes((*A, 1), (*B, 1)), 1, 1, 1, 1, 1, id="both"),
-        pytest.param(boxes((*A, 1)), 0.5, 0.5, 0.5, 0.5, 0.5, id="one of two"),
-        pytest.param(boxes((*A, 0.8), (*WRONG, 0.4)), 0.5, 0.5, (0.96 + 0.84) / 2, 1, 0.5, id="one right, one wrong"),
-        pytest.param(
-            boxes((*A, 0.4), (*WRONG, 0.8)), 0.5, 0.5, (0.64 + 0.36) / 2, 1, 0.25, id="surer of the wrong one"
-        ),
-        pytest.param(boxes((*A, 0.5), (*WRONG, 0.5)), 0.5, 0.5, 0.75, 1, 0.25, id="a tie counts against"),
-        pytest.param(boxes((0, 0, 500, 200, 1)), 0, 0.2, 0, 0.5, 0, id="below the threshold"),
-        pytest.param(boxes((*A, 1), (*A, 1), (*B, 1)), 2 / 3, 2 / 3, 2 / 3, 2 / 3, None, id="one box twice"),
-        pytest.param(wrap("No Objects"), 0, 0, 0, 0, 0, id="nothing"),
-        pytest.param("no tags", 0, 0, 0, 0, 0, id="unreadable"),
-    ],
-)
-def test_detection_rewards_by_hand(text, balanced, soft, brier, count, ap):
-    names = ("iou_balanced", "iou_soft", "confidence_brier", "count", "average_precision")
-    parts = Detection(weights=dict.fromkeys(names, 1.0)).score(text, TWO).parts
-    for name, expected in zip(names, (balanced, soft, brier, count, ap), strict=True):
-        if expected is not None:
-            assert parts[name] == pytest.approx(expected), name
-
-
-def test_average_precision_equals_coco_ap50_without_ties():
-    """COCO interpolates at 101 recall points, we at all: equal within a hundredth on distinct confidences."""
-    import numpy as np
-
-    from visual_rft.tasks.coco_metrics import average_precision
-
-    rng = np.random.default_rng(0)
-    task = Detection(weights={"average_precision": 1.0})
-    checked = 0
-    for _ in range(60):
-        corner = rng.uniform(0, 60, (4, 2))
-        true = np.concatenate([corner, corner + rng.uniform(15, 40, (4, 2))], axis=1)
-        found = np.clip(np.concatenate([true[:3] + rng.normal(0, 3, (3, 4)), rng.permutation(true)[:1] + 25]), 0, 100)
-        confidence = rng.permutation(np.arange(1, 5) / 5)
-        if (found[:, 2:] - found[:, :2] < 1).any():
-            continue
-        ten = [[float(v * 10) for v in box] for box in found]
-        text = boxes(*((*box, c) for box, c in zip(ten, confidence, strict=True)))
-        ours = task.score(text, {"boxes": true.tolist(), "image_size": [100, 100]}).total
-        wide = {"id": 1, "width": 100, "height": 100, "file_name": "a"}
-        rows = [{"id": i + 1, "image_id": 1, "category_id": 1, "bbox": [*b[:2], *(b[2:] - b[:2])], "iscrowd": 0,
-                 "area": float(np.prod(b[2:] - b[:2]))} for i, b in enumerate(true)]  # fmt: skip
-        for row in rows:
-            row["bbox"] = [float(v) for v in row["bbox"]]
-        results = [{"image_id": 1, "category_id": 1, "bbox": [float(v) for v in (*b[:2], *(b[2:] - b[:2]))],
-                    "score": float(c)} for b, c in zip(found, confidence, strict=True)]  # fmt: skip
-        truth = {"images": [wide], "annotations": rows, "categories": [{"id": 1, "name": "a"}]}
-        assert ours == pytest.approx(average_precision(truth, results)["AP50"], abs=0.01)
-        checked += 1
-    assert checked > 40
-
-
-def test_matching_and_threshold_are_options():
-    loose = boxes((0, 0, 500, 300, 1))  # IoU 0.6 with the first box
-    assert Detection().score(loose, TWO).parts["iou"] == pytest.approx(0.6)
-    assert Detection(iou_threshold=0.7).score(loose, TWO).parts["iou"] == 0
-    scheduled = Detection(iou_threshold=0.5, iou_threshold_end=0.9)
-    assert [scheduled.at(p).score(loose, TWO).parts["iou"] for p in (0, 0.2, 0.3)] == pytest.approx([0.6, 0.6, 0])
-    assert Detection().at(0.5) == Detection()
-    greedy = boxes((0, 0, 500, 1000, 1), (*A, 0.5))
-    truth = {"boxes": [[0, 0, 50, 50], [0, 0, 50, 80]], "image_size": [100, 100]}
-    assert load_task("detection", matching="hungarian").score(greedy, truth).parts["iou"] == pytest.approx(0.9)
-    with pytest.raises(ConfigError, match="matching: 'best' is not one of confidence, hungarian"):
-        Detection(matching="best")
-    with pytest.raises(ConfigError, match=r"iou_threshold: 2 is not in \[0, 1\]"):
-        Detection(iou_threshold=2)
-
-
-def test_an_item_of_another_label_is_dropped():
-    text = wrap("[{'Position': [0, 0, 500, 500], 'Confidence': 1, 'label': 'dog'}]")
-    score = Detection().score(text, {**TWO, "category": "cat"})
-    assert score.failure == "no valid item (another label than the one asked for)"
-    assert Detection().score(text, {**TWO, "category": "Dog"}).parts["iou"] == 1
 
 
 FLOWER = {"label": "red poppy", "synonyms": ["Papaver rhoeas"], "parents": ["poppy", "flower"]}
@@ -299,6 +220,17 @@ def test_weights_that_cannot_be_used(own, weights, message):
         load_task("detection", weights={name.replace("FILE", str(own)): value for name, value in weights.items()})
 
 
+def test_an_unknown_way_of_measuring_is_named():
+    @dataclass(frozen=True, kw_only=True)
+    class Misspelt(Detection):
+        measured_as = "cocoo"
+
+    with pytest.raises(
+        ConfigError, match="task 'detection': measured_as is 'cocoo'; choose from coco, box, label, own"
+    ):
+        Misspelt()
+
+
 def test_a_reward_that_returns_no_number_is_named(own):
     with pytest.raises(ConfigError, match="broken' returned 'much'"):
         load_task("detection", weights={f"{own}:broken": 1}).score("x", TWO)
@@ -316,6 +248,8 @@ def test_a_task_of_the_users_own():
 def test_unknown_names_have_a_suggestion():
     with pytest.raises(ConfigError, match="did you mean 'grounding'"):
         load_task("groundig")
+    with pytest.raises(ConfigError, match="did you mean 'detection'"):
+        load_task("detectoin")
     with pytest.raises(ConfigError, match="detection has no option 'iou_treshold'; did you mean 'iou_threshold'"):
         load_task("detection", iou_treshold=0.5)
     with pytest.raises(ConfigError, match="length_window"):

@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 
-from visual_rft.answering.class_list import said_classes
+from visual_rft.answering.class_list import AsksForClasses, said_classes
 from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
 from visual_rft.errors import RunFolderError
+from visual_rft.files import append_json_lines
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks.base import Sample, Task
-from visual_rft.tasks.detection import Detection
 from visual_rft.vision.coordinates import Frame
 
 BATCH = 96
@@ -71,11 +71,7 @@ class Journal:
             ],
             "class_lists": answers.class_lists,
         }
-        try:
-            with self.file.open("a", encoding="utf-8") as opened:
-                opened.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise RunFolderError(f"{self.file}: cannot be written ({error.strerror})") from None
+        append_json_lines(self.file, [row], RunFolderError)
         self.rows[image] = row
 
     def answers(self, image: int, questions: ImageQuestions) -> ImageAnswers | None:
@@ -109,11 +105,11 @@ def answer(
 
     Args:
         policy: the model.
-        task: writes the prompts.
-        questions: image by image.
-        batch: most questions answered at once.
-        journal: answers that are known already are taken from it, new ones are appended.
-        progress: called with the number of images that are newly done.
+        task: the task that writes the prompts.
+        questions: the questions of each image.
+        batch: greatest number of questions answered at once.
+        journal: file of answers; what it knows is not asked again, what is new is appended.
+        progress: function that is called with the number of images that are newly done.
 
     Returns:
         What was answered, image by image.
@@ -156,7 +152,7 @@ def _chosen(
 
 
 def _class_prompts(task: Task, samples: Sequence[Sample]) -> list[Prompt]:
-    assert isinstance(task, Detection)  # checked where the protocol is chosen
+    assert isinstance(task, AsksForClasses)  # checked where the protocol is chosen
     names = [str(sample.question["category"]) for sample in samples]
     parts = [names[start : start + NAMES_AT_ONCE] for start in range(0, len(names), NAMES_AT_ONCE)]
     return [Prompt(f"{samples[0].id} (which classes)", task.classes_prompt(part), samples[0].images) for part in parts]

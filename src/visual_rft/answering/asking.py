@@ -35,11 +35,11 @@ class Reply(NamedTuple):
     """What a model said to one question about one picture.
 
     Attributes:
-        ask: what was asked for.
+        ask: the thing that was asked for.
         text: the completion.
-        answer: as in :class:`visual_rft.tasks.Score`, boxes in pixels of the picture; None if it could not be read.
-        failure: why it could not be read, or None.
-        notes: what was tolerated to read it.
+        answer: parsed answer as in :class:`visual_rft.tasks.Score`, boxes in pixels of the picture; None if unreadable.
+        failure: reason why it could not be read, or None.
+        notes: texts on what was tolerated to read it.
     """
 
     ask: str
@@ -55,7 +55,7 @@ class Asker:
 
     Attributes:
         policy: the model.
-        task: writes the prompts and reads the answers.
+        task: the task that writes the prompts and reads the answers.
     """
 
     policy: Policy
@@ -67,8 +67,8 @@ class Asker:
 
         Args:
             model: ``tiny``, a run folder, a checkpoint, an exported or other model folder, or a hub id.
-            task: as in :func:`visual_rft.load_task`; None takes that of the model's run, or detection.
-            dtype: of the weights; None takes that of the model's run, or float32.
+            task: name as in :func:`visual_rft.load_task`; None takes that of the model's run, or detection.
+            dtype: type of the weights; None takes that of the model's run, or float32.
 
         Raises:
             ModelError: if the model cannot be loaded.
@@ -91,7 +91,7 @@ class Asker:
         Args:
             pictures: a key and the RGB picture each; equal keys mean equal pixels.
             asks: what to find (a category, an expression), or for classification what kind of thing to name.
-            batch: most questions answered at once.
+            batch: greatest number of questions answered at once.
 
         Returns:
             Per picture the replies in the order of ``asks``.
@@ -141,11 +141,11 @@ def predict_image(
 
     Args:
         image: an image file.
-        ask: what to find (a category, an expression), or for classification what kind of thing to name.
-        model: as in :meth:`Asker.load`.
-        out: where the picture goes; default beside the image, ``NAME.answer.png``.
-        task: as in :meth:`Asker.load`.
-        dtype: as in :meth:`Asker.load`.
+        ask: a category or expression to find, or for classification the kind of thing to name.
+        model: name or folder as in :meth:`Asker.load`.
+        out: file of the picture; default beside the image, ``NAME.answer.png``.
+        task: name as in :meth:`Asker.load`.
+        dtype: type of the weights as in :meth:`Asker.load`.
 
     Returns:
         ``ask``, the model's ``text``, the ``answer`` with boxes in pixels of the image, ``failure``, ``notes`` and the

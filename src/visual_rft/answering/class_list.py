@@ -12,10 +12,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from visual_rft.answering.questions import ImageAnswers, ImageQuestions
 from visual_rft.tasks.parsing.completion import Failure, answer_text, normalized
+
+
+@runtime_checkable
+class AsksForClasses(Protocol):
+    """A task that can ask which classes are in an image; its questions are about a ``category`` each."""
+
+    def classes_prompt(self, names: Sequence[str]) -> str:
+        """The question which of ``names`` are in the image."""
 
 
 def said_classes(texts: Sequence[str], names: Sequence[str]) -> set[str]:

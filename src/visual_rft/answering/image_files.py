@@ -15,7 +15,7 @@ from visual_rft.data.formats.coco_results import read_ground_truth
 from visual_rft.errors import DataError
 from visual_rft.vision.images import SUFFIXES
 
-DRAWN = ".answer.png"
+DRAWN_SUFFIX = ".answer.png"
 """Ending of the pictures that ``predict`` leaves beside an image; such files in a folder are not asked about."""
 
 
@@ -43,7 +43,7 @@ def find_images(names: Sequence[str]) -> list[Path]:
 
 
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.endswith(DRAWN) and file.is_file()
+    return file.suffix.lower() in SUFFIXES and not file.name.endswith(DRAWN_SUFFIX) and file.is_file()
 
 
 class Numbering:

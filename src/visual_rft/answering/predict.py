@@ -11,7 +11,7 @@ from typing import Any
 
 from visual_rft.answering.answering import BATCH, answer
 from visual_rft.answering.questions import Answer, group_by_image
-from visual_rft.inspection.look import LOOKED, warn
+from visual_rft.inspection.look import MAX_QUESTIONS_LOOKED_AT, warn
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks.base import Prediction, Sample, Task
 from visual_rft.tasks.spaces import Answered, wrong_space_hint
@@ -28,9 +28,9 @@ def predict(
 
     Args:
         policy: the model.
-        task: writes the prompts and reads the answers.
+        task: the task that writes the prompts and reads the answers.
         samples: the questions.
-        batch: most questions answered at once.
+        batch: greatest number of questions answered at once.
         progress: called with the number of images that are newly done; what it raises ends the work.
     """
     samples = list(samples)  # a lazy sequence makes a new sample at every look
@@ -43,7 +43,7 @@ def predict(
 
 def warn_of_space(task: Task, answers: Sequence[Answer]) -> None:
     """Say so on standard error where boxes miss in the units they are read in, but meet in others."""
-    answered = [Answered(row.text, row.sample.truth, row.frame) for row in answers[:LOOKED]]
+    answered = [Answered(row.text, row.sample.truth, row.frame) for row in answers[:MAX_QUESTIONS_LOOKED_AT]]
     hint = wrong_space_hint(task, answered)
     warn([hint] if hint else [])
 

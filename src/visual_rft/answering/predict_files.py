@@ -14,7 +14,6 @@ An image that cannot be read is named and counted, and the others are answered; 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +26,8 @@ from tqdm import tqdm
 
 from visual_rft.answering.asking import Asker, Reply
 from visual_rft.answering.image_files import Numbering, free_names
-from visual_rft.data.formats.coco_results import write_json
 from visual_rft.errors import DataError
+from visual_rft.files import append_json_lines, write_json
 from visual_rft.vision.drawing import save_picture
 from visual_rft.vision.images import ImageFile
 
@@ -57,11 +56,11 @@ def predict_files(
     Args:
         asker: the model.
         files: image files.
-        asks: what to find or name.
+        asks: things to find or name.
         out: a folder that does not exist yet.
-        numbering: ids in the COCO files.
-        batch: pictures that are open, and questions that are answered, at once.
-        progress: called with the number of files that are newly done.
+        numbering: ids of images and categories in the COCO files.
+        batch: greatest number of pictures that are open, and of questions that are answered, at once.
+        progress: function that is called with the number of files that are newly done.
 
     Returns:
         ``images`` answered, ``questions``, ``boxes``, ``failures`` by reason, ``unreadable`` files and the ``folder``.
@@ -93,14 +92,15 @@ def predict_files(
             images.append({"id": numbering.images[file], "file_name": str(file), **size})
             boxes = [box for reply in row for box in _results(reply, numbering.images[file], numbering.categories)]
             results += boxes
-            _append(out / "answers.jsonl", {"file": str(file), "picture": drawn, "answers": [r._asdict() for r in row]})
+            line = {"file": str(file), "picture": drawn, "answers": [reply._asdict() for reply in row]}
+            append_json_lines(out / "answers.jsonl", [line], DataError)
             tally.images += 1
             tally.boxes += len(boxes)
             tally.failures.update(reply.failure for reply in row if reply.failure)
         progress(len(files[start : start + batch]))
     categories = [{"id": identity, "name": ask} for ask, identity in numbering.categories.items()]
-    write_json(out / "annotations.json", {"images": images, "annotations": [], "categories": categories})
-    write_json(out / "predictions.json", results)
+    write_json(out / "annotations.json", {"images": images, "annotations": [], "categories": categories}, DataError)
+    write_json(out / "predictions.json", results, DataError)
     if not tally.images:
         raise DataError(f"none of {len(files)} images could be read; the first: {tally.unreadable[0]}")
     return {
@@ -125,11 +125,3 @@ def _results(reply: Reply, image: Any, categories: Mapping[str, Any]) -> list[di
         {"image_id": image, "category_id": categories[reply.ask], "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
         for (x1, y1, x2, y2), score in zip(boxes, scores, strict=True)
     ]
-
-
-def _append(file: Path, row: Mapping[str, Any]) -> None:
-    try:
-        with file.open("a", encoding="utf-8") as opened:
-            opened.write(json.dumps(row) + "\n")
-    except OSError as error:
-        raise DataError(f"{file}: cannot be written ({error.strerror})") from None

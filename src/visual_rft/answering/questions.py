@@ -37,7 +37,7 @@ class ImageAnswers(NamedTuple):
     """What the model wrote about one image.
 
     Attributes:
-        answers: in the order of the questions that were asked.
+        answers: its answers in the order of the questions.
         class_lists: its words on which classes are in the image; None if that was not asked.
     """
 

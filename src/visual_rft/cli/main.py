@@ -49,11 +49,11 @@ class Verb(NamedTuple):
     """One verb.
 
     Attributes:
-        command: its module.
-        line: what it does, one sentence.
+        command: module of the verb.
+        line: one sentence on what it does.
         example: a command that works in a checkout.
         fields: whether any field of a config can be given as a flag.
-        interrupted: what to do after Ctrl-C.
+        interrupted: words on what to do after Ctrl-C.
     """
 
     command: Command

@@ -23,7 +23,6 @@ import numpy as np
 from visual_rft.answering.class_list import names_in
 from visual_rft.evaluation.resampling import Floats, Statistic
 from visual_rft.evaluation.weighted_precision import WeightedPrecision
-from visual_rft.tasks import Classification, Grounding
 from visual_rft.tasks.base import Prediction, Task, answer_rates
 from visual_rft.tasks.coco_metrics import Rules, box_precision
 from visual_rft.tasks.detection_metrics import best_ious
@@ -32,9 +31,9 @@ from visual_rft.tasks.truth import box_of
 from visual_rft.vision.boxes import Box, area, iou
 
 ByImage = Sequence[Sequence[Prediction]]
-UNNAMED = "(no answer)"
+NO_ANSWER = "(no answer)"
 """Column of the confusion matrix for answers that could not be read."""
-OTHER = "(another name)"
+OTHER_NAME = "(another name)"
 """Column of the confusion matrix for names that are no class of the data."""
 
 
@@ -43,12 +42,12 @@ class Measured:
     """The worth of a data set of answers.
 
     Attributes:
-        numbers: by name, JSON-able.
-        main: the names that tables show and that ``statistic`` gives.
+        numbers: every number by its name, JSON-able.
+        main: names of the numbers that tables show and that ``statistic`` gives.
         statistic: the main numbers for weights per image.
         images: I, how many images the weights are of.
         per_class: numbers of each class by its name.
-        confusion: how often each true class (outer) was called what (inner); classification only.
+        confusion: counts of answers by true class (outer) and answered name (inner); classification only.
     """
 
     numbers: dict[str, Any]
@@ -61,9 +60,9 @@ class Measured:
 
 def measure(task: Task, predictions: ByImage) -> Measured:
     """The numbers of answers, image by image; detection has its own :func:`measure_detection`."""
-    if isinstance(task, Classification):
+    if task.measured_as == "label":
         return measure_classification(task, predictions)
-    if isinstance(task, Grounding):
+    if task.measured_as == "box":
         return measure_grounding(task, predictions)
     return _measure_own(task, predictions)
 
@@ -78,7 +77,7 @@ def measure_detection(
     """Detection, scored against all of ``truth``.
 
     Args:
-        task: says what the right format is.
+        task: the task that asked; it says what the right format is.
         truth: COCO data set; weights are in the order of its images.
         results: the answers as COCO results.
         predictions: the same answers as they were given, for the rates.
@@ -110,7 +109,7 @@ def measure_detection(
     )
 
 
-def measure_classification(task: Classification, predictions: ByImage) -> Measured:
+def measure_classification(task: Task, predictions: ByImage) -> Measured:
     """Classification: strict is the whole answer, lenient is an answer that names this class and no other."""
     flat = [(i, p) for i, row in enumerate(predictions) for p in row]
     classes = sorted({str(p.sample.truth["label"]) for _, p in flat})
@@ -123,8 +122,8 @@ def measure_classification(task: Classification, predictions: ByImage) -> Measur
         named = task.compare(p.score.answer or "", p.sample.truth)
         strict[n] = p.score.answer is not None and accuracy(named.answer, named.label, named.synonyms)
         lenient[n] = strict[n] or _names_it(p, classes, named.synonyms)
-        said = named.label if strict[n] else next((c for c in classes if accuracy(named.answer, c)), OTHER)
-        confusion[named.label][UNNAMED if p.score.answer is None else said] += 1
+        said = named.label if strict[n] else next((c for c in classes if accuracy(named.answer, c)), OTHER_NAME)
+        confusion[named.label][NO_ANSWER if p.score.answer is None else said] += 1
 
     def statistic(weights: Floats) -> dict[str, float]:
         weight = weights[image]
@@ -159,9 +158,9 @@ def measure_grounding(task: Task, predictions: ByImage, masks: Sequence[tuple[fl
     """Grounding: IoU of the answered box, 0 where none was read.
 
     Args:
-        task: says what the right format is.
+        task: the task that asked; it says what the right format is.
         predictions: the answers, image by image.
-        masks: intersection and union, in pixels, of the segmented answer and the true mask, answer after answer.
+        masks: intersection and union, in pixels, of the segmented answer and the true mask, for each answer.
     """
     flat = [(i, p) for i, row in enumerate(predictions) for p in row]
     image = np.array([i for i, _ in flat])

@@ -43,7 +43,7 @@ class DetectionSet:
         truth: COCO data set.
         images: the pictures, in the order of ``truth["images"]``; their labels and boxes are all true boxes that are
             no crowd regions.
-        rules: by which the predictions are scored.
+        rules: name of the rules by which the predictions are scored.
     """
 
     truth: Mapping[str, Any]
@@ -82,10 +82,10 @@ def detection_set(
     """The images and ground truth of a config's evaluation sources.
 
     Args:
-        sources: where the images come from; a single COCO folder keeps its own ids.
-        classes: evaluate these only; None takes all.
+        sources: origins of the images; a single COCO folder keeps its own ids.
+        classes: the only classes to evaluate; None takes all.
         rules: ``lvis`` needs a COCO folder with LVIS annotations.
-        note: told what was filled in.
+        note: function that is told what was filled in.
 
     Raises:
         DataError: if a source is not usable.

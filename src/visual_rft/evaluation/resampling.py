@@ -30,10 +30,10 @@ def bootstrap(statistic: Statistic, images: int, draws: int = DRAWS, seed: int =
     """The statistic on ``draws`` random draws of images with replacement.
 
     Args:
-        statistic: numbers for weights per image.
+        statistic: function from weights per image to numbers by name.
         images: I, at least 1.
-        draws: how many.
-        seed: equal seeds give equal draws, so two models can be compared draw by draw.
+        draws: number of draws.
+        seed: random seed; equal seeds give equal draws, so two models can be compared draw by draw.
 
     Returns:
         Values ``[draws]`` by name.

@@ -19,26 +19,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from visual_rft.answering.answering import BATCH, Journal, answer, best_device
-from visual_rft.answering.class_list import class_list_numbers
+from visual_rft.answering.class_list import AsksForClasses, class_list_numbers
 from visual_rft.answering.predict import scored, warn_of_space
-from visual_rft.answering.questions import ImageQuestions, group_by_image
+from visual_rft.answering.questions import ImageAnswers, ImageQuestions, group_by_image
 from visual_rft.config.config import Config
-from visual_rft.data.formats.coco_results import write_json
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError, RunFolderError
-from visual_rft.evaluation.measures import measure, measure_detection, measure_grounding
+from visual_rft.evaluation.measures import ByImage, Measured, measure, measure_detection, measure_grounding
 from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_set
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
 from visual_rft.evaluation.segmenter import Segmenter, mask_areas
 from visual_rft.evaluation.tables import comparison_table, confusion_picture, progress_bar, result_table
+from visual_rft.files import write_json
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy, model_folder
 from visual_rft.policy.policy import Policy
-from visual_rft.tasks import Detection, Grounding, Task, task_of
+from visual_rft.tasks import Task, task_of
 from visual_rft.tasks.coco_metrics import Rules
 from visual_rft.tasks.detection_metrics import asked_data_set
 
@@ -48,12 +48,12 @@ class Plan:
     """How an evaluation is done, whichever the model.
 
     Attributes:
-        protocol: which questions are asked (detection; other tasks only know ``asked``).
-        classes: evaluate these only (protocols other than ``asked``); None takes all.
+        protocol: name of the questions that are asked (detection; other tasks only know ``asked``).
+        classes: the only classes to evaluate (protocols other than ``asked``); None takes all.
         rules: COCO's or LVIS's.
         batch: most questions answered at once.
-        folder: where answers and results go.
-        below: makes a folder in this one, named after all that decides the answers; if both are None, nothing is
+        folder: folder of the answers and results.
+        below: parent of a folder that is named after all that decides the answers; if both are None, nothing is
             written and nothing can be continued.
         segmenter: folder or hub id of a promptable segmenter, for masks in grounding; None compares boxes only.
     """
@@ -81,7 +81,7 @@ def evaluate(config: Config, plan: Plan | None = None) -> dict[str, Any]:
 
     Args:
         config: model, task and data.
-        plan: how; default the questions of the config, and nothing written.
+        plan: the way to evaluate; default the questions of the config, and nothing written.
 
     Returns:
         What ``result.json`` holds: ``protocol``, ``model``, the numbers, ``intervals`` (95 %), ``per_class``.
@@ -100,7 +100,7 @@ def compare(config: Config, models: Sequence[str], plan: Plan | None = None) -> 
     Args:
         config: task and data.
         models: ``tiny``, folders or hub ids; each later one is compared with the first.
-        plan: how; ``folder`` gets a folder per model.
+        plan: the way to evaluate; ``folder`` gets a folder per model.
 
     Returns:
         ``models`` (the results) and ``differences``: per later model and number its ``difference`` from the first and
@@ -134,7 +134,15 @@ def _difference(first: Evaluated, other: Evaluated, name: str) -> dict[str, Any]
     return {"difference": more, "interval": interval(other.draws[name] - first.draws[name])}
 
 
+class Coco(NamedTuple):
+    """Ground truth and answers in COCO's form, where they are measured so."""
+
+    truth: Mapping[str, Any]
+    results: Sequence[Mapping[str, Any]]
+
+
 def _evaluate(config: Config, plan: Plan) -> Evaluated:
+    # What is asked of which model.
     task = task_of(config.task)
     data, questions = _questions(config, task, plan)
     segmenter = Segmenter.load(plan.segmenter).to(best_device()) if plan.segmenter else None
@@ -142,38 +150,27 @@ def _evaluate(config: Config, plan: Plan) -> Evaluated:
     first = questions[0].samples[:1] if questions else ()
     if first:
         verify(policy, policy.prepare([Prompt.of(task, sample, policy.space) for sample in first]))
+
+    # The folder of these settings, which may hold answers already.
     settings = _settings(config, plan, task, questions, policy)
     folder = plan.folder
     if folder is None and plan.below is not None:
         folder = plan.below / f"{_slug(config.model.path)}-{plan.protocol}-{_digest(settings)}"
-    journal = None
     if folder is not None:
         _claim(folder, settings)
-        journal = Journal(folder / "answers.jsonl")
-        if journal.rows:
-            print(f"{folder}: {len(journal.rows)} of {len(questions)} images were answered before; delete the folder "
-                  "to ask again", file=sys.stderr)  # fmt: skip
-    with progress_bar(len(questions), config.model.path) as bar:
-        images = answer(policy, task, questions, plan.batch, journal, bar.update)
-    warn_of_space(task, [one for row in images for one in row.answers])
+
+    # The answers and what they are worth.
+    images = _asked(config, plan, task, questions, policy, folder)
     predictions = [scored(task, row.answers) for row in images]
-    flat = [p for row in predictions for p in row]
-    if data is not None:
-        truth, results = data.truth, data.results(predictions)
-    elif isinstance(task, Detection):
-        truth, results = asked_data_set(flat)
-    if isinstance(task, Detection):
-        measured = measure_detection(task, truth, results, predictions, plan.rules)
-    elif isinstance(task, Grounding) and segmenter is not None:
-        measured = measure_grounding(task, predictions, [mask_areas(segmenter, p) for p in flat])
-    else:
-        measured = measure(task, predictions)
+    measured, coco = _measured(task, plan, predictions, data, segmenter)
     draws = bootstrap(measured.statistic, measured.images)
+
+    # What is said and written of it.
     result = {
         "model": config.model.path,
         "task": task.name,
         "protocol": plan.protocol,
-        **({"rules": plan.rules} if isinstance(task, Detection) else {}),
+        **({"rules": plan.rules} if coco is not None else {}),
         **measured.numbers,
         **({"classes": class_list_numbers(questions, images)} if plan.protocol == "said" else {}),
         "intervals": {name: interval(values) for name, values in draws.items()},
@@ -181,14 +178,50 @@ def _evaluate(config: Config, plan: Plan) -> Evaluated:
         **({"folder": str(folder)} if folder is not None else {}),
     }
     if folder is not None:
-        write_json(folder / "result.json", result)
-        if isinstance(task, Detection):
-            write_json(folder / "annotations.json", truth)
-            write_json(folder / "predictions.json", results)
-        if measured.confusion:
-            title = f"{config.model.path}: rows are true, columns are named"
-            confusion_picture(measured.confusion, title).save(folder / "confusion.png")
+        _written(folder, result, measured, coco)
     return Evaluated(result, measured.main, draws)
+
+
+def _asked(
+    config: Config, plan: Plan, task: Task, questions: Sequence[ImageQuestions], policy: Policy, folder: Path | None
+) -> list[ImageAnswers]:
+    """The answers image by image; those that ``folder`` holds are not asked for again."""
+    journal = None if folder is None else Journal(folder / "answers.jsonl")
+    if journal is not None and journal.rows:
+        print(f"{folder}: {len(journal.rows)} of {len(questions)} images were answered before; delete the folder "
+              "to ask again", file=sys.stderr)  # fmt: skip
+    with progress_bar(len(questions), config.model.path) as bar:
+        images = answer(policy, task, questions, plan.batch, journal, bar.update)
+    warn_of_space(task, [one for row in images for one in row.answers])
+    return images
+
+
+def _measured(
+    task: Task, plan: Plan, predictions: ByImage, data: DetectionSet | None, segmenter: Segmenter | None
+) -> tuple[Measured, Coco | None]:
+    """The worth of the answers, and what was measured where COCO's rules apply."""
+    flat = [prediction for row in predictions for prediction in row]
+    if task.measured_as == "coco":
+        coco = Coco(*asked_data_set(flat)) if data is None else Coco(data.truth, data.results(predictions))
+        return measure_detection(task, coco.truth, coco.results, predictions, plan.rules), coco
+    if segmenter is not None:
+        return measure_grounding(task, predictions, [mask_areas(segmenter, one) for one in flat]), None
+    return measure(task, predictions), None
+
+
+def _written(folder: Path, result: Mapping[str, Any], measured: Measured, coco: Coco | None) -> None:
+    """Write what the module's docstring lists, but for settings and answers.
+
+    Raises:
+        DataError: if a file cannot be written.
+    """
+    write_json(folder / "result.json", result, DataError)
+    if coco is not None:
+        write_json(folder / "annotations.json", coco.truth, DataError)
+        write_json(folder / "predictions.json", coco.results, DataError)
+    if measured.confusion:
+        title = f"{result['model']}: rows are true, columns are named"
+        confusion_picture(measured.confusion, title).save(folder / "confusion.png")
 
 
 def _questions(config: Config, task: Task, plan: Plan) -> tuple[DetectionSet | None, list[ImageQuestions]]:
@@ -204,14 +237,16 @@ def _questions(config: Config, task: Task, plan: Plan) -> tuple[DetectionSet | N
                 raise ConfigError(f"{name} needs one of --protocol present, all or said")
         samples = load_samples(config.data.evaluation, task)
         if plan.segmenter:
-            if not isinstance(task, Grounding):
+            if task.measured_as != "box":
                 raise ConfigError(f"--segmenter: the task {task.name!r} has no masks; grounding has")
             bare = next((s.id for s in samples if "segmentation" not in s.truth), None)
             if bare is not None:
                 raise DataError(f"--segmenter: question {bare!r} has no true mask (truth.segmentation)")
         return None, group_by_image(samples)
-    if not isinstance(task, Detection):
+    if task.measured_as != "coco":
         raise ConfigError(f"--protocol {plan.protocol}: the task is {task.name!r}; only detection has protocols")
+    if plan.protocol == "said" and not isinstance(task, AsksForClasses):
+        raise ConfigError(f"--protocol said: the task {task.name!r} has no classes_prompt that asks for the classes")
     if plan.segmenter:
         raise ConfigError("--segmenter: detection has no masks; grounding has")
     data = detection_set(config.data.evaluation, plan.classes, plan.rules, lambda text: print(text, file=sys.stderr))
@@ -222,12 +257,12 @@ def _settings(
     config: Config, plan: Plan, task: Task, questions: Sequence[ImageQuestions], policy: Policy
 ) -> dict[str, Any]:
     """Everything that decides the answers."""
-    asked = hashlib.sha256()
+    question_digest = hashlib.sha256()
     for one in questions:
         for sample in one.samples:
             keys = [image.key for image in sample.images]
             row = [sample.id, keys, task.prompt(sample.question, policy.space), sample.truth, one.choose]
-            asked.update(json.dumps(row, sort_keys=True, default=str).encode())
+            question_digest.update(json.dumps(row, sort_keys=True, default=str).encode())
     return {
         "model": config.model.model_dump(mode="json"),
         "weights": weights_of(config.model.path),
@@ -236,7 +271,7 @@ def _settings(
         "classes": plan.classes and list(plan.classes),
         "max_new_tokens": config.rollout.max_new_tokens,
         "data": [source.model_dump(mode="json") for source in config.data.evaluation],
-        "questions": asked.hexdigest(),
+        "questions": question_digest.hexdigest(),
         "versions": {name: version(name) for name in ("visual-rft", "torch", "transformers")},
     }
 
@@ -270,7 +305,7 @@ def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
         elif (folder / "answers.jsonl").exists() or any(folder.iterdir()):
             raise RunFolderError(f"{folder}: is not empty and holds no evaluation; choose another --folder")
         else:
-            write_json(file, settings)
+            write_json(file, settings, RunFolderError)
     except ValueError:
         raise RunFolderError(f"{file}: not valid JSON; choose another --folder, or delete it") from None
     except OSError as error:

@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-WIDEST = 1600
+MAX_SIDE_PIXELS = 1600
 """Pixels a side of a confusion matrix without its labels, at most."""
 
 
@@ -39,10 +39,10 @@ def comparison_table(
     """Several models on the same images, and what each later one has more than the first.
 
     Args:
-        results: one per model.
-        differences: one per model after the first: ``difference`` and ``interval`` by name.
+        results: the result of each model.
+        differences: the differences of each model after the first: ``difference`` and ``interval`` by name.
         names: the numbers to show.
-        what: said in the heading, after the protocol.
+        what: words for the heading, after the protocol.
     """
     columns = [f"{n}: {result['model']}" for n, result in enumerate(results, 1)]
     columns += [f"{n} - 1 (95 %)" for n in range(2, len(results) + 1)]
@@ -75,11 +75,11 @@ def confusion_picture(confusion: Mapping[str, Mapping[str, int]], title: str) ->
 
     Args:
         confusion: times each true class (outer) was called what (inner).
-        title: written above.
+        title: text above the picture.
     """
     rows = sorted(confusion)
     columns = rows + sorted({said for row in confusion.values() for said in row} - set(rows))
-    cell = max(4, min(40, WIDEST // len(columns)))
+    cell = max(4, min(40, MAX_SIDE_PIXELS // len(columns)))
     font = ImageFont.load_default(size=max(9, min(14, cell - 2)))
     left = 12 + max(round(font.getlength(name)) for name in rows)
     top = 36 + max(round(font.getlength(name)) for name in columns)

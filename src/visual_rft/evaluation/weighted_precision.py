@@ -27,7 +27,7 @@ from visual_rft.tasks.coco_metrics import LVIS_LIMIT, Rules, federated
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
-LIMIT = 100
+MAX_DETECTIONS = 100
 """COCO counts the most confident 100 predictions per image and class."""
 
 
@@ -71,7 +71,7 @@ class WeightedPrecision:
             true[row["category_id"], row["image_id"]].append(row)
         for row in predictions:
             found[row["category_id"], row["image_id"]].append(row)
-        crowd, limit = ("ignore", LVIS_LIMIT) if rules == "lvis" else ("iscrowd", LIMIT)
+        crowd, limit = ("ignore", LVIS_LIMIT) if rules == "lvis" else ("iscrowd", MAX_DETECTIONS)
         self.classes: list[_Class] = []
         for category in (row["id"] for row in truth["categories"]):
             counts = np.zeros(self.images)

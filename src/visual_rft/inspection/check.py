@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -29,11 +29,11 @@ from visual_rft.vision.boxes import as_box, iou
 from visual_rft.vision.coordinates import Frame
 from visual_rft.vision.drawing import TRUTH, contact_sheet, draw_marks
 
-PICTURES = 12
+MAX_PICTURES = 12
 """Questions drawn on the contact sheet."""
-NAMED = 10
+MAX_VIOLATIONS_PRINTED = 10
 """Violations printed one by one; the rest are counted."""
-LEAST_ROUND_TRIP = 0.5
+MIN_ROUND_TRIP_IOU = 0.5
 """IoU of a true box with itself after rounding to the model's units; below, a perfect answer counts as a miss."""
 
 
@@ -42,8 +42,8 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
 
     Args:
         config: the whole run.
-        samples: training questions to check, spread over the data.
-        sheet: where the picture of the first questions with their truth drawn goes.
+        samples: number of training questions to check, spread over the data.
+        sheet: file for the picture of the first questions with their truth drawn.
 
     Returns:
         Whether no violation was found.
@@ -51,6 +51,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     Raises:
         VisualRFTError: if the config, data set or model cannot be used at all.
     """
+    # The questions and the model without its weights.
     task = task_of(config.task)
     questions = load_samples(config.data.train, task)
     policy = load_policy(config.model, config.rollout, empty=True)
@@ -59,6 +60,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
         f"{len(questions)} training questions, {len(chosen)} checked; task {task.name}, boxes in {policy.space.value}"
     )
 
+    # Each chosen question: its image, prompt, gold answer and wrong answers.
     violations: list[str] = []
     tokens = TokenCounts(policy)
     totals: dict[str, list[float]] = defaultdict(list)
@@ -68,20 +70,24 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
         try:
             inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
             frame = frame_of(sample.truth, inputs.frames[0])
-            gold, found = _check_answers(task, sample, frame, totals, round_trips)
+            checked = _check_answers(task, sample, frame)
         except (DataError, PromptTooLongError) as error:
             violations.append(f"{sample.id}: {error}")
             continue
-        violations += [f"{sample.id}: {text}" for text in found]
-        answer = tokens.add(inputs, gold)
+        for name, total in checked.totals.items():
+            totals[name].append(total)
+        round_trips += checked.ious
+        violations += [f"{sample.id}: {text}" for text in checked.faults]
+        answer = tokens.add(inputs, checked.gold)
         if answer > config.rollout.max_new_tokens:
             violations.append(
                 f"{sample.id}: the gold answer has {answer} tokens, but rollout.max_new_tokens is "
                 f"{config.rollout.max_new_tokens}: a right answer would be cut off"
             )
-        if len(pictures) < PICTURES:
-            pictures.append(_drawn(task, sample, gold, frame))
+        if len(pictures) < MAX_PICTURES:
+            pictures.append(_drawn(task, sample, checked.gold, frame))
 
+    # What they say together: units, rewards, tokens, memory.
     if round_trips:
         print(f"coordinates: IoU after rounding to the model's units: least {min(round_trips):.3f}, "
               f"mean {sum(round_trips) / len(round_trips):.3f}")  # fmt: skip
@@ -89,62 +95,76 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     print("\n".join(tokens.lines()))
     if tokens.longest is not None:
         print("\n".join(memory_lines(config, policy, tokens.longest)))
+
+    # The data as a whole: units of boxes, shrunk images, the longest prompts.
     try:
         warn(look_at_data(policy, task, questions))
     except (DataError, PromptTooLongError) as error:
         violations.append(str(error))
+
+    # The contact sheet, and the verdict.
     if pictures:
         try:
             contact_sheet(pictures, columns=4).save(sheet)
         except (OSError, ValueError) as error:
             raise DataError(f"{sheet}: cannot write the contact sheet ({error})") from None
         print(f"contact sheet with the truth drawn: {sheet}")
-    for violation in violations[:NAMED]:
+    for violation in violations[:MAX_VIOLATIONS_PRINTED]:
         print(f"VIOLATION {violation}")
-    if len(violations) > NAMED:
-        print(f"... and {len(violations) - NAMED} more")
+    if len(violations) > MAX_VIOLATIONS_PRINTED:
+        print(f"... and {len(violations) - MAX_VIOLATIONS_PRINTED} more")
     print(f"{len(violations)} violations" if violations else "no violation")
     return not violations
 
 
-def _check_answers(
-    task: Task, sample: Sample, frame: Frame | None, totals: dict[str, list[float]], round_trips: list[float]
-) -> tuple[str, list[str]]:
-    """The gold answer, and what is wrong with the rewards of this question."""
-    found = []
+class Checked(NamedTuple):
+    """What was found about one question.
+
+    Attributes:
+        gold: the gold answer as the model would write it.
+        totals: total reward of the gold answer and of each wrong one, by name.
+        ious: IoU of each true box with itself after rounding to the model's units.
+        faults: one text for each thing that is wrong with the rewards.
+    """
+
+    gold: str
+    totals: dict[str, float]
+    ious: list[float]
+    faults: list[str]
+
+
+def _check_answers(task: Task, sample: Sample, frame: Frame | None) -> Checked:
     gold = task.gold(sample.truth, frame)
-    best = task.score(gold, sample.truth, frame)
-    totals["gold"].append(best.total)
+    best = task.score(gold, sample.truth, frame).total
+    totals = {"gold": best}
+    faults = []
     # What is lost by rounding to the model's units is the units' fault: full marks are asked on the rounded truth.
-    rounded = _rounded(sample.truth, frame, round_trips)
-    if round_trips and round_trips[-1] < LEAST_ROUND_TRIP:
-        found.append(
-            f"a true box keeps only IoU {round_trips[-1]:.2f} after rounding to the model's units; enlarge the image"
-        )
+    rounded, ious = _rounded(sample.truth, frame)
+    if (worst := min(ious, default=1.0)) < MIN_ROUND_TRIP_IOU:
+        faults.append(f"a true box keeps only IoU {worst:.2f} after rounding to the model's units; enlarge the image")
     full = task.score(gold, rounded, frame)
     if full.failure:
-        found.append(f"the gold answer cannot be read ({full.failure}): {gold[:120]}")
+        faults.append(f"the gold answer cannot be read ({full.failure}): {gold[:120]}")
     elif short := task.not_full(full):
-        found.append("the gold answer is not full: " + ", ".join(f"{k} {v:.3f}" for k, v in short.items()))
+        faults.append("the gold answer is not full: " + ", ".join(f"{k} {v:.3f}" for k, v in short.items()))
     for name, completion in task.wrong(sample.truth, frame).items():
-        total = task.score(completion, sample.truth, frame).total
-        totals[name].append(total)
-        if total >= best.total:
-            found.append(f"the wrong answer '{name}' scores {total:.3f}, the gold one {best.total:.3f}")
-    return gold, found
+        totals[name] = task.score(completion, sample.truth, frame).total
+        if totals[name] >= best:
+            faults.append(f"the wrong answer '{name}' scores {totals[name]:.3f}, the gold one {best:.3f}")
+    return Checked(gold, totals, ious, faults)
 
 
-def _rounded(truth: Mapping[str, Any], frame: Frame | None, round_trips: list[float]) -> dict[str, Any]:
-    """The truth with its boxes moved to where the model's units can be."""
-    rounded = dict(truth)
+def _rounded(truth: Mapping[str, Any], frame: Frame | None) -> tuple[dict[str, Any], list[float]]:
+    """The truth with its boxes moved to where the model's units can be, and the IoU of each box with itself before."""
+    rounded, ious = dict(truth), []
     if frame is not None:
         for key in ("boxes", "box"):
             if key in truth:
                 before = [as_box(list(box)) for box in (truth[key] if key == "boxes" else [truth[key]])]
                 after = [frame.to_pixels(frame.from_pixels(box)) for box in before]
-                round_trips += sorted((iou(a, b) for a, b in zip(before, after, strict=True)), reverse=True)
+                ious += [iou(a, b) for a, b in zip(before, after, strict=True)]
                 rounded[key] = [list(box) for box in after] if key == "boxes" else list(after[0])
-    return rounded
+    return rounded, ious
 
 
 def _drawn(task: Task, sample: Sample, gold: str, frame: Frame | None) -> Image.Image:

@@ -17,9 +17,9 @@ from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import task_of
 
-PREPARED = 50
+MAX_QUESTIONS_PREPARED = 50
 """Questions that go through the processor, beside those that are likely to be the longest."""
-LEAST = 1.0
+SMALLEST_LIMIT_BYTES = 1.0
 """A limit, in bytes, under which everything is recomputed and one completion runs at a time."""
 
 
@@ -28,7 +28,7 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
 
     Args:
         config: the whole run.
-        supervised: of ``visual-rft sft``.
+        supervised: whether the run is one of ``visual-rft sft``.
 
     Raises:
         VisualRFTError: if the config, data or model cannot be used, or a prompt does not fit the model's context.
@@ -44,7 +44,7 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
           f"{policy.space.value}, {policy.engine_summary}")  # fmt: skip
     warnings = look_at_data(policy, task, samples)
     tokens = TokenCounts(policy)
-    chosen = [samples[i] for i in spread(len(samples), PREPARED)]
+    chosen = [samples[i] for i in spread(len(samples), MAX_QUESTIONS_PREPARED)]
     for sample in [*chosen, *likely_longest(policy, task, chosen, [size_of_image(s) for s in chosen])]:
         inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
         tokens.add(inputs, task.gold(sample.truth, inputs.frames[0]))
@@ -90,7 +90,7 @@ def memory_lines(config: Config, policy: Policy, longest: Inputs, supervised: bo
     if limit is not None:
         bounded = Footprint.of(config, policy, longest, limit, supervised=supervised)
         return [f"memory, roughly: {gib(bounded.parts)}"]
-    least = Footprint.of(config, policy, longest, LEAST, supervised=supervised)
+    least = Footprint.of(config, policy, longest, SMALLEST_LIMIT_BYTES, supervised=supervised)
     return [
         f"memory, roughly: {gib(whole.parts)} with nothing computed twice",
         f"memory, at least: {gib(least.parts)}; in between, a run takes what is free (engine.memory_gib)",

@@ -27,9 +27,9 @@ from visual_rft.tasks.spaces import gold_space_hint
 from visual_rft.tasks.truth import labelled_boxes
 from visual_rft.vision.boxes import Box
 
-LOOKED = 1000
+MAX_QUESTIONS_LOOKED_AT = 1000
 """Questions that are looked at, spread over the data."""
-EXTREMES = 3
+MAX_QUESTIONS_PER_EXTREME = 3
 """Questions that are prepared of each kind of extreme: most pixels, most characters, longest side against the other."""
 ROUNDING = 1.05
 """Share by which an image may exceed the limit before it counts as shrunk: sides are rounded to whole patches."""
@@ -51,14 +51,14 @@ def look_at_data(policy: Policy, task: Task, samples: Sequence[Sample]) -> list[
 
     Args:
         policy: the model, with or without its weights.
-        task: asks the questions.
+        task: the task that asks.
         samples: all training questions.
 
     Raises:
         PromptTooLongError: if a prompt and a completion of full length do not fit the model's context.
         DataError: if an image cannot be opened.
     """
-    looked = [samples[i] for i in spread(len(samples), LOOKED)]
+    looked = [samples[i] for i in spread(len(samples), MAX_QUESTIONS_LOOKED_AT)]
     sizes = [size_of_image(sample) for sample in looked]
     for sample in likely_longest(policy, task, looked, sizes):
         policy.prepare([Prompt.of(task, sample, policy.space)])
@@ -98,7 +98,7 @@ def likely_longest(policy: Policy, task: Task, samples: Sequence[Sample], sizes:
     shapes = [max(size) / max(min(size), 1) if size else 0.0 for size in sizes]
     chosen: dict[int, None] = {}
     for values in (pixels, texts, shapes):
-        chosen |= dict.fromkeys(sorted(range(len(samples)), key=lambda i: -values[i])[:EXTREMES])
+        chosen |= dict.fromkeys(sorted(range(len(samples)), key=lambda i: -values[i])[:MAX_QUESTIONS_PER_EXTREME])
     return [samples[i] for i in chosen]
 
 
@@ -151,7 +151,7 @@ class TokenCounts:
     """Tokens of real prompts, and the longest of them.
 
     Args:
-        policy: prepares them.
+        policy: the model, which prepares the prompts.
     """
 
     def __init__(self, policy: Policy) -> None:

@@ -50,11 +50,11 @@ class Game:
 
     Attributes:
         config: the run.
-        task: asks and scores.
+        task: the task that asks and scores.
         samples: the questions.
-        policy: without weights; it knows prompts and frames.
-        out: where the picture goes.
-        number: of the current question, from 0.
+        policy: the model without its weights; it knows prompts and frames.
+        out: file of the picture.
+        number: number of the current question, from 0.
     """
 
     config: Config
@@ -70,8 +70,8 @@ class Game:
 
         Args:
             config: the whole run.
-            out: where the picture goes.
-            held_out: play ``data.evaluation`` instead of ``data.train``.
+            out: file of the picture.
+            held_out: whether to play ``data.evaluation`` instead of ``data.train``.
 
         Raises:
             VisualRFTError: if the config, data or model cannot be used.
@@ -157,9 +157,9 @@ def play(game: Game, source: TextIO, sink: TextIO, choose: random.Random | None 
 
     Args:
         game: the questions.
-        source: where commands and completions are typed.
-        sink: where everything is shown.
-        choose: source of ``:random``.
+        source: stream in which commands and completions are typed.
+        sink: stream on which everything is shown.
+        choose: random numbers for ``:random``.
 
     Raises:
         DataError: if an image cannot be opened or the picture cannot be written.

@@ -22,21 +22,21 @@ from visual_rft.config.config import Config
 
 WINDOW = 10
 """Steps that are averaged: one batch of 8 questions says little, ten of them 80 questions."""
-BEFORE = 50
+MEDIAN_STEPS = 50
 """Steps whose median the latest value is compared with."""
-EQUAL = 0.7
+MAX_EQUAL_SHARE = 0.7
 """Share of groups with equal rewards: beyond it fewer than a third of the rollouts teach anything."""
-FAILED = 0.3
+MAX_FAILURE_SHARE = 0.3
 """Share of answers that cannot be read."""
-CUT = 0.2
+MAX_TRUNCATED_SHARE = 0.2
 """Share of completions that reached the length limit."""
-FACTOR = 10.0
+MAX_TIMES_MEDIAN = 10.0
 """A gradient norm or KL so many times its own median is a blow-up; healthy runs stay within a factor of 3 or 4."""
-LEAST_KL = 0.1
+MIN_KL_NATS = 0.1
 """Nats per token; below it a KL is small whatever its factor."""
-MOST_KL = 1.0
+MAX_KL_NATS = 1.0
 """Nats per token; the policy writes something else than the reference, however slowly it got there."""
-COLLAPSED = 0.1
+MIN_ENTROPY_SHARE = 0.1
 """Share of the first steps' entropy; with rewards that are also equal nothing new is tried any more."""
 
 Row = Mapping[str, Any]
@@ -55,7 +55,7 @@ class HealthWatch:
     """Remembers a run's metrics and which findings were told.
 
     Args:
-        config: of the run; limits are named in the advice.
+        config: config of the run, whose limits the advice names.
     """
 
     config: Config | None = None
@@ -76,7 +76,7 @@ def findings(rows: Sequence[Row], config: Config | None = None) -> list[Finding]
 
     Args:
         rows: metrics of all steps so far, oldest first; what a run does not measure is not judged.
-        config: to name the present value in the advice.
+        config: config of the run, whose present values the advice names.
     """
     config = config or Config()
     found = [
@@ -99,7 +99,7 @@ def _recent(rows: Sequence[Row], name: str) -> float | None:
 
 def _equal(rows: Sequence[Row], config: Config) -> Finding | None:
     share = _recent(rows, "zero_std_share")
-    if share is None or share <= EQUAL:
+    if share is None or share <= MAX_EQUAL_SHARE:
         return None
     return Finding(
         "equal rewards",
@@ -112,7 +112,7 @@ def _equal(rows: Sequence[Row], config: Config) -> Finding | None:
 
 def _failed(rows: Sequence[Row]) -> Finding | None:
     share = _recent(rows, "parse_failure_share")
-    if share is None or share <= FAILED:
+    if share is None or share <= MAX_FAILURE_SHARE:
         return None
     return Finding(
         "parse failures",
@@ -123,7 +123,7 @@ def _failed(rows: Sequence[Row]) -> Finding | None:
 
 def _cut(rows: Sequence[Row], config: Config) -> Finding | None:
     share = _recent(rows, "truncated_share")
-    if share is None or share <= CUT:
+    if share is None or share <= MAX_TRUNCATED_SHARE:
         return None
     return Finding(
         "truncations",
@@ -148,9 +148,9 @@ def _not_finite(rows: Sequence[Row]) -> Finding | None:
 
 def _blown_up(rows: Sequence[Row], name: str, least: float, what: str, advice: str) -> Finding | None:
     """The latest value beside the median of those before."""
-    before = [value for row in rows[-BEFORE - 1 : -1] if (value := row.get(name)) is not None]
+    before = [value for row in rows[-MEDIAN_STEPS - 1 : -1] if (value := row.get(name)) is not None]
     now = rows[-1].get(name)
-    if now is None or now - now != 0 or len(before) < WINDOW or now <= least or now <= FACTOR * median(before):
+    if now is None or now - now != 0 or len(before) < WINDOW or now <= max(least, MAX_TIMES_MEDIAN * median(before)):
         return None
     return Finding(f"{name} blew up", f"{what} is {now:.3g}, its median was {median(before):.3g}: {advice}.")
 
@@ -158,17 +158,17 @@ def _blown_up(rows: Sequence[Row], name: str, least: float, what: str, advice: s
 def _kl(rows: Sequence[Row], config: Config) -> Finding | None:
     advice = f"{_SMALLER_STEPS}, or raise objective.beta above {config.objective.beta}"
     mean = _recent(rows, "kl")
-    if len(rows) >= WINDOW and mean is not None and mean > MOST_KL:
+    if len(rows) >= WINDOW and mean is not None and mean > MAX_KL_NATS:
         text = f"the KL to the reference was {mean:.2f} nats per token over the last {WINDOW} steps: {advice}."
         return Finding("kl blew up", text)
-    return _blown_up(rows, "kl", LEAST_KL, "the KL to the reference (nats per token)", advice)
+    return _blown_up(rows, "kl", MIN_KL_NATS, "the KL to the reference (nats per token)", advice)
 
 
 def _entropy(rows: Sequence[Row], config: Config) -> Finding | None:
     now = _recent(rows, "entropy_estimate")
     first = _recent(rows[:WINDOW], "entropy_estimate")
     equal = _recent(rows, "zero_std_share")
-    if now is None or not first or now > COLLAPSED * first or (equal is not None and equal <= 0.5):
+    if now is None or not first or now > MIN_ENTROPY_SHARE * first or (equal is not None and equal <= 0.5):
         return None
     return Finding(
         "entropy collapse",

@@ -40,8 +40,8 @@ def render(content: Mapping[str, Any], title: str) -> str:
     """The page with its data.
 
     Args:
-        content: of :func:`visual_rft.report.payload.payload`.
-        title: of the window.
+        content: result of :func:`visual_rft.report.payload.payload`.
+        title: title of the window.
     """
     style, script = asset("page.css"), "\n".join(asset(name) for name in SCRIPTS)
     policy = (

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from PIL import Image
@@ -24,23 +24,23 @@ from visual_rft.errors import ConfigError
 from visual_rft.report.health import HealthWatch
 from visual_rft.report.marks import of_answer, of_truth
 from visual_rft.report.pictures import data_uri
-from visual_rft.report.reading import Row, Run
-from visual_rft.report.series import curves_of
+from visual_rft.report.reading import Row, Run, differences
+from visual_rft.report.series import Curve, curves_of
 
 TEXT_BUDGET = 12_000_000
 """Characters of rollouts in a page, all runs together."""
 PICTURE_BUDGET = 14_000_000
 """Characters of pictures in a page."""
-LEAST_STEPS = 8
+MIN_STEPS = 8
 """So many steps always fit: of a step that is larger than its share the first questions are shown."""
-MOST_EVALUATIONS = 40
-"""Of a run, with their examples."""
-MOST_WARNINGS = 8
-"""Of a run."""
-LONGEST = 4_000
-"""Characters of a completion that are shown."""
-SIDES = ((100, 768), (400, 512), (1_600, 320))
-"""Of so many pictures, the longer side in pixels at which they are embedded; more are 224."""
+MAX_EVALUATIONS = 40
+"""Evaluations of a run that are shown with their examples."""
+MAX_WARNINGS = 8
+"""Warnings of a run that are shown, the newest."""
+MAX_TEXT_CHARACTERS = 4_000
+"""Characters of a prompt or completion that are shown."""
+MAX_SIDE_PIXELS = ((100, 768), (400, 512), (1_600, 320))
+"""Pictures of a page, at most, and the longer side in pixels at which they are then embedded; more are 224."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Pictures:
     """The pictures of a page, each once.
 
     Args:
-        source: what an ``img`` element gets for a file; called once per file.
+        source: function from a file to the address of its ``img`` element; called once per file.
     """
 
     source: Callable[[Path], str]
@@ -75,7 +75,7 @@ class Pictures:
 def embedded(runs: Sequence[Run]) -> Pictures:
     """Pictures as data URIs, the smaller the more there are."""
     count = sum(1 for run in runs for base in ("images", "rollouts/images") for _ in (run.path / base).glob("*.*"))
-    side = next((side for most, side in SIDES if count <= most), 224)
+    side = next((side for most, side in MAX_SIDE_PIXELS if count <= most), 224)
     return Pictures(lambda file: data_uri(file, side))
 
 
@@ -83,24 +83,26 @@ def payload(
     runs: Sequence[Run],
     pictures: Pictures,
     groups_of: Callable[[Run, int], list[Row]] | None = None,
-    budget: int = TEXT_BUDGET,
+    text_budget: int = TEXT_BUDGET,
 ) -> dict[str, Any]:
     """Everything the page shows, JSON-able.
 
     Args:
-        runs: in the order of their colours.
-        pictures: embedded or served; filled on the way.
-        groups_of: reads the rollouts of one step; default from the folder.
-        budget: characters of rollouts, all runs together.
+        runs: the runs in the order of their colours.
+        pictures: collection of the page's pictures, embedded or served; filled on the way.
+        groups_of: function that reads the rollouts of one step; default from the folder.
+        text_budget: greatest number of characters of rollouts, all runs together.
     """
     groups_of = groups_of or Run.rollouts
-    shown = [_run(run, number, pictures) for number, run in enumerate(runs)]
+    parts = [_RunPart(run, number, pictures) for number, run in enumerate(runs)]
+    shown = [part.overview() for part in parts]
     waiting = sum(bool(run.rollout_steps) for run in runs)
-    for number, (run, one) in enumerate(zip(runs, shown, strict=True)):
+    for run, part, one in zip(runs, parts, shown, strict=True):
+        # What is left is shared by the runs that have rollouts and are still to come.
         share = max(1, waiting)
-        limit = pictures.used + max(0, PICTURE_BUDGET - pictures.used) // share
-        chosen, cut = _steps(run, number, pictures, groups_of, budget // share, limit)
-        budget -= sum(_size(group) for groups in chosen.values() for group in groups)
+        budget = _Budget(text_budget // share, max(0, PICTURE_BUDGET - pictures.used) // share)
+        chosen, cut = part.fitting_steps(groups_of, budget)
+        text_budget -= sum(_size(group) for groups in chosen.values() for group in groups)
         waiting -= bool(run.rollout_steps)
         one["rollouts"] = {str(step): chosen[step] for step in sorted(chosen)}
         one["left_out"] = _left_out(run, len(chosen), cut)
@@ -108,31 +110,113 @@ def payload(
     return {"runs": shown, "images": pictures.images, "differences": differences(runs)}
 
 
-def _run(run: Run, number: int, pictures: Pictures) -> dict[str, Any]:
-    section = run.config.get("task")
-    last = max([row["step"] + 1 for row in run.metrics], default=0)
-    evaluations = [run.evaluations[i] for i in sorted(by_halving(len(run.evaluations))[:MOST_EVALUATIONS])]
-    return {
-        "name": run.name,
-        "folder": str(run.path),
-        "kind": run.kind,
-        "task": (section if isinstance(section, Mapping) else {}).get("name", "detection"),
-        "weights": (section if isinstance(section, Mapping) else {}).get("weights"),
-        "steps": run.steps,
-        "done": last,
-        "finished": run.summary is not None,
-        "facts": _facts(run),
-        "config": yaml.safe_dump(dict(run.config), sort_keys=False),
-        "curves": [
-            {"name": c.name, "label": c.label, "of": c.of, "steps": c.steps, "values": [_short(v) for v in c.values]}
-            for c in curves_of(run)
-        ],
-        "evaluations": [
-            {"step": row["step"], "examples": [_example(run, number, pictures, e) for e in row.get("examples", [])]}
-            for row in evaluations
-        ],
-        "warnings": _warnings(run),
-    }
+class _Budget(NamedTuple):
+    """What may be added to the page: characters of rollouts, and of pictures."""
+
+    text: int
+    pictures: int
+
+    def share(self, parts: int) -> _Budget:
+        return _Budget(self.text // parts, self.pictures // parts)
+
+
+@dataclass(frozen=True)
+class _RunPart:
+    """The part of the page that shows one run, with the number by which its pictures are told from other runs'."""
+
+    run: Run
+    number: int
+    pictures: Pictures
+
+    def overview(self) -> dict[str, Any]:
+        """Everything but the rollouts."""
+        run = self.run
+        section = run.config.get("task")
+        last = max([row["step"] + 1 for row in run.metrics], default=0)
+        evaluations = [run.evaluations[i] for i in sorted(by_halving(len(run.evaluations))[:MAX_EVALUATIONS])]
+        return {
+            "name": run.name,
+            "folder": str(run.path),
+            "kind": run.kind,
+            "task": (section if isinstance(section, Mapping) else {}).get("name", "detection"),
+            "weights": (section if isinstance(section, Mapping) else {}).get("weights"),
+            "steps": run.steps,
+            "done": last,
+            "finished": run.summary is not None,
+            "facts": _facts(run),
+            "config": yaml.safe_dump(dict(run.config), sort_keys=False),
+            "curves": [_curve(curve) for curve in curves_of(run)],
+            "evaluations": [
+                {"step": row["step"], "examples": [self._example(e) for e in row.get("examples", [])]}
+                for row in evaluations
+            ],
+            "warnings": _warnings(run),
+        }
+
+    def fitting_steps(
+        self, groups_of: Callable[[Run, int], list[Row]], budget: _Budget
+    ) -> tuple[dict[int, list[dict[str, Any]]], int]:
+        """The steps that fit, by halving, and how many questions of theirs did not; one step always fits."""
+        chosen: dict[int, list[dict[str, Any]]] = {}
+        text = cut = 0
+        before = self.pictures.used
+        steps = self.run.rollout_steps
+        per_step = budget.share(min(MIN_STEPS, max(1, len(steps))))
+        for place in by_halving(len(steps)):
+            rows = groups_of(self.run, steps[place])
+            groups = self._fitting_groups(rows, per_step)
+            size = sum(map(_size, groups))
+            if chosen and (text + size > budget.text or self.pictures.used - before > budget.pictures):
+                break
+            if groups:
+                chosen[steps[place]] = groups
+                text += size
+                cut += len(rows) - len(groups)
+        return chosen, cut
+
+    def _fitting_groups(self, rows: Sequence[Row], budget: _Budget) -> list[dict[str, Any]]:
+        """The first questions of a step that fit, at least one."""
+        groups: list[dict[str, Any]] = []
+        text, before = 0, self.pictures.used
+        for row in rows:
+            group = {
+                **self._question(row),
+                "answers": [_answer(completion) for completion in row["completions"] if isinstance(completion, dict)],
+            }
+            text += _size(group)
+            if groups and (text > budget.text or self.pictures.used - before > budget.pictures):
+                break
+            groups.append(group)
+        return groups
+
+    def _example(self, row: Row) -> dict[str, Any]:
+        return {**self._question(row), "answers": [_answer(row.get("completion") or {})]}
+
+    def _question(self, row: Row) -> dict[str, Any]:
+        keys = [
+            key
+            for name in row.get("images", [])
+            if (key := self.pictures.key(self.run, self.number, str(name))) is not None
+        ]
+        truth = row.get("truth") or {}
+        marks = of_truth(truth)
+        size = row.get("image_size") or truth.get("image_size")
+        if not size and keys:
+            with Image.open(self.pictures.files[keys[0]]) as image:
+                size = image.size
+        return {
+            "id": str(row.get("id", "")),
+            "images": keys,
+            "size": list(size) if size else None,
+            "prompt": _clipped(str(row.get("prompt", ""))),
+            "asked": _asked(row.get("question") or {}),
+            "truth": {"boxes": _rounded(marks.boxes), "text": marks.text},
+        }
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    values = [_short(value) for value in curve.values]
+    return {"name": curve.name, "label": curve.label, "of": curve.of, "steps": curve.steps, "values": values}
 
 
 def _warnings(run: Run) -> list[str]:
@@ -143,7 +227,7 @@ def _warnings(run: Run) -> list[str]:
         config = None
     watch = HealthWatch(config)
     told = [f"{run.name}, step {row['step']}: {text}" for row in run.metrics for text in watch.new(row)]
-    return told[-MOST_WARNINGS:]
+    return told[-MAX_WARNINGS:]
 
 
 def _facts(run: Run) -> list[list[str]]:
@@ -163,35 +247,6 @@ def _facts(run: Run) -> list[list[str]]:
         "seconds": (run.summary or {}).get("seconds", {}).get("total"),
     }
     return [[name, f"{v:.0f}" if isinstance(v, float) else str(v)] for name, v in facts.items() if v is not None]
-
-
-def _steps(
-    run: Run, number: int, pictures: Pictures, groups_of: Callable[[Run, int], list[Row]], text: int, image: int
-) -> tuple[dict[int, list[dict[str, Any]]], int]:
-    """The steps that fit, by halving, and how many questions of theirs did not."""
-    chosen: dict[int, list[dict[str, Any]]] = {}
-    used = cut = 0
-    parts = min(LEAST_STEPS, max(1, len(run.rollout_steps)))
-    start = pictures.used
-    for place in by_halving(len(run.rollout_steps)):
-        step = run.rollout_steps[place]
-        rows, before = groups_of(run, step), pictures.used
-        groups: list[dict[str, Any]] = []
-        size = 0
-        for row in rows:
-            group = _group(run, number, pictures, row)
-            size += _size(group)
-            if groups and (size > text // parts or pictures.used - before > (image - start) // parts):
-                size -= _size(group)
-                break
-            groups.append(group)
-        if chosen and (used + size > text or pictures.used > image):
-            break
-        if groups:
-            chosen[step] = groups
-            used += size
-            cut += len(rows) - len(groups)
-    return chosen, cut
 
 
 def by_halving(size: int) -> list[int]:
@@ -215,38 +270,9 @@ def _left_out(run: Run, steps: int, cut: int) -> str | None:
         said.append(f"{steps} of the {len(run.rollout_steps)} steps with rollouts are here, evenly spread")
     if cut:
         said.append(f"{cut} questions of these steps are left out")
-    if len(run.evaluations) > MOST_EVALUATIONS:
-        said.append(f"{MOST_EVALUATIONS} of the {len(run.evaluations)} evaluations show their examples")
+    if len(run.evaluations) > MAX_EVALUATIONS:
+        said.append(f"{MAX_EVALUATIONS} of the {len(run.evaluations)} evaluations show their examples")
     return f"{run.name}: {'; '.join(said)}. All of it is in {run.path}." if said else None
-
-
-def _group(run: Run, number: int, pictures: Pictures, row: Row) -> dict[str, Any]:
-    return {
-        **_question(run, number, pictures, row),
-        "answers": [_answer(completion) for completion in row["completions"] if isinstance(completion, dict)],
-    }
-
-
-def _example(run: Run, number: int, pictures: Pictures, row: Row) -> dict[str, Any]:
-    return {**_question(run, number, pictures, row), "answers": [_answer(row.get("completion") or {})]}
-
-
-def _question(run: Run, number: int, pictures: Pictures, row: Row) -> dict[str, Any]:
-    keys = [key for name in row.get("images", []) if (key := pictures.key(run, number, str(name))) is not None]
-    truth = row.get("truth") or {}
-    marks = of_truth(truth)
-    size = row.get("image_size") or truth.get("image_size")
-    if not size and keys:
-        with Image.open(pictures.files[keys[0]]) as image:
-            size = image.size
-    return {
-        "id": str(row.get("id", "")),
-        "images": keys,
-        "size": list(size) if size else None,
-        "prompt": _clipped(str(row.get("prompt", ""))),
-        "asked": _asked(row.get("question") or {}),
-        "truth": {"boxes": _rounded(marks.boxes), "text": marks.text},
-    }
 
 
 def _asked(question: Mapping[str, Any]) -> str:
@@ -278,7 +304,8 @@ def _size(group: Mapping[str, Any]) -> int:
 
 
 def _clipped(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text) - LONGEST} more characters)"
+    more = len(text) - MAX_TEXT_CHARACTERS
+    return f"{text[:MAX_TEXT_CHARACTERS]} … ({more} more characters)" if more > 0 else text
 
 
 def _short(value: Any) -> Any:
@@ -290,24 +317,3 @@ def _short(value: Any) -> Any:
 
 def _rounded(boxes: Sequence[Sequence[float]]) -> list[list[float]]:
     return [[round(v, 2) for v in box] for box in boxes]
-
-
-def differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The config fields in which several runs differ: ``field`` and the ``values`` of each run."""
-    flats = [_flat(run.config) for run in runs]
-    names = {name: None for flat in flats for name in flat}
-    return [
-        {"field": name, "values": [flat.get(name, "") for flat in flats]}
-        for name in names
-        if len(runs) > 1 and name != "run.folder" and len({flat.get(name, "") for flat in flats}) > 1
-    ]
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-    if isinstance(value, Mapping) and value:
-        inner = (_flat(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items())
-    elif isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
-        inner = (_flat(v, f"{prefix}.{i}") for i, v in enumerate(value))
-    else:
-        return {prefix: str(value)}
-    return {name: text for part in inner for name, text in part.items()}

@@ -16,13 +16,13 @@ from visual_rft.vision.drawing import PREDICTED, TRUTH, Mark, contact_sheet, dra
 
 COLOURS = ("#3b82f6", "#f97316", "#a855f7", "#ec4899", "#06b6d4", "#eab308", "#ef4444", "#a16207")
 """Of the completions of a group, in their order; also in page.css. None of them is the truth's green."""
-SHOWN_SIDE = 384
+MIN_SIDE_PIXELS = 384
 """An annotated picture is enlarged to at least this many pixels a side (whole-number enlargement)."""
-CELL = 256
+CELL_PIXELS = 256
 """Pixels a side of a picture of before and after; drawn at about this size, so that lines stay visible."""
-LEAST = 192
+MIN_CELL_PIXELS = 192
 """The shorter side at which such a picture is drawn."""
-COLUMNS = 6
+MAX_QUESTIONS = 6
 """Questions in it."""
 
 
@@ -50,8 +50,8 @@ def annotated(picture: Image.Image, truth: Mapping[str, Any], answers: Sequence[
 
     Args:
         picture: the original, RGB; boxes are in its pixels.
-        truth: of the question.
-        answers: parsed, None where one could not be read.
+        truth: truth of the question.
+        answers: parsed answers, None where one could not be read.
     """
     size = picture.size
     for i, answer in enumerate(answers):
@@ -73,7 +73,7 @@ def before_after(run: Run) -> Image.Image | None:
     below: list[Image.Image] = []
     for row in first.get("examples", []):
         file = run.image(row["images"][0]) if row.get("images") else None
-        if file is None or row["id"] not in after or len(above) == COLUMNS:
+        if file is None or row["id"] not in after or len(above) == MAX_QUESTIONS:
             continue
         with Image.open(file) as image:
             picture = image.convert("RGB")
@@ -83,11 +83,11 @@ def before_after(run: Run) -> Image.Image | None:
     if not above:
         return None
     titles = ["before" if one["step"] == 0 else f"after {one['step']} steps" for one in (first, last)]
-    rows = [contact_sheet(cells, columns=len(cells), cell=CELL) for cells in (above, below)]
-    height = CELL // 10
-    both = Image.new("RGB", (rows[0].width, 2 * (CELL + height)), (255, 255, 255))
+    rows = [contact_sheet(cells, columns=len(cells), cell=CELL_PIXELS) for cells in (above, below)]
+    height = CELL_PIXELS // 10
+    both = Image.new("RGB", (rows[0].width, 2 * (CELL_PIXELS + height)), (255, 255, 255))
     for number, (row_, title) in enumerate(zip(rows, titles, strict=True)):
-        top = number * (CELL + height)
+        top = number * (CELL_PIXELS + height)
         font = ImageFont.load_default(size=height - 8)
         ImageDraw.Draw(both).text((6, top + 3), title, fill=(0, 0, 0), font=font)
         both.paste(row_, (0, top + height))
@@ -100,11 +100,15 @@ def _example(picture: Image.Image, size: Sequence[int], row: Row) -> Image.Image
         answer = Marks([], [], "no answer")
     if truth.text is not None:
         truth = Marks([], [], f"truth: {truth.text}")
-    return _drawn(_drawn(picture, truth, TRUTH, size, LEAST), answer, PREDICTED, size, LEAST)
+    return _drawn(_drawn(picture, truth, TRUTH, size, MIN_CELL_PIXELS), answer, PREDICTED, size, MIN_CELL_PIXELS)
 
 
 def _drawn(
-    picture: Image.Image, marks: Marks, colour: tuple[int, ...], size: Sequence[int], least: int = SHOWN_SIDE
+    picture: Image.Image,
+    marks: Marks,
+    colour: tuple[int, ...],
+    size: Sequence[int],
+    least: int = MIN_SIDE_PIXELS,
 ) -> Image.Image:
     """``picture``, an enlarged or shrunk copy of one of ``size`` pixels, with marks; enlarged first if it is small."""
     factor = -(-least // min(picture.size))

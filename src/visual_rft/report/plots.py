@@ -11,7 +11,7 @@ from typing import Any
 
 from visual_rft.report.reading import Row, Run
 
-SMOOTHED = 10
+SMOOTHING_STEPS = 10
 """Steps of the moving average: a step's reward is the mean of a few dozen completions and jumps by 0.1 and more."""
 SHARES = {
     "zero_std_share": "groups with equal rewards",
@@ -81,7 +81,7 @@ def _series(rows: Sequence[Mapping[str, Any]], name: str) -> Points:
     return [(row["step"], row[name]) for row in rows if isinstance(row.get(name), (int, float)) and row[name] != -1]
 
 
-def smoothed(points: Points, width: int = SMOOTHED) -> list[tuple[int, float]]:
+def smoothed(points: Points, width: int = SMOOTHING_STEPS) -> list[tuple[int, float]]:
     """The mean of the last ``width`` values at each point.
 
     >>> smoothed([(1, 0.0), (2, 1.0), (3, 2.0)], width=2)
@@ -95,7 +95,7 @@ def smoothed(points: Points, width: int = SMOOTHED) -> list[tuple[int, float]]:
 def _draw(axes: Any, name: str, points: Points) -> None:
     """Few points as they are, many as a moving average over their cloud."""
     steps, values = zip(*points, strict=True)
-    if len(points) <= 2 * SMOOTHED:
+    if len(points) <= 2 * SMOOTHING_STEPS:
         axes.plot(steps, values, marker="o", markersize=4, label=name)
         return
     (line,) = axes.plot(*zip(*smoothed(points), strict=True), label=name)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,14 @@ class Run:
 
     Attributes:
         path: the folder.
-        name: how the run is called beside others.
+        name: name of the run beside others.
         config: ``config.yaml`` as plain values.
         environment: ``environment.json``, {} if missing.
         metrics: the lines of ``metrics.jsonl``, oldest first.
         evaluations: the files of ``evaluation/``, oldest first, each with its ``step``.
         rollout_steps: the steps that ``rollouts/`` holds, ascending.
         summary: ``summary.json``, None if the run has not finished.
-        problems: what could not be read, one sentence each.
+        problems: one sentence for each thing that could not be read.
     """
 
     path: Path
@@ -94,7 +94,7 @@ def read_run(path: Path, name: str | None = None) -> Run:
 
     Args:
         path: the folder.
-        name: how to call the run; default the folder's name.
+        name: name of the run beside others; default the folder's name.
 
     Raises:
         RunFolderError: if it is not a run folder (no readable ``config.yaml``).
@@ -176,6 +176,27 @@ def finite(value: Any, name: str = "") -> tuple[Any, list[str]]:
         items = [finite(inner, f"{name}.{i}" if name else str(i)) for i, inner in enumerate(value)]
         return [clean for clean, _ in items], [n for _, names in items for n in names]
     return value, []
+
+
+def differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The config fields in which several runs differ: ``field`` and the ``values`` of each run."""
+    flats = [_flat(run.config) for run in runs]
+    names = {name: None for flat in flats for name in flat}
+    return [
+        {"field": name, "values": [flat.get(name, "") for flat in flats]}
+        for name in names
+        if len(runs) > 1 and name != "run.folder" and len({flat.get(name, "") for flat in flats}) > 1
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(value, Mapping) and value:
+        inner = (_flat(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items())
+    elif isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+        inner = (_flat(v, f"{prefix}.{i}") for i, v in enumerate(value))
+    else:
+        return {prefix: str(value)}
+    return {name: text for part in inner for name, text in part.items()}
 
 
 def _read_json(file: Path, problems: list[str]) -> dict[str, Any] | None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from visual_rft.report.reading import Row, Run
 
-MOST_POINTS = 1_000
-"""Of a curve; a longer one is averaged, because no screen shows more."""
+MAX_POINTS = 1_000
+"""Points of a curve; a longer one is averaged, because no screen shows more."""
 LABELS = {
     "reward": "reward",
     "reward_std": "reward spread within a group",
@@ -38,8 +38,8 @@ class Curve:
     """One number over steps.
 
     Attributes:
-        name: its key in ``metrics.jsonl`` or, of an evaluation, in ``evaluation/*.json``.
-        label: for people.
+        name: key in ``metrics.jsonl`` or, of an evaluation, in ``evaluation/*.json``.
+        label: name for people.
         of: ``training`` or ``evaluation``.
         steps: optimiser steps that the weights behind a value had taken.
         values: None where a value is missing or was not finite.
@@ -78,13 +78,13 @@ def _curves(rows: Sequence[Row], of: str) -> list[Curve]:
 
 
 def thinned(steps: Sequence[int], values: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
-    """At most ``MOST_POINTS`` points: means of neighbours, where there are more.
+    """At most ``MAX_POINTS`` points: means of neighbours, where there are more.
 
     >>> steps, values = thinned(list(range(3000)), [1.0] * 3000)
     >>> len(steps), steps[:2], values[0]
     (1000, [1.0, 4.0], 1.0)
     """
-    size = -(-len(steps) // MOST_POINTS)
+    size = -(-len(steps) // MAX_POINTS)
     if size <= 1:
         return [float(step) for step in steps], list(values)
     places = range(0, len(steps), size)

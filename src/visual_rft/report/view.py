@@ -31,8 +31,8 @@ class LiveRuns:
     """Run folders that change, read again only where they did.
 
     Args:
-        folders: of the runs.
-        names: how to call them.
+        folders: folders of the runs.
+        names: names of the runs.
 
     Raises:
         RunFolderError: if one is no run folder.
@@ -129,8 +129,8 @@ def server_of(folders: Sequence[Path], names: Sequence[str], port: int) -> Threa
     """A server that is bound and not yet running.
 
     Args:
-        folders: of the runs.
-        names: how to call them.
+        folders: folders of the runs.
+        names: names of the runs.
         port: 0 takes any that is free.
 
     Raises:

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError
@@ -30,6 +30,15 @@ from visual_rft.vision.images import ImageReference
 
 Comparison = Any
 """What ``Task.compare`` returns; only the task's own rewards look inside."""
+Measure = Literal["coco", "box", "label", "own"]
+"""How held-out answers are measured.
+
+* ``coco``: average precision. An answer is ``boxes`` and ``confidence``, the truth ``boxes`` and ``image_size``, the
+  question a ``category``.
+* ``box``: IoU. An answer is one box, the truth ``box``, and a mask where there is a segmenter.
+* ``label``: accuracy, strict and lenient. The truth is ``label``; ``compare`` gives what that of classification does.
+* ``own``: the numbers of ``Task.metrics`` alone.
+"""
 UNITS = {
     CoordinateSpace.RELATIVE_1000: "integers from 0 to 1000 measured from the top left corner",
     CoordinateSpace.PROCESSED_PIXELS: "integers in pixels measured from the top left corner",
@@ -118,8 +127,13 @@ class Task(ABC):
     """Whether an answer holds boxes, as ``parse`` gives it: one ``[x1, y1, x2, y2]``, or a mapping with the list
     ``boxes``; the truth then holds ``box`` or ``boxes``, and ``image_size``. Such a task is warned of boxes in the
     wrong units (:mod:`visual_rft.tasks.spaces`)."""
+    measured_as: ClassVar[Measure] = "own"
+    """How ``visual-rft evaluate`` measures the answers."""
 
     def __post_init__(self) -> None:
+        if self.measured_as not in get_args(Measure):
+            choices = ", ".join(get_args(Measure))
+            raise ConfigError(f"task {self.name!r}: measured_as is {self.measured_as!r}; choose from {choices}")
         known = {*self.rewards, *TEXT_REWARDS}
         parts = []
         for name, weight in self._weights.items():

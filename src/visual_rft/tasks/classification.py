@@ -49,6 +49,7 @@ class Classification(Task):
     questions = "name"
     default_weights: ClassVar[Mapping[str, float]] = {"accuracy": 1.0, "format": 1.0}
     headline = ("accuracy", "mean_class_accuracy")
+    measured_as = "label"
     rewards: ClassVar[Mapping[str, Callable[[Comparison], float]]] = {
         "accuracy": lambda n: rewards.accuracy(n.answer, n.label, n.synonyms),
         "hierarchy": lambda n: rewards.hierarchy(n.answer, n.label, n.synonyms, n.parents),

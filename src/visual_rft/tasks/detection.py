@@ -83,6 +83,8 @@ class Detection(Task):
     questions = "present"
     default_weights: ClassVar[Mapping[str, float]] = {"iou": 1.0, "confidence": 1.0, "format": 1.0}
     headline = ("AP", "AP50", "AP75", "mean_iou")
+    answers_boxes = True
+    measured_as = "coco"
     rewards: ClassVar[Mapping[str, Callable[[Comparison], float]]] = {
         "iou": lambda found: rewards.iou(found.matching, found.unread),
         "iou_balanced": lambda found: rewards.iou_balanced(found.matching, found.unread),

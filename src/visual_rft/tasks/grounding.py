@@ -55,6 +55,8 @@ class Grounding(Task):
     questions = "refer"
     default_weights: ClassVar[Mapping[str, float]] = {"iou": 1.0, "format": 1.0}
     headline = ("mean_iou", "hit_rate")
+    answers_boxes = True
+    measured_as = "box"
     rewards: ClassVar[Mapping[str, Callable[[Comparison], float]]] = {
         "iou": lambda p: rewards.box_iou(p.box, p.truth),
         "giou": lambda p: rewards.box_giou(p.box, p.truth),

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from visual_rft.errors import ConfigError
+from visual_rft.errors import ConfigError, DataError
+from visual_rft.files import write_json
 
 FILES = ("annotations", "predictions", "report")
 """Flags of ``evaluate detection`` alone."""
@@ -80,7 +81,7 @@ def score_files(
         annotations: ground truth in COCO or LVIS format.
         predictions: COCO results.
         rules: ``coco`` or ``lvis``.
-        report: where AP per class and 95 % intervals are written, too.
+        report: file for the numbers with AP per class and 95 % intervals.
 
     Raises:
         ConfigError: if a file is not named.
@@ -88,7 +89,7 @@ def score_files(
     """
     if annotations is None or predictions is None:
         raise ConfigError("evaluate detection needs --annotations gt.json and --predictions pred.json")
-    from visual_rft.data.formats.coco_results import read_ground_truth, read_predictions, write_json
+    from visual_rft.data.formats.coco_results import read_ground_truth, read_predictions
     from visual_rft.evaluation.resampling import bootstrap, interval
     from visual_rft.evaluation.weighted_precision import WeightedPrecision
     from visual_rft.tasks.coco_metrics import box_precision
@@ -101,7 +102,7 @@ def score_files(
         weighted = WeightedPrecision(truth, results, rules)
         intervals = {name: interval(values) for name, values in bootstrap(weighted, weighted.images).items()}
         named = {names[identity]: ap for identity, ap in per_class.items()}
-        write_json(report, {"rules": rules, **numbers, "intervals": intervals, "per_class": named})
+        write_json(report, {"rules": rules, **numbers, "intervals": intervals, "per_class": named}, DataError)
     return numbers
 
 

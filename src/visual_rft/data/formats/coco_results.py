@@ -1,4 +1,4 @@
-"""Ground truth and predictions in COCO's JSON, read and checked, and predictions written.
+"""Ground truth and predictions in COCO's JSON, read and checked.
 
 Decision: what cannot be right (an unknown image, a box of NaN) is an error that names file and row; what COCO's own
 tools silently pass over (a prediction of a class that the annotations do not list) is left out as there, counted and
@@ -104,19 +104,6 @@ def read_predictions(file: Path, truth: Mapping[str, Any], note: Note = lambda _
         note(f"{file}: {unknown.total()} predictions left out: the annotations list no category {most}"
              + (" ..." if len(unknown) > 5 else ""))  # fmt: skip
     return [row for row in content if row["category_id"] in categories]
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Write JSON.
-
-    Raises:
-        DataError: if the file cannot be written.
-    """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(content, indent=None if isinstance(content, list) else 2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{file}: cannot be written ({error.strerror})") from None
 
 
 def _json(file: Path) -> Any:

@@ -24,7 +24,7 @@ from typing import Any
 
 from visual_rft.config.config import Config, dump_config
 from visual_rft.errors import RunFolderError
-from visual_rft.files import json_or_nothing, write_whole
+from visual_rft.files import append_json_lines, json_or_nothing, write_json, write_whole
 from visual_rft.report.reading import finite, read_lines
 from visual_rft.tasks.base import Prediction, Sample, Score
 from visual_rft.training.metrics import Rollouts
@@ -127,10 +127,9 @@ class RunFolder:
         Raises:
             RunFolderError: if it cannot be written.
         """
-        file = self.path / name
         clean, bad = finite(content)
         _warn(name, bad)
-        write_whole(file, json.dumps(clean, indent=2) + "\n", make_folder=True)
+        write_json(self.path / name, clean, RunFolderError)
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Append one step to ``metrics.jsonl``; a value that is not finite is written as null and named.
@@ -209,13 +208,7 @@ class RunFolder:
         self._append(f"rollouts/step-{step:06d}.jsonl", rows)
 
     def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        file = self.path / name
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("a", encoding="utf-8") as opened:
-                opened.write("".join(json.dumps(row) + "\n" for row in rows))
-        except OSError as error:
-            raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from error
+        append_json_lines(self.path / name, rows, RunFolderError, make_folder=True)
 
     def _store_image(self, image: ImageReference) -> str:
         """Write an image if it is not there yet; returns its name relative to the folder."""

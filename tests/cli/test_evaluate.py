@@ -243,6 +243,9 @@ def test_an_interrupted_evaluation_continues(coins, capsys, monkeypatch):
     captured = capsys.readouterr()
     assert "2 of 6 images were answered before" in captured.err
     whole = json.loads(captured.out)
+    settings = json.loads((Path(whole["folder"]) / "settings.json").read_text())
+    assert settings.keys() == {"model", "weights", "task", "protocol", "classes", "max_new_tokens", "data", "questions",
+                               "versions"}, "a folder made before would not be found again"  # fmt: skip
     assert main([*command, "--folder", str(Path(whole["folder"]).parent / "again")]) == 0
     again = json.loads(capsys.readouterr().out)
     assert {**again, "folder": ""} == {**whole, "folder": ""}
@@ -307,3 +310,16 @@ def test_a_task_of_ones_own_is_evaluated(tmp_path, model_folders, capsys):
     assert main(["evaluate", str(tmp_path / "own.yaml")]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["intervals"].keys() == {"accuracy", "mean_error"}
+
+
+def test_a_task_of_ones_own_that_answers_boxes_is_measured_by_cocos_rules(coins, capsys):
+    task = ["--task", f"{ROOT / 'tests' / 'support' / 'own_task.py'}:Finder"]
+    for protocol in ("asked", "all"):
+        assert main(["evaluate", str(coins), "--protocol", protocol, *task]) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert set(KEYS) <= result.keys()
+        assert result["rules"] == "coco"
+        assert (Path(result["folder"]) / "predictions.json").exists()
+    assert main(["evaluate", str(coins), "--protocol", "said", *task]) == 2
+    error = capsys.readouterr().err
+    assert "--protocol said: the task 'finder' has no classes_prompt that asks for the classes" in error

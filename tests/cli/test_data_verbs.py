@@ -198,7 +198,7 @@ def test_skip_broken_counts(tmp_path, capsys):
     assert data(capsys, *start, "--skip-broken")["left_out"] == {"box without area": 1}
 
 
-def test_info(tmp_path, capsys):
+def test_info_counts_images_objects_and_sizes(tmp_path, capsys):
     folder = coco_folder(tmp_path / "data")
     sheet = tmp_path / "sheet.png"
     result = data(capsys, "info", "--format", "coco", "--path", folder, "--sheet", sheet)

@@ -1,17 +1,15 @@
+"""Procedural scenes and the questions about them: true boxes, expressions, imprecise labels, joined sources."""
+
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, OneQuestionPerImage, questions_of_present_classes
-from visual_rft.data.formats.coco import load_coco
-from visual_rft.data.formats.reading import Problems, check_sizes
 from visual_rft.data.imprecise import Imprecise
 from visual_rft.data.procedural.digits import Digits, scans
 from visual_rft.data.procedural.flowers import Flowers
@@ -253,109 +251,6 @@ def test_sources_are_joined():
     assert samples[5].question["category"].startswith("digit")
     with pytest.raises(IndexError):
         samples[12]
-
-
-@pytest.fixture
-def coco(tmp_path):
-    """A folder of two images, and a function that writes its annotations with changes."""
-    (tmp_path / "images").mkdir()
-    Image.new("RGB", (100, 80), (200, 200, 200)).save(tmp_path / "images" / "a.png")
-    Image.new("RGB", (60, 60), (100, 100, 100)).save(tmp_path / "b.jpg")
-    content = {
-        "images": [
-            {"id": 1, "file_name": "a.png", "width": 100, "height": 80},
-            {"id": 2, "file_name": "b.jpg", "width": 60, "height": 60},
-        ],
-        "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}],
-        "annotations": [
-            {"id": 10, "image_id": 1, "category_id": 3, "bbox": [10, 20, 30, 40]},
-            {"id": 11, "image_id": 1, "category_id": 4, "bbox": [0, 0, 100.5, 80]},
-            {"id": 12, "image_id": 2, "category_id": 3, "bbox": [1, 2, 3, 4]},
-        ],
-    }
-
-    def write(change=lambda c: None):
-        changed = json.loads(json.dumps(content))
-        change(changed)
-        (tmp_path / "annotations.json").write_text(json.dumps(changed))
-        return tmp_path
-
-    return write
-
-
-def test_coco_folder(coco):
-    dataset = load_coco(coco())
-    images, classes = dataset.images, dataset.classes
-    assert classes == ("cat", "dog")
-    assert [i.id for i in images] == ["1", "2"]
-    assert images[0].labels == ("cat", "dog")
-    assert images[0].boxes == ((10, 20, 40, 60), (0, 0, 100, 80))
-    assert images[0].image.load().size == (100, 80)
-    (sample,) = [s for s in questions_of_present_classes(images, classes) if s.id == "2/cat"]
-    assert sample.truth == {"boxes": [[1, 2, 4, 6]], "image_size": [60, 60], "category": "cat"}
-
-
-def test_crowds_are_left_out_of_questions(coco):
-    images = load_coco(coco(lambda c: c["annotations"][0].update(iscrowd=1))).images
-    assert images[0].labels == ("dog",)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c.pop("images"), "has no list 'images'"),
-        (lambda c: c["images"][0].update(file_name="gone.png"), "image 1: no file 'gone.png'"),
-        (lambda c: c["images"][0].update(width=110), "image 1: says 110 x 80, but"),
-        (lambda c: c["images"][1].update(id=1), "images[1]: id 1 is used twice"),
-        (lambda c: c["images"][1].pop("file_name"), "image 2: has no 'file_name'"),
-        (lambda c: c["annotations"][0].update(bbox=[10, 20, 0, 40]), "annotation 10: bbox [10, 20, 0, 40] has no area"),
-        (lambda c: c["annotations"][0].update(bbox=[10, 20, -5, 40]), "has no area"),
-        (
-            lambda c: c["annotations"][0].update(bbox=[90, 20, 30, 40]),
-            "annotation 10: bbox [90, 20, 30, 40] is outside",
-        ),
-        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "is not four finite numbers"),
-        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "is not four finite numbers"),
-        (lambda c: c["annotations"][0].update(image_id=9), "annotation 10: image_id 9 is not in 'images'"),
-        (lambda c: c["annotations"][0].update(category_id=9), "annotation 10: category_id 9 is not in"),
-        (lambda c: c["annotations"][0].pop("bbox"), "annotation 10: has no 'bbox'"),
-        (lambda c: c["annotations"][0].update(id=[10]), "annotation [10]: id is not a number or text"),
-    ],
-)
-def test_bad_coco_rows_are_named(coco, change, message):
-    with pytest.raises(DataError) as caught:
-        check_sizes(load_coco(coco(change)), Problems())
-    assert message in str(caught.value)
-    assert "annotations.json" in str(caught.value)
-
-
-def test_broken_files_are_named(coco):
-    folder = coco()
-    (folder / "b.jpg").write_bytes(b"not an image")
-    with pytest.raises(DataError, match=r"b\.jpg: cannot be read as an image"):
-        check_sizes(load_coco(folder), Problems())
-    (folder / "annotations.json").write_text("{")
-    with pytest.raises(DataError, match=r"annotations\.json: not valid JSON"):
-        load_coco(folder)
-    (folder / "annotations.json").unlink()
-    with pytest.raises(DataError, match=r"annotations\.json: no such file"):
-        load_coco(folder)
-
-
-def test_turned_photographs_are_upright(coco):
-    folder = coco(lambda c: c["images"][1].update(width=60, height=40))
-    picture = Image.new("RGB", (40, 60))
-    exif = picture.getexif()
-    exif[0x0112] = 6
-    picture.save(folder / "b.jpg", exif=exif)
-    images = check_sizes(load_coco(folder), Problems()).images
-    assert images[1].size == images[1].image.load().size == (60, 40)
-
-
-def test_images_without_objects_yield_no_question(coco):
-    folder = coco(lambda c: c["annotations"].clear())
-    with pytest.raises(DataError, match="yield no question"):
-        load_samples([SourceConfig(source="coco", path=str(folder))], Detection())
 
 
 TRUTHS = {"detection": DetectionTruth, "classification": ClassificationTruth, "grounding": GroundingTruth}
