@@ -78,7 +78,7 @@ def test_a_crowd_is_no_object_and_not_asked_about(coco):
     [
         (lambda c: c.pop("images"), "has no list 'images'"),
         (lambda c: c["images"][0].update(file_name="gone.png"), "image 1: no file 'gone.png'"),
-        (lambda c: c["images"][0].update(width=90), "image 1: says 90 x 80, but"),
+        (lambda c: c["images"][0].update(width=110), "image 1: says 110 x 80, but"),
         (lambda c: c["images"][1].update(id=1), "images[1]: id 1 is used twice"),
         (lambda c: c["images"][1].pop("file_name"), "image 2: has no 'file_name'"),
         (lambda c: c["annotations"][0].update(bbox=[10, 20, 0, 40]), "annotation 10: bbox [10, 20, 0, 40] has no area"),

@@ -2,7 +2,7 @@
 
 Decision: the image is the unit, as the group is in training: its questions share a vision pass and a journal line.
 
->>> from visual_rft.vision.images import ImageFile
+>>> from pathlib import Path; from visual_rft.vision.images import ImageFile
 >>> image = ImageFile(Path("a.png"))
 >>> samples = [Sample(name, (image,), "detection", {"category": name}, {}) for name in ("cat", "dog")]
 >>> [len(questions.samples) for questions in group_by_image(samples)]
