@@ -1,9 +1,14 @@
 import math
+import statistics
 
+import numpy as np
 import pytest
 import torch
 
-from visual_rft.training.advantages import group_advantages
+from visual_rft.config.sections import ObjectiveConfig
+from visual_rft.policy.engine.prefix import Completions
+from visual_rft.training.advantages import ADVANTAGES, Rewards, group_advantages
+from visual_rft.training.objective import advantages_of
 
 
 def test_by_hand():
@@ -29,3 +34,72 @@ def test_groups_do_not_mix():
 def test_unusable_rewards_are_refused(rewards):
     with pytest.raises(ValueError, match=r"G >= 2|not finite"):
         group_advantages(rewards)
+
+
+def rewards(totals, parts=None, weights=(1.0,)) -> Rewards:
+    return Rewards(torch.tensor(totals), None if parts is None else torch.tensor(parts), weights)
+
+
+def test_batch_and_none_by_hand():
+    totals = [[0.0, 1.0, 2.0], [0.4, 0.5, 0.6]]
+    spread = statistics.stdev([0.0, 1.0, 2.0, 0.4, 0.5, 0.6])
+    centred = torch.tensor([[-1.0, 0.0, 1.0], [-0.1, 0.0, 0.1]])
+    torch.testing.assert_close(ADVANTAGES["none"](rewards(totals)), centred)
+    torch.testing.assert_close(ADVANTAGES["batch"](rewards(totals)), centred / (spread + 1e-4))
+
+
+def test_leave_one_out_is_the_reward_beside_the_mean_of_the_others():
+    generator = np.random.default_rng(0)
+    totals = generator.random((3, 5)).astype(np.float32)
+    others = (totals.sum(1, keepdims=True) - totals) / 4
+    torch.testing.assert_close(ADVANTAGES["rloo"](Rewards(torch.from_numpy(totals))), torch.from_numpy(totals - others))
+
+
+def test_gdpo_against_its_formula_in_numpy():
+    """Each reward normalised in its group, then the weighted sum over the batch; one does not apply everywhere."""
+    generator = np.random.default_rng(1)
+    parts = generator.random((4, 6, 3)).astype(np.float32)
+    parts[1, 2, 1] = np.nan
+    weights = (2.0, 0.5, 1.0)
+    mean, spread = np.nanmean(parts, 1, keepdims=True), np.nanstd(parts, 1, keepdims=True, ddof=1)
+    summed = np.nansum((parts - mean) / (spread + 1e-4) * np.array(weights, dtype=np.float32), -1)
+    expected = (summed - summed.mean()) / (summed.std(ddof=1) + 1e-4)
+    got = ADVANTAGES["gdpo"](Rewards(torch.rand(4, 6), torch.from_numpy(parts), weights))
+    np.testing.assert_allclose(got.numpy(), expected, atol=1e-5)
+
+
+def test_ranks_by_hand():
+    """IoU 0.1, 0.9, 0.5 has ranks -1, 1, 0; the format reward 1, 1, 0 has 0.5, 0.5, -1; weights 3 and 1."""
+    parts = [[[0.1, 1.0], [0.9, 1.0], [0.5, 0.0]]]
+    got = ADVANTAGES["rank"](rewards([[0.0, 1.0, 2.0]], parts, (3.0, 1.0)))
+    torch.testing.assert_close(got, torch.tensor([[(-3 + 0.5) / 4, (3 + 0.5) / 4, -1 / 4]]))
+
+
+def test_ranks_do_not_care_how_a_reward_is_scaled():
+    parts = torch.rand(2, 5, 1)
+    one = ADVANTAGES["rank"](Rewards(parts[..., 0], parts))
+    torch.testing.assert_close(ADVANTAGES["rank"](Rewards(parts[..., 0], parts.exp() * 100)), one)
+
+
+@pytest.mark.parametrize("name", ADVANTAGES)
+def test_a_group_without_a_difference_teaches_nothing(name):
+    parts = torch.rand(3, 4, 2)
+    parts[1] = torch.tensor([0.3, 0.7])
+    got = ADVANTAGES[name](Rewards(parts.sum(-1), parts, (1.0, 1.0)))
+    assert (got[1] == 0).all()
+    assert (got[0] != 0).any()
+
+
+def test_the_divergence_in_the_reward_is_taken_off_before_groups_are_compared():
+    """Sums over the tokens of log p - log p_ref: 0.3 and 0.1; rewards 1 and 1, beta 0.5."""
+    logprobs = torch.tensor([[[-1.0, -1.0], [-1.0, -9.0]]])
+    reference = torch.tensor([[[-1.1, -1.2], [-1.1, -5.0]]])
+    mask = torch.tensor([[[True, True], [True, False]]])
+    completions = Completions(torch.zeros(1, 2, 2), mask, logprobs, [], mask[..., 0])
+    config = ObjectiveConfig(beta=0.5, kl_in="reward", advantages="none")
+    got = advantages_of(rewards([[1.0, 1.0]]), config, completions, reference)
+    torch.testing.assert_close(got, torch.tensor([[-0.05, 0.05]]))
+    cut = config.model_copy(update={"advantage_limit": 0.02})
+    torch.testing.assert_close(
+        advantages_of(rewards([[1.0, 1.0]]), cut, completions, reference), torch.tensor([[-0.02, 0.02]])
+    )

@@ -17,7 +17,6 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,7 +27,6 @@ from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Sample, Score, Task, task_of
-from visual_rft.tasks.base import part_name
 from visual_rft.tasks.pictures import truth_and_answer
 from visual_rft.tasks.truth import frame_of
 from visual_rft.vision.coordinates import Frame
@@ -130,12 +128,6 @@ class Game:
         save_picture(truth_and_answer(self.task, sample, score.answer, frame), self.out)
         return score
 
-    @cached_property
-    def weights(self) -> dict[str, float]:
-        """The factor of each reward part."""
-        chosen = self.task.default_weights if self.config.task.weights is None else self.config.task.weights
-        return {part_name(name): weight for name, weight in chosen.items()}
-
     def as_json(self, completion: str) -> dict[str, Any]:
         """One round: the question, the completion and what it is worth."""
         score = self.score(completion)
@@ -236,8 +228,9 @@ def _show(game: Game, say: Callable[[str], None]) -> None:
 def _score(game: Game, completion: str, say: Callable[[str], None]) -> None:
     score = game.score(completion)
     say(f"total {score.total:.3f}")
+    weights = game.task.part_weights
     for name, value in score.parts.items():
-        say(f"  {name:<20} {'does not apply' if value is None else f'{value:.3f}'}   weight {game.weights[name]:g}")
+        say(f"  {name:<20} {'does not apply' if value is None else f'{value:.3f}'}   weight {weights[name]:g}")
     if score.failure:
         say(f"failure  {score.failure}")
     else:

@@ -244,6 +244,11 @@ class Task(ABC):
         return {k: v for k, v in score.parts.items() if k not in own and v is not None and v < 1 - 1e-6}
 
     @property
+    def part_weights(self) -> dict[str, float]:
+        """The factor of each reward part in the total, by the name it has in :class:`Score`."""
+        return {part_name(name): weight for name, weight in self._weights.items()}
+
+    @property
     def _weights(self) -> Mapping[str, float]:
         return self.default_weights if self.weights is None else self.weights
 

@@ -1,17 +1,62 @@
-"""Rewards of a group to advantages (GRPO, arXiv 2402.03300, section 4.1.1).
+"""Rewards of a group to advantages, by name (GRPO, arXiv 2402.03300, section 4.1.1, and its kin).
+
+Decision: pure functions of the rewards ``[B, G]`` and their parts ``[B, G, R]``, in one plain dict
+(:data:`ADVANTAGES`). Whatever the name, a completion that earned what all of its group earned in every part has
+advantage 0 and is skipped.
 
 >>> import torch
 >>> [round(a, 3) for a in group_advantages(torch.tensor([[0.0, 1.0, 2.0]]))[0].tolist()]
 [-1.0, 0.0, 1.0]
+>>> leave_one_out(Rewards(torch.tensor([[0.0, 1.0, 2.0]])))[0].tolist()
+[-1.5, 0.0, 1.5]
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 EPSILON = 1e-4
 """Keeps a group with nearly equal rewards finite; TRL and the paper's public code use the same value."""
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """What a batch of groups earned.
+
+    Attributes:
+        total: ``[B, G]``, any range, finite; G >= 2.
+        parts: ``[B, G, R]``, each reward before its weight, NaN where it does not apply; None if only totals are known.
+        weights: of the R parts.
+
+    Raises:
+        ValueError: if the shape is another or a total is not finite.
+    """
+
+    total: Tensor
+    parts: Tensor | None = None
+    weights: Sequence[float] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.total.ndim != 2 or self.total.shape[1] < 2:
+            raise ValueError(
+                f"rewards must be [B, G] with G >= 2 to compare within a group, got {list(self.total.shape)}"
+            )
+        if not torch.isfinite(self.total).all():
+            raise ValueError("a reward is not finite")
+
+    def summed(self, compare: Callable[[Tensor], Tensor]) -> Tensor:
+        """``[B, G]``: each part compared within its group, times its weight, summed; 0 where it does not apply."""
+        parts = self.total[..., None] if self.parts is None else self.parts
+        compared = [weight * compare(part) for weight, part in zip(self.weights, parts.unbind(-1), strict=True)]
+        return torch.stack([torch.nan_to_num(part, nan=0.0) for part in compared]).sum(0)
+
+
+Advantages = Callable[[Rewards], Tensor]
+"""``[B, G]`` from the rewards."""
 
 
 def group_advantages(rewards: Tensor) -> Tensor:
@@ -26,10 +71,76 @@ def group_advantages(rewards: Tensor) -> Tensor:
     Raises:
         ValueError: if G < 2 or a reward is not finite.
     """
-    if rewards.ndim != 2 or rewards.shape[1] < 2:
-        raise ValueError(f"rewards must be [B, G] with G >= 2 to compare within a group, got {list(rewards.shape)}")
-    if not torch.isfinite(rewards).all():
-        raise ValueError("a reward is not finite")
-    centred = rewards - rewards.mean(1, keepdim=True)
-    equal = (rewards == rewards[:, :1]).all(1, keepdim=True)
-    return torch.where(equal, 0.0, centred / (rewards.std(1, keepdim=True) + EPSILON))
+    return within_group(Rewards(rewards))
+
+
+def within_group(rewards: Rewards) -> Tensor:
+    """``(r - mean of the group) / (std of the group + 1e-4)``: GRPO."""
+    return _normalised(rewards.total)
+
+
+def within_batch(rewards: Rewards) -> Tensor:
+    """``(r - mean of the group) / (std of the batch + 1e-4)``: a group that hardly differs teaches less (arXiv
+    2508.08221)."""
+    return _centred(rewards.total) / (rewards.total.std() + EPSILON)
+
+
+def without_scale(rewards: Rewards) -> Tensor:
+    """``r - mean of the group``: Dr. GRPO (arXiv 2503.20783, eq. 3)."""
+    return _centred(rewards.total)
+
+
+def leave_one_out(rewards: Rewards) -> Tensor:
+    """``r - mean of the others of the group``: RLOO (arXiv 2402.14740, eq. 7), ``G / (G - 1)`` times the centred."""
+    group = rewards.total.shape[1]
+    return _centred(rewards.total) * group / (group - 1)
+
+
+def per_reward(rewards: Rewards) -> Tensor:
+    """Each reward normalised within its group, summed by weight, the sum normalised over the batch: GDPO (arXiv
+    2601.05242). A reward of small spread so counts as much as one of large spread."""
+    summed = rewards.summed(_normalised)
+    return torch.where(_all_equal(summed), 0.0, (summed - summed.mean()) / (summed.std() + EPSILON))
+
+
+def ranks(rewards: Rewards) -> Tensor:
+    """The rank of each reward within its group, from -1 (lowest) to 1 (highest), ties sharing their mean; the mean over
+    the rewards by weight.
+
+    Ranks do not care how a reward is scaled, so a coarse and a fine one, or one with outliers, can be mixed.
+    """
+    return rewards.summed(_ranked) / sum(abs(weight) for weight in rewards.weights)
+
+
+ADVANTAGES: Mapping[str, Advantages] = {
+    "group": within_group,
+    "batch": within_batch,
+    "none": without_scale,
+    "rloo": leave_one_out,
+    "gdpo": per_reward,
+    "rank": ranks,
+}
+"""By the name of ``objective.advantages``."""
+
+
+def _centred(values: Tensor) -> Tensor:
+    """Minus the mean of the group; exactly 0 where all of a group are equal; NaN stays NaN and counts for nothing."""
+    return torch.where(_all_equal(values), 0.0, values - values.nanmean(1, keepdim=True))
+
+
+def _normalised(values: Tensor) -> Tensor:
+    centred = _centred(values)
+    count = (~values.isnan()).sum(1, keepdim=True)
+    return centred / ((centred.square().nansum(1, keepdim=True) / (count - 1).clamp(min=1)).sqrt() + EPSILON)
+
+
+def _ranked(values: Tensor) -> Tensor:
+    """Ranks of ``[B, G]`` within the groups, scaled to -1 .. 1; NaN where the value is."""
+    below = (values[:, :, None] > values[:, None]).float().sum(2)
+    same = (values[:, :, None] == values[:, None]).float().sum(2)
+    others = ((~values.isnan()).sum(1, keepdim=True) - 1).clamp(min=1)
+    return torch.where(values.isnan(), torch.nan, 2 * (below + (same - 1) / 2) / others - 1)
+
+
+def _all_equal(values: Tensor) -> Tensor:
+    return (values == values[:, :1]).all(1, keepdim=True)

@@ -1,29 +1,37 @@
-"""The GRPO loss as pure tensor functions (arXiv 2402.03300, equations 3 and 4).
+"""The loss of a batch of groups: a policy loss, an average, and the KL divergence to the reference.
 
 Decision: averaging is a weight per token, fixed by the whole batch before anything is scored. A loss is then a plain
 sum over tokens, and the shares of any completions, computed apart in micro-batches, add up to the loss of the batch.
+Which policy loss is a name (``losses.py``); how rewards become advantages is another (``advantages.py``).
 
 Shapes: B prompts, G completions per prompt, T tokens; n some of the B * G completions.
 
 >>> import torch
 >>> lp = torch.log(torch.tensor([[[0.5, 0.5]]]))
->>> weights = token_weights(torch.ones(1, 1, 2, dtype=torch.bool), "sequence_mean")
->>> round(grpo_loss(lp, lp, None, torch.tensor([[2.0]]), weights, beta=0.0).item(), 6)
+>>> mask = torch.ones(1, 1, 2, dtype=torch.bool)
+>>> completions = Completions(torch.zeros(1, 1, 2), mask, lp, [], mask[..., 0])
+>>> loss = GroupLoss(completions, torch.tensor([[2.0]]), None, ObjectiveConfig(beta=0.0))
+>>> round(loss.share(lp[0], torch.tensor([0])).item(), 6)
 -2.0
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from visual_rft.config.sections import ObjectiveConfig
+from visual_rft.errors import ConfigError
 from visual_rft.policy.engine.prefix import Completions
-
-Aggregation = Literal["sequence_mean", "token_mean"]
+from visual_rft.tasks import Score
+from visual_rft.tasks.plugins import load_object
+from visual_rft.training.advantages import ADVANTAGES, Rewards
+from visual_rft.training.losses import LOSSES, Aggregation, LossInputs, Named, TokenLoss, kl_per_token
 
 
 @dataclass(frozen=True)
@@ -35,58 +43,85 @@ class ObjectiveStats:
     clipped: float
 
 
-def k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Per-token KL estimate ``exp(ref - lp) - (ref - lp) - 1`` (Schulman's k3), >= 0; any shape."""
-    difference = reference_logprobs - logprobs
-    return difference.exp() - difference - 1
-
-
-def token_weights(mask: Tensor, how: Aggregation) -> Tensor:
-    """Weight ``[B, G, T]`` (float32) of each token of ``mask [B, G, T]`` in the loss; they sum to 1.
-
-    ``sequence_mean`` gives every completion the same weight, as the method states (a completion without tokens has
-    none, and the sum is less than 1); ``token_mean`` gives every token the same weight.
-    """
-    weight = mask.float()
-    if how == "sequence_mean":
-        return weight / weight.sum(-1, keepdim=True).clamp(min=1) / mask[..., 0].numel()
-    return weight / weight.sum().clamp(min=1)
-
-
-def grpo_loss(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    reference_logprobs: Tensor | None,
-    advantages: Tensor,
-    weights: Tensor,
-    *,
-    beta: float,
-    clip_low: float = 0.2,
-    clip_high: float = 0.2,
-) -> Tensor:
-    """``-min(ratio * A, clip(ratio, 1 - low, 1 + high) * A) + beta * KL``, summed with a weight per token.
+def rewards_of(scores: Sequence[Sequence[Score]], weights: Mapping[str, float], device: torch.device) -> Rewards:
+    """The totals and parts of scores as tensors.
 
     Args:
-        logprobs: ``[..., T]`` of the policy, with gradient.
-        old_logprobs: ``[..., T]`` of the policy that sampled.
-        reference_logprobs: ``[..., T]`` of the reference, or None if ``beta`` is 0.
-        advantages: ``[...]``.
-        weights: ``[..., T]`` of :func:`token_weights`; 0 in padding.
-        beta: weight of the KL term, >= 0.
-        clip_low: the ratio is clipped below ``1 - clip_low``.
-        clip_high: the ratio is clipped above ``1 + clip_high``.
+        scores: one per completion, ``[B][G]``.
+        weights: of the parts, by name.
+        device: where the tensors are made.
+    """
+    total = torch.tensor([[score.total for score in group] for group in scores], device=device)
+    parts = [
+        [[math.nan if (part := score.parts[name]) is None else part for name in weights] for score in group]
+        for group in scores
+    ]
+    return Rewards(total, torch.tensor(parts, device=device), tuple(weights.values()))
+
+
+def advantages_of(
+    rewards: Rewards, config: ObjectiveConfig, completions: Completions, reference_logprobs: Tensor | None
+) -> Tensor:
+    """Advantages ``[B, G]`` as the config wants them; with ``kl_in: reward`` the divergence is one more reward.
+
+    Args:
+        rewards: of the batch.
+        config: names the advantages, and where the KL divergence goes.
+        completions: what was rewarded, with the log-probabilities of the policy that sampled.
+        reference_logprobs: ``[B, G, T]``, or None without a reference.
+    """
+    if config.kl_in == "reward" and config.beta != 0 and reference_logprobs is not None:
+        kl = (kl_per_token(completions.logprobs, reference_logprobs, "k1") * completions.mask).sum(-1)
+        total = rewards.total - config.beta * kl
+        parts = rewards.parts
+        if parts is not None:
+            parts = torch.cat([parts, kl[..., None].to(parts.dtype)], -1)
+        rewards = Rewards(total, parts, (*rewards.weights, -config.beta))
+    advantages = ADVANTAGES[config.advantages](rewards)
+    limit = config.advantage_limit
+    return advantages if limit is None else advantages.clamp(-limit, limit)
+
+
+def token_weights(mask: Tensor, how: Aggregation, longest: int = 1) -> Tensor:
+    """Weight ``[B, G, T]`` (float32) of each token of ``mask [B, G, T]`` in the loss.
+
+    ``sequence_mean`` gives every completion the same weight, as the method states (a completion without tokens has
+    none); ``token_mean`` gives every token the same weight; the weights of both sum to 1. ``constant`` gives a token
+    ``1 / (B * G * longest)``, ``longest`` being the greatest length a completion can have, so that a longer answer
+    weighs more; ``sequence_sum`` gives it ``1 / (B * G)``.
+    """
+    weight = mask.float()
+    completions = mask[..., 0].numel()
+    if how == "sequence_mean":
+        return weight / weight.sum(-1, keepdim=True).clamp(min=1) / completions
+    if how == "token_mean":
+        return weight / weight.sum().clamp(min=1)
+    return weight / completions / (longest if how == "constant" else 1)
+
+
+def named_loss(config: ObjectiveConfig) -> Named:
+    """The policy loss of a config with its average: one of :data:`LOSSES`, or the user's own.
 
     Raises:
-        ValueError: if ``beta`` is not 0 and there is no reference.
+        ConfigError: if the user's function cannot be loaded.
     """
-    ratio = (logprobs - old_logprobs).exp()
-    advantage = advantages[..., None].to(logprobs.dtype)
-    per_token = -torch.minimum(ratio * advantage, ratio.clamp(1 - clip_low, 1 + clip_high) * advantage)
-    if beta != 0:
-        if reference_logprobs is None:
-            raise ValueError("beta is not 0, so reference_logprobs are needed")
-        per_token = per_token + beta * k3(logprobs, reference_logprobs)
-    return (per_token * weights).sum()
+    if ":" not in config.loss:
+        return LOSSES[config.loss]
+    function = load_object(config.loss)
+    if not callable(function):
+        raise ConfigError(f"objective.loss: {config.loss!r} is not a function")
+
+    def own(rows: LossInputs) -> TokenLoss:
+        loss = function(rows)
+        if not (isinstance(loss, Tensor) and loss.shape in (rows.logprobs.shape, rows.advantages.shape)):
+            shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise ConfigError(
+                f"objective.loss: {config.loss} gave {shape}; it has to give a tensor {list(rows.logprobs.shape)}, a "
+                f"number per token, or {list(rows.advantages.shape)}, one per completion"
+            )
+        return TokenLoss(loss, torch.zeros_like(rows.logprobs, dtype=torch.bool))
+
+    return Named(own, "sequence_mean")
 
 
 @dataclass(frozen=True)
@@ -99,6 +134,7 @@ class GroupLoss:
         reference_logprobs: ``[B, G, T]``, or None if ``beta`` is 0.
         config: beta, clipping and averaging.
         scale: factor of the whole loss (one over the number of accumulated batches).
+        longest: greatest number of tokens a completion can have, for the average ``constant``.
     """
 
     completions: Completions
@@ -106,22 +142,24 @@ class GroupLoss:
     reference_logprobs: Tensor | None
     config: ObjectiveConfig
     scale: float = 1.0
+    longest: int = 1
+
+    @cached_property
+    def _named(self) -> Named:
+        return named_loss(self.config)
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        how = self.config.aggregation or self._named.aggregation
+        return token_weights(self.completions.mask, how, self.longest).flatten(0, 1)
 
     def share(self, logprobs: Tensor, numbers: Tensor) -> Tensor:
         """The share of completions ``numbers [n]`` (among all B * G), from their ``logprobs [n, T or fewer]``."""
-        length = logprobs.shape[-1]
-        weights = token_weights(self.completions.mask, self.config.aggregation) * self.scale
-        reference = self.reference_logprobs
-        return grpo_loss(
-            logprobs,
-            self.completions.logprobs.flatten(0, 1)[numbers, :length],
-            None if reference is None else reference.flatten(0, 1)[numbers, :length],
-            self.advantages.flatten()[numbers],
-            weights.flatten(0, 1)[numbers, :length],
-            beta=self.config.beta,
-            clip_low=self.config.clip_low,
-            clip_high=self.config.clip_high,
-        )
+        rows = self._rows(logprobs, numbers)
+        per_token = self._named.loss(rows).loss
+        if self.config.beta != 0 and self.config.kl_in == "loss":
+            per_token = per_token + self.config.beta * self._kl(rows, numbers)
+        return (per_token * self._weights[numbers, : logprobs.shape[-1]]).sum() * self.scale
 
     @property
     def needed(self) -> list[int]:
@@ -131,21 +169,38 @@ class GroupLoss:
         leaving it out changes nothing but the time.
         """
         everything = torch.arange(self.advantages.numel(), device=self.advantages.device)
-        if self.config.beta != 0:
+        if self.config.beta != 0 and self.config.kl_in == "loss":
             return list(everything.tolist())
         moved = (self.advantages != 0).any(1, keepdim=True).expand_as(self.advantages)
         return list(everything[moved.flatten()].tolist())
 
     def stats(self, logprobs: Tensor) -> ObjectiveStats:
         """What to log, from ``logprobs [B, G, T]`` of the policy before its step."""
-        old, mask, reference = self.completions.logprobs, self.completions.mask, self.reference_logprobs
         everything = torch.arange(self.advantages.numel(), device=logprobs.device)
-        advantage = self.advantages[..., None]
-        ratio = (logprobs - old).exp()
-        clipped = ((ratio < 1 - self.config.clip_low) & (advantage < 0)) | (
-            (ratio > 1 + self.config.clip_high) & (advantage > 0)
-        )
-        tokens = token_weights(mask, "token_mean")
-        kl = 0.0 if reference is None else (k3(logprobs, reference) * tokens).sum().item()
+        rows = self._rows(logprobs.flatten(0, 1), everything)
+        tokens = token_weights(self.completions.mask, "token_mean").flatten(0, 1)
+        kl = 0.0
+        if self.reference_logprobs is not None:
+            kl = (kl_per_token(rows.logprobs, self.reference_logprobs.flatten(0, 1), "k3") * tokens).sum().item()
         loss = self.share(logprobs.flatten(0, 1), everything).item() / self.scale
-        return ObjectiveStats(loss, kl, (clipped * tokens).sum().item())
+        return ObjectiveStats(loss, kl, (self._named.loss(rows).clipped * tokens).sum().item())
+
+    def _rows(self, logprobs: Tensor, numbers: Tensor) -> LossInputs:
+        length, config = logprobs.shape[-1], self.config
+        return LossInputs(
+            logprobs=logprobs,
+            old_logprobs=self.completions.logprobs.flatten(0, 1)[numbers, :length],
+            advantages=self.advantages.flatten()[numbers, None].to(logprobs.dtype),
+            mask=self.completions.mask.flatten(0, 1)[numbers, :length].to(logprobs.dtype),
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
+            delta=config.delta,
+            temperatures=config.sapo_temperatures,
+            max_difference=config.dppo_difference,
+        )
+
+    def _kl(self, rows: LossInputs, numbers: Tensor) -> Tensor:
+        if self.reference_logprobs is None:
+            raise ValueError("beta is not 0, so reference_logprobs are needed")
+        reference = self.reference_logprobs.flatten(0, 1)[numbers, : rows.logprobs.shape[-1]]
+        return kl_per_token(rows.logprobs, reference, self.config.kl, rows.log_ratio)

@@ -18,9 +18,8 @@ import torch
 
 from visual_rft.config.config import Config
 from visual_rft.policy.reference import Reference
-from visual_rft.training.advantages import group_advantages
 from visual_rft.training.metrics import BatchResult, Rollouts, Stopwatch, step_metrics
-from visual_rft.training.objective import GroupLoss
+from visual_rft.training.objective import GroupLoss, advantages_of, rewards_of
 from visual_rft.training.session import Session
 
 SEED_STRIDE = 1_000_003
@@ -69,12 +68,13 @@ def reinforce(session: Session) -> None:
                     [task.score(text, sample.truth, frame) for text in group]
                     for sample, frame, group in zip(samples, prefix.frames, completions.text, strict=True)
                 ]
-                rewards = torch.tensor([[score.total for score in group] for group in scores], device=device)
-                advantages = group_advantages(rewards)
-            rollouts = Rollouts(samples, inputs, completions, scores, rewards, advantages)
             with watch("reference"):
                 reference_logprobs = reference.logprobs(prefix, completions) if reference else None
-            loss = GroupLoss(completions, advantages, reference_logprobs, objective, 1 / loop.accumulation)
+            rewards = rewards_of(scores, task.part_weights, device)
+            advantages = advantages_of(rewards, objective, completions, reference_logprobs)
+            rollouts = Rollouts(samples, inputs, completions, scores, rewards.total, advantages)
+            scale, longest = 1 / loop.accumulation, config.rollout.max_new_tokens
+            loss = GroupLoss(completions, advantages, reference_logprobs, objective, scale, longest)
             with watch("update"):
                 for update in range(objective.updates_per_rollout):
                     if update > 0:

@@ -1,0 +1,203 @@
+"""Every policy loss against TRL's own code where it has the same form, against a table by hand elsewhere."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import defaultdict
+from types import SimpleNamespace
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from visual_rft.config.sections import LOSSES as NAMES
+from visual_rft.config.sections import OF_SEQUENCES, ObjectiveConfig
+from visual_rft.errors import ConfigError
+from visual_rft.policy.engine.prefix import Completions
+from visual_rft.training.losses import LOSSES, LossInputs, kl_per_token, probability_mask
+from visual_rft.training.objective import GroupLoss
+
+PROMPTS, GROUP, TOKENS = 3, 4, 6
+
+
+def random_batch():
+    """Log-probabilities far enough from the old ones that part of the tokens is clipped."""
+    torch.manual_seed(1)
+    shape = (PROMPTS, GROUP, TOKENS)
+    old = -torch.rand(shape) * 3
+    new = old + torch.randn(shape) * 0.4
+    reference = old + torch.randn(shape) * 0.2
+    mask = torch.arange(TOKENS) < torch.randint(1, TOKENS + 1, (PROMPTS, GROUP, 1))
+    return new, old, reference, mask, torch.randn(PROMPTS, GROUP)
+
+
+def group_loss(old, reference, mask, advantages, **settings) -> GroupLoss:
+    completions = Completions(torch.zeros_like(mask, dtype=torch.long), mask, old, [], mask[..., 0])
+    return GroupLoss(completions, advantages, reference, ObjectiveConfig(**settings), longest=TOKENS)
+
+
+def trl_loss(new, old, reference, mask, advantages, loss_type, beta=0.0, delta=None, level="token", corrected=False):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TRL warns about its own optional dependencies
+        from trl import GRPOTrainer
+        from trl.experimental.gmpo import GMPOTrainer
+
+    kind = GMPOTrainer if loss_type == "gmpo" else GRPOTrainer
+    flat = (PROMPTS * GROUP, TOKENS)
+    leaf = new.reshape(flat).clone().requires_grad_()
+    trainer = kind.__new__(kind)
+    args = SimpleNamespace(
+        use_bias_correction_kl=corrected, delta=delta, sapo_temperature_pos=1.0, sapo_temperature_neg=1.05,
+        steps_per_generation=1,
+    )  # fmt: skip
+    trainer.__dict__.update(
+        loss_type=loss_type, beta=beta, epsilon_low=0.2, epsilon_high=1.2 if loss_type == "cispo" else 0.2,
+        importance_sampling_level=level, top_entropy_quantile=1.0, off_policy_mask_threshold=None, use_vllm=False,
+        aux_loss_enabled=False, _entropy_bonus_enabled=False, _entropy_bonus_adaptive=False,
+        current_gradient_accumulation_steps=1, max_completion_length=TOKENS, args=args,
+        model=SimpleNamespace(training=True), _metrics={"train": defaultdict(list)},
+        accelerator=SimpleNamespace(gather=lambda x: x, reduce=lambda x, **_: x, num_processes=1),
+        _get_per_token_logps_and_entropies=lambda *a, **k: (leaf, torch.zeros(flat), None),
+    )  # fmt: skip
+    loss = trainer._compute_loss(trainer.model, {
+        "prompt_ids": torch.zeros(flat[0], 1, dtype=torch.long),
+        "prompt_mask": torch.ones(flat[0], 1, dtype=torch.long),
+        "completion_ids": torch.zeros(flat, dtype=torch.long),
+        "completion_mask": mask.reshape(flat).long(),
+        "advantages": advantages.reshape(-1),
+        "old_per_token_logps": old.reshape(flat),
+        "ref_per_token_logps": reference.reshape(flat),
+        "num_items_in_batch": mask.sum(),
+    })  # fmt: skip
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    return loss, gradient
+
+
+@pytest.mark.parametrize(
+    ("settings", "theirs"),
+    [
+        ({"loss": "grpo"}, {"loss_type": "grpo"}),
+        ({"loss": "grpo", "beta": 0.04}, {"loss_type": "grpo", "beta": 0.04}),
+        ({"loss": "grpo", "beta": 0.04, "kl": "k3_corrected"},
+         {"loss_type": "grpo", "beta": 0.04, "corrected": True}),
+        ({"loss": "grpo", "delta": 1.3}, {"loss_type": "grpo", "delta": 1.3}),
+        ({"loss": "bnpo", "beta": 0.04}, {"loss_type": "bnpo", "beta": 0.04}),
+        ({"loss": "dapo"}, {"loss_type": "dapo"}),
+        ({"loss": "dr_grpo", "beta": 0.04}, {"loss_type": "dr_grpo", "beta": 0.04}),
+        ({"loss": "gspo"}, {"loss_type": "grpo", "level": "sequence"}),
+        ({"loss": "luspo"}, {"loss_type": "luspo", "level": "sequence"}),
+        ({"loss": "cispo"}, {"loss_type": "cispo"}),
+        ({"loss": "sapo", "beta": 0.04}, {"loss_type": "sapo", "beta": 0.04}),
+        ({"loss": "gmpo"}, {"loss_type": "gmpo"}),
+        ({"loss": "gmpo", "beta": 0.04}, {"loss_type": "gmpo", "beta": 0.04}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_equal_to_trl(settings, theirs):
+    new, old, reference, mask, advantages = random_batch()
+    leaf = new.clone().requires_grad_()
+    ours = group_loss(old, reference, mask, advantages, **{"beta": 0.0, **settings}).share(
+        leaf.flatten(0, 1), torch.arange(PROMPTS * GROUP)
+    )
+    (gradient,) = torch.autograd.grad(ours, leaf)
+    expected, expected_gradient = trl_loss(new, old, reference, mask, advantages, **theirs)
+    torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(gradient.reshape(expected_gradient.shape), expected_gradient, atol=1e-6, rtol=1e-5)
+    assert expected_gradient.abs().max() > 0
+
+
+def test_dppo_by_hand():
+    """p_old 0.5, 0.1, 0.5; p 0.8, 0.25, 0.2: the first rises by more than 0.2, the second by 0.15 only though its ratio
+    is 2.5, the third falls by 0.3."""
+    old = torch.tensor([[0.5, 0.1, 0.5]]).log()
+    for advantage, masked in ((1.0, [True, False, False]), (-1.0, [False, False, True])):
+        new = torch.tensor([[0.8, 0.25, 0.2]]).log().requires_grad_()
+        got = probability_mask(LossInputs(new, old, torch.tensor([[advantage]]), torch.ones(1, 3)))
+        assert got.clipped[0].tolist() == masked
+        torch.testing.assert_close(got.loss.detach(), -advantage * torch.tensor([[1.6, 2.5, 0.4]]))
+        (gradient,) = torch.autograd.grad(got.loss.sum(), new)
+        assert (gradient[0] == 0).tolist() == masked
+
+
+def test_reinforce_plus_plus_is_the_clipped_ratio_over_all_tokens():
+    assert LOSSES["reinforce++"] == LOSSES["dapo"]
+
+
+def test_estimates_of_the_divergence_by_hand():
+    logprobs, reference = torch.tensor(math.log(0.5)), torch.tensor(math.log(0.25))
+    d = math.log(2)
+    for how, expected in (("k1", d), ("k2", d * d / 2), ("k3", 0.5 - 1 + d)):
+        assert kl_per_token(logprobs, reference, how).item() == pytest.approx(expected)
+    assert kl_per_token(logprobs, reference, "k3_corrected", torch.tensor(0.3)).item() == pytest.approx(
+        (0.5 - 1 + d) * math.exp(0.3)
+    )
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+@pytest.mark.parametrize("name", NAMES)
+def test_shares_of_micro_batches_add_up_with_their_gradients(name, beta):
+    new, old, reference, mask, advantages = random_batch()
+    advantages[1] = 0
+    whole = group_loss(old, reference, mask, advantages, loss=name, beta=beta)
+    leaf = new.clone().requires_grad_()
+    everything = whole.share(leaf.flatten(0, 1), torch.arange(PROMPTS * GROUP))
+    (expected,) = torch.autograd.grad(everything, leaf)
+    parted = new.clone().requires_grad_()
+    total = torch.zeros(())
+    for numbers in (torch.tensor([0, 5, 2]), torch.tensor([1]), torch.tensor([11, 10, 9, 8, 7, 6, 4, 3])):
+        kept = [i for i in numbers.tolist() if i in set(whole.needed)]
+        if kept:
+            index = torch.tensor(kept)
+            length = int(mask.flatten(0, 1)[index].sum(-1).max())
+            total = total + whole.share(parted.flatten(0, 1)[index, :length], index)
+    (gradient,) = torch.autograd.grad(total, parted)
+    torch.testing.assert_close(gradient, expected, atol=1e-7, rtol=1e-5)
+    assert set(whole.needed) == (set(range(12)) if beta else set(range(12)) - {4, 5, 6, 7})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_on_the_policy_that_sampled_every_loss_is_the_policy_gradient(name):
+    """At w = 1 the gradient is -A times a weight per token: that of the loss's own average."""
+    _, old, reference, mask, advantages = random_batch()
+    loss = group_loss(old, reference, mask, advantages, loss=name, beta=0.0)
+    leaf = old.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss.share(leaf.flatten(0, 1), torch.arange(PROMPTS * GROUP)), leaf)
+    weights = loss._weights.view_as(gradient)
+    if name in OF_SEQUENCES:  # each token moves the mean of its completion
+        weights = weights.sum(-1, keepdim=True) * mask / mask.sum(-1, keepdim=True)
+    torch.testing.assert_close(gradient, -advantages[..., None] * weights, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": "gpo"}, "unknown loss 'gpo'"),
+        ({"loss": "gspo", "aggregation": "token_mean"}, "the ratio of gspo belongs to a whole completion"),
+        ({"loss": "gmpo", "aggregation": "constant"}, "the ratio of gmpo belongs to a whole completion"),
+        ({"kl": "k1"}, "0 in expectation"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_with_the_reason(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        ObjectiveConfig(**settings)
+
+
+def test_a_loss_of_ones_own(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def plain(rows):\n    return -rows.advantages * rows.logprobs\n"
+        "def wrong(rows):\n    return rows.logprobs.sum()\n"
+    )
+    new, old, reference, mask, advantages = random_batch()
+    leaf = new.clone().requires_grad_()
+    mine = group_loss(old, reference, mask, advantages, loss=f"{tmp_path / 'mine.py'}:plain", beta=0.0)
+    (gradient,) = torch.autograd.grad(mine.share(leaf.flatten(0, 1), torch.arange(12)), leaf)
+    torch.testing.assert_close(gradient, -advantages[..., None] * mask / mask.sum(-1, keepdim=True) / 12)
+    wrong = group_loss(old, reference, mask, advantages, loss=f"{tmp_path / 'mine.py'}:wrong", beta=0.0)
+    with pytest.raises(ConfigError, match=r"mine\.py:wrong gave \[\]; it has to give a tensor \[12, 6\]"):
+        wrong.share(new.flatten(0, 1), torch.arange(12))
+
+
+def test_every_name_of_the_config_is_a_loss():
+    assert set(NAMES) == set(LOSSES)
+    assert set(OF_SEQUENCES) == {name for name, named in LOSSES.items() if named.of_sequences}
