@@ -42,6 +42,8 @@ def test_written_config_reads_back_the_same(file):
         ({"rollout": {"temperature": 0}}, "rollout.temperature: Input should be greater than 0"),
         ({"data": {"train": [{"source": "coco"}]}}, "data.train.0: a coco source needs 'path'"),
         ({"data": {"train": [{"source": "flowers", "max_objects": 1}]}}, "'max_objects' is for shapes and digits"),
+        ({"data": {"train": [{"source": "flowers", "min_objects": 1}]}}, "'min_objects' is for shapes and digits"),
+        ({"data": {"train": [{"source": "digits", "min_objects": 3, "max_objects": 2}]}}, "min_objects 3 is more than"),
         ({"data": {"evaluation": [{"copies": 3}]}}, "evaluation.0.copies is for training"),
         ({"data": {"evaluation": [{}, {"imprecision": 0.1}]}}, "evaluation.1.imprecision is for training"),
         ({"data": {"train": [{"source": "digits", "expressions": ["names"]}]}}, "'expressions' is for shapes, this is"),

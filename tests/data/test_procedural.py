@@ -15,7 +15,7 @@ from visual_rft.data.procedural.digits import Digits, scans
 from visual_rft.data.procedural.flowers import Flowers
 from visual_rft.data.procedural.referring import OneReferencePerImage, expressions
 from visual_rft.data.procedural.shapes import SIZES, Shapes
-from visual_rft.data.sources import load_samples
+from visual_rft.data.sources import load_dataset, load_samples
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import Detection, load_task
 from visual_rft.tasks.truth import ClassificationTruth, DetectionTruth, GroundingTruth
@@ -115,6 +115,14 @@ def test_expressions_by_hand():
     unclear = "the circle right of the red square"  # the red circle's centre is 5 pixels left of the square's
     for text in ("the circle", "the red shape", "the leftmost shape", unclear):
         assert text not in found
+
+
+@pytest.mark.parametrize("source", ["shapes", "digits"])
+def test_scenes_hold_as_many_objects_as_asked_for(source):
+    config = SourceConfig(source=source, count=60, min_objects=2, max_objects=3, questions="present")
+    counts = [len(image.labels) for image in load_dataset(config, "present").images]
+    assert set(counts) <= {1, 2, 3}
+    assert sum(count >= 2 for count in counts) >= 57  # the others were too crowded
 
 
 def test_every_expression_means_one_object():

@@ -67,6 +67,8 @@ class SourceConfig(Section):
     """Keep k images per class, as ``visual-rft data few-shot`` chooses them; null keeps all."""
     max_objects: int | None = Field(None, ge=1)
     """Most objects in an image of ``shapes`` or ``digits``; null leaves the source's own limit."""
+    min_objects: int | None = Field(None, ge=1)
+    """Fewest objects that are tried in an image of ``shapes`` or ``digits``; null leaves the source's own limit."""
     seed: int = 0
     """Seed of procedural images, and of the choice of shots and questions."""
     questions: QuestionKind | None = None
@@ -96,8 +98,11 @@ class SourceConfig(Section):
 
     @model_validator(mode="after")
     def _only_where_it_means_something(self) -> SourceConfig:
-        if self.max_objects is not None and self.format not in ("shapes", "digits"):
-            raise ValueError(f"'max_objects' is for shapes and digits, this is a {self.format} source; set it to null")
+        for name in ("max_objects", "min_objects"):
+            if getattr(self, name) is not None and self.format not in ("shapes", "digits"):
+                raise ValueError(f"{name!r} is for shapes and digits, this is a {self.format} source; set it to null")
+        if self.max_objects is not None and (self.min_objects or 1) > self.max_objects:
+            raise ValueError(f"min_objects {self.min_objects} is more than max_objects {self.max_objects}")
         if self.expressions is not None and self.format != "shapes":
             raise ValueError(f"'expressions' is for shapes, this is a {self.format} source; set it to null")
         return self

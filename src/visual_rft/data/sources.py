@@ -122,12 +122,13 @@ def _selected(dataset: Dataset, source: SourceConfig) -> Dataset:
 def _procedural(source: SourceConfig, questions: QuestionKind) -> Dataset:
     count = source.count or DEFAULT_COUNT
     if source.format == "shapes":
-        fewest = 2 if questions == "refer" else 1  # one object needs no reasoning
+        fewest = source.min_objects or (2 if questions == "refer" else 1)  # one object needs no reasoning
         return Dataset(Shapes(count, source.seed, source.max_objects or Shapes.most_objects, fewest), Shapes.classes)
     if source.format == "flowers":
         return Dataset(Flowers(count, source.seed), Flowers.classes)
     most = source.max_objects or Digits.most_objects
-    return Dataset(Digits(count, source.split or "train", source.seed, most), Digits.classes)
+    fewest = source.min_objects or 1
+    return Dataset(Digits(count, source.split or "train", source.seed, most, fewest), Digits.classes)
 
 
 def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample]:

@@ -56,22 +56,25 @@ def scans(split: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
 
 
 class Digits(LazySequence[AnnotatedImage]):
-    """``count`` scenes with 1 to ``max_objects`` handwritten digits.
+    """``count`` scenes with ``min_objects`` to ``max_objects`` handwritten digits.
 
     Args:
         count: number of scenes.
         split: which scans are used, as in :func:`scans`.
         seed: scenes of different seeds are unrelated.
         max_objects: most digits in a scene, at least 1.
+        min_objects: fewest digits that are tried; a crowded scene may hold fewer, but at least one.
     """
 
     classes = CLASSES
     most_objects = 4
 
-    def __init__(self, count: int, split: str, seed: int = 0, max_objects: int = most_objects) -> None:
+    def __init__(
+        self, count: int, split: str, seed: int = 0, max_objects: int = most_objects, min_objects: int = 1
+    ) -> None:
         scans(split)
         super().__init__(count)
-        self.split, self.seed, self.max_objects = split, seed, max_objects
+        self.split, self.seed, self.max_objects, self.min_objects = split, seed, max_objects, min_objects
 
     def item(self, index: int) -> AnnotatedImage:
         _, digits = scans(self.split)
@@ -80,7 +83,8 @@ class Digits(LazySequence[AnnotatedImage]):
         cells: list[Box] = []
         chosen: list[int] = []
         boxes: list[Box] = []
-        for _ in range(min(self.max_objects, 1 + int(rng.choice(4, p=(0.3, 0.35, 0.2, 0.15))))):
+        count = 1 + int(rng.choice(4, p=(0.3, 0.35, 0.2, 0.15)))
+        for _ in range(max(self.min_objects, min(self.max_objects, count))):
             cell = place(rng, width, height, cells, smallest=24, largest=56, most_overlap=0.05)
             if cell is None:
                 continue
