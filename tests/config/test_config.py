@@ -47,7 +47,8 @@ def test_written_config_reads_back_the_same(file):
         ({"data": {"evaluation": [{"copies": 3}]}}, "evaluation.0.copies is for training"),
         ({"data": {"evaluation": [{}, {"imprecision": 0.1}]}}, "evaluation.1.imprecision is for training"),
         ({"data": {"train": [{"source": "digits", "expressions": ["names"]}]}}, "'expressions' is for shapes, this is"),
-        ({"run": {"accumulation": 2}, "objective": {"updates_per_rollout": 2}}, "needs run.accumulation 1"),
+        ({"rollout": {"prompts_at_once": 4}, "objective": {"updates_per_rollout": 2}}, "needs the whole step in one"),
+        ({"rollout": {"prompts_at_once": 4}, "objective": {"advantages": "gdpo"}}, "needs the whole step in one"),
         ([1], "a config is a mapping of sections, this is a list"),
     ],
 )

@@ -16,6 +16,7 @@ from visual_rft.config.sections import ModelConfig, RolloutConfig
 from visual_rft.errors import ConfigError, DataError, ModelError, RunFolderError
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
+from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
 from visual_rft.training import household
 from visual_rft.training.batches import batch_indices, prefetch
@@ -255,3 +256,37 @@ def test_prefetch_keeps_order_and_raises_where_the_item_would_come():
     with pytest.raises(RuntimeError, match="two"):
         next(items)
     assert list(prefetch(make, 3, 3)) == []
+
+
+def test_a_step_of_several_batches_is_answered_at_once(monkeypatch, model_folders, tmp_path):
+    """4 x 2 prompts: one rollout, the samples, rewards and gradient of one batch of 8; in parts where asked for."""
+    reward_the_letter(monkeypatch)
+    calls: list[int] = []
+    real = Policy.sample
+
+    def sample(self, prefix, *arguments, **options):
+        if not options.get("greedy"):
+            calls.append(len(prefix))
+        return real(self, prefix, *arguments, **options)
+
+    monkeypatch.setattr(Policy, "sample", sample)
+    lines = {}
+    for name, batch, accumulation, at_once in (("one", 8, 1, None), ("four", 2, 4, None), ("parts", 2, 4, 3)):
+        run = {"folder": str(tmp_path / name), "steps": 1, "prompts_per_batch": batch, "accumulation": accumulation}
+        rollout = {"group_size": 3, "max_new_tokens": 8, "prompts_at_once": at_once}
+        more = {"rollout": rollout, "objective": {"beta": 0.0}, "engine": {"self_check": False}}
+        train(config(tmp_path / name, model_folders["qwen2_vl"], run=run, **more))
+        lines[name] = metrics(tmp_path / name)[0]
+    assert calls == [8, 8, 3, 3, 2]
+    assert lines["one"]["grad_norm"] == lines["four"]["grad_norm"] > 0
+    assert lines["one"]["reward"] == lines["four"]["reward"]
+
+
+def test_parts_of_a_step_add_up_to_its_loss(model_folders, tmp_path):
+    """Supervised: 8 prompts at once, and in parts of 3, 3 and 2 of equal weight per prompt."""
+    sums = []
+    for name, batch, accumulation in (("one", 8, 1), ("parts", 2, 4)):
+        run = {"folder": str(tmp_path / name), "steps": 1, "prompts_per_batch": batch, "accumulation": accumulation}
+        train_supervised(config(tmp_path / name, model_folders["qwen3_vl"], run=run))
+        sums.append(metrics(tmp_path / name)[0]["grad_norm"])
+    assert sums[0] == pytest.approx(sums[1], rel=0.2)  # token means of unequal lengths differ a little

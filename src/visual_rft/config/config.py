@@ -58,8 +58,18 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _one_batch_for_many_updates(self) -> Config:
-        if self.objective.updates_per_rollout > 1 and self.run.accumulation > 1:
-            raise ValueError("objective.updates_per_rollout above 1 needs run.accumulation 1")
+        at_once = self.rollout.prompts_at_once
+        if at_once is not None and at_once < self.run.prompts_per_step:
+            if self.objective.updates_per_rollout > 1:
+                raise ValueError(
+                    "objective.updates_per_rollout above 1 needs the whole step in one rollout: leave "
+                    "rollout.prompts_at_once out"
+                )
+            if (self.objective.aggregation or "") == "token_mean" or self.objective.advantages in ("batch", "gdpo"):
+                raise ValueError(
+                    "an average over all tokens, or the spread of a batch, needs the whole step in one rollout: leave "
+                    "rollout.prompts_at_once out"
+                )
         return self
 
 

@@ -122,6 +122,9 @@ class RolloutConfig(Section):
     """Divides the logits; 1 samples the policy itself."""
     top_k: int = Field(0, ge=0)
     """Keep the k most likely tokens; 0 keeps all."""
+    prompts_at_once: int | None = Field(None, ge=1)
+    """Prompts of a step that are answered at once; null takes all. Decoding takes about as long for 16 prompts as for
+    4, so less only saves the memory of their keys and values."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Keep the most likely tokens up to this total probability; 1 keeps all."""
 
@@ -245,9 +248,9 @@ class LoopConfig(Section):
     steps: int = Field(200, ge=1)
     """Steps of the loop; one optimiser step each, times ``updates_per_rollout``."""
     prompts_per_batch: int = Field(8, ge=1)
-    """Prompts encoded and answered at once."""
+    """Prompts of a step, times ``accumulation``; supervised training encodes so many at once."""
     accumulation: int = Field(1, ge=1)
-    """Batches per optimiser step."""
+    """Batches per optimiser step. A rollout answers all of them at once, see ``rollout.prompts_at_once``."""
     evaluate_base: bool = True
     """Evaluate before the first step too, which everything after is compared with."""
     evaluate_every: int = Field(0, ge=0)
@@ -278,6 +281,11 @@ class LoopConfig(Section):
     """Processes that open and process the images of coming batches; 0 uses a thread."""
     threads: int = Field(0, ge=0)
     """CPU threads of PyTorch; 0 leaves its default."""
+
+    @property
+    def prompts_per_step(self) -> int:
+        """Prompts of an optimiser step."""
+        return self.prompts_per_batch * self.accumulation
 
     @field_validator("end_time")
     @classmethod

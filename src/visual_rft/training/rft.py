@@ -52,7 +52,7 @@ def reinforce(session: Session) -> None:
     loop, objective, policy, device = config.run, config.objective, learner.policy, learner.device
     reference = Reference.at_start(policy, config, session.resumed_from) if objective.beta > 0 else None
 
-    for step, batches in session.steps():
+    for step, batches in session.steps(config.rollout.prompts_at_once):
         generator = torch.Generator(device).manual_seed(loop.seed * SEED_STRIDE + step)
         task = session.task.at(step / loop.steps)
         watch = Stopwatch()
@@ -73,13 +73,13 @@ def reinforce(session: Session) -> None:
             rewards = rewards_of(scores, task.part_weights, device)
             advantages = advantages_of(rewards, objective, completions, reference_logprobs)
             rollouts = Rollouts(samples, inputs, completions, scores, rewards.total, advantages)
-            scale, longest = 1 / loop.accumulation, config.rollout.max_new_tokens
+            scale, longest = len(samples) / loop.prompts_per_step, config.rollout.max_new_tokens
             loss = GroupLoss(completions, advantages, reference_logprobs, objective, scale, longest)
             with watch("update"):
                 for update in range(objective.updates_per_rollout):
                     if update > 0:
                         learner.optimize()
-                        prefix = policy.encode(inputs)  # again: the weights have changed
+                        prefix = policy.encode(inputs, for_sampling=True)  # again: the weights have changed
                     logprobs = policy.backward(prefix, completions, loss)
             results.append(BatchResult(rollouts, loss.stats(logprobs)))
             household.keep_rollouts(step, rollouts)

@@ -15,7 +15,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,7 +109,7 @@ class Session:
                 lock = undo.enter_context(RunLock.take(folder.path))
             household = Household.open(config, task, held_out, learner, folder, lock, first_step, clock)
             session = cls(config, task, samples, learner, household, first_step, checkpoint)
-            verify(policy, session.prepare(first_step * config.run.accumulation))
+            verify(policy, session.prepare(min(first_step, config.run.steps - 1)))
             undo.pop_all()
         return session
 
@@ -122,32 +121,40 @@ class Session:
         self.household.stop.__exit__(*error)
         self.household.close()
 
-    def samples_of(self, batch: int) -> list[Sample]:
-        """The samples of batch number ``batch``."""
+    def samples_of(self, step: int) -> list[Sample]:
+        """The samples of step number ``step``."""
         loop = self.config.run
-        return [self.samples[i] for i in batch_indices(batch, len(self.samples), loop.prompts_per_batch, loop.seed)]
+        return [self.samples[i] for i in batch_indices(step, len(self.samples), loop.prompts_per_step, loop.seed)]
 
-    def prepare(self, batch: int) -> Inputs:
-        """The prompts of batch number ``batch`` after the processor."""
+    def prepare(self, step: int) -> Inputs:
+        """The prompts of step number ``step`` after the processor."""
         policy = self.learner.policy
-        return policy.prepare([Prompt.of(self.task, sample, policy.space) for sample in self.samples_of(batch)])
+        return policy.prepare([Prompt.of(self.task, sample, policy.space) for sample in self.samples_of(step)])
 
-    def steps(self) -> Iterator[tuple[int, Iterator[Batch]]]:
-        """Each step that is left with its ``run.accumulation`` batches, prepared ahead; the base is evaluated first."""
+    def steps(self, at_once: int | None = None) -> Iterator[tuple[int, Iterator[Batch]]]:
+        """Each step that is left, prepared ahead, with its prompts in batches; the base is evaluated first.
+
+        Args:
+            at_once: most prompts in a batch; None puts all of a step into one.
+        """
         loop = self.config.run
         self.household.begin(len(self.samples))
-        numbers = range(self.first_step * loop.accumulation, loop.steps * loop.accumulation)
-        prepared = prefetch(self.prepare, numbers.start, numbers.stop, loop.workers)
-        batches = (self._handed_out(number, inputs) for number, inputs in zip(numbers, prepared, strict=True))
-        for step in range(self.first_step, loop.steps):
+        prepared = prefetch(self.prepare, self.first_step, loop.steps, loop.workers)
+        for step, inputs in zip(range(self.first_step, loop.steps), prepared, strict=True):
             self.household.clock.start_step()
-            yield step, islice(batches, loop.accumulation)
+            samples = self.samples_of(step)
+            self.household.asked = [sample.id for sample in samples]
+            yield step, _batches(samples, inputs, at_once or len(samples))
             self.household.stop_if_asked(step + 1)
 
-    def _handed_out(self, number: int, inputs: Inputs) -> Batch:
-        samples = self.samples_of(number)
-        self.household.asked += [sample.id for sample in samples]
-        return samples, inputs
+
+def _batches(samples: Sequence[Sample], inputs: Inputs, at_once: int) -> Iterator[Batch]:
+    if at_once >= len(samples):
+        yield samples, inputs
+        return
+    for start in range(0, len(samples), at_once):
+        numbers = range(start, min(start + at_once, len(samples)))
+        yield samples[start : numbers.stop], inputs.select(numbers)
 
 
 def _compare(folder: RunFolder, config: Config, anyway: bool) -> None:

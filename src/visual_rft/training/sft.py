@@ -38,14 +38,14 @@ def imitate(session: Session) -> None:
     """The steps that are left of a run."""
     learner, task, loop = session.learner, session.task, session.config.run
     policy = learner.policy
-    for step, batches in session.steps():
+    for step, batches in session.steps(loop.prompts_per_batch):
         watch, losses = Stopwatch(), []
         for samples, inputs in batches:
             prefix = policy.encode(inputs)
             gold = [task.gold(sample.truth, frame) for sample, frame in zip(samples, prefix.frames, strict=True)]
             completions = policy.completions_of(gold)
             weights = token_weights(completions.mask, "token_mean")
-            loss = WeightedLogprobs(-weights / loop.accumulation)
+            loss = WeightedLogprobs(-weights * len(samples) / loop.prompts_per_step)
             logprobs = policy.backward(prefix, completions, loss)
             losses.append(-(logprobs * weights).sum().item())
         grad_norm = learner.optimize()
@@ -54,6 +54,6 @@ def imitate(session: Session) -> None:
             "loss": sum(losses) / len(losses),
             "grad_norm": grad_norm,
             "learning_rate": learner.learning_rate,
-            "samples_per_second": loop.prompts_per_batch * loop.accumulation / watch.total,
+            "samples_per_second": loop.prompts_per_step / watch.total,
         }
         session.household.end_step(step, metrics)
