@@ -26,6 +26,9 @@ _FENCE = re.compile(r"```(?:\w*(?=\s*[\n\[{]))?(.*?)(?:```\s*)?", re.DOTALL)
 OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
 _BARE_KEY = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 _APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
+_ENDLESS_NUMBER = re.compile(r"(?<!\w)\d\w{255}")
+"""256 digits: 2^1024 in hexadecimal, the first whole number that no float holds. Python refuses to write numbers of 4,300
+decimal digits as text, and a literal can give one, so no such number may reach a comparison or a message."""
 _UNREADABLE = object()
 _JSON = json.JSONDecoder()
 
@@ -62,6 +65,8 @@ def _salvaged(found: str) -> Any:
 
 def _parse(text: str) -> Any:
     text = text.strip()
+    if len(text) > 255 and _ENDLESS_NUMBER.search(text):
+        return _UNREADABLE
     try:
         # Python's single quotes: with no double quote and no backslash in the text, the two notations have the same
         # strings, and JSON is ten times as fast as a literal.
