@@ -27,8 +27,8 @@ OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
 _BARE_KEY = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 _APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
 _ENDLESS_NUMBER = re.compile(r"(?<!\w)\d\w{255}")
-"""256 digits: 2^1024 in hexadecimal, the first whole number that no float holds. Python refuses to write numbers of 4,300
-decimal digits as text, and a literal can give one, so no such number may reach a comparison or a message."""
+"""256 digits: 2^1024 in hexadecimal, the first whole number that no float holds. Python refuses to write numbers of
+4,300 decimal digits as text, and a literal can give one, so no such number may reach a comparison or a message."""
 _UNREADABLE = object()
 _JSON = json.JSONDecoder()
 
