@@ -445,6 +445,15 @@ def test_a_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
         load_parquet("tables/flower", "present")
 
 
+def test_labels_that_read_the_same_are_named(tmp_path, capsys):
+    for name in ("t-shirt", "T shirt", "HER2+", "HER2-", "rose"):
+        save(tmp_path / name / "1.jpg")
+    load_samples([SourceConfig(source="imagefolder", path=str(tmp_path))], CLASSIFICATION)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the labels 'T shirt' and 't-shirt' differ in case or punctuation alone" in said
+
+
 # Every row bad.
 
 

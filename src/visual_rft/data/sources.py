@@ -38,6 +38,7 @@ from visual_rft.data.procedural.referring import KINDS, OneReferencePerImage
 from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.errors import DataError
 from visual_rft.tasks.base import Sample, Task
+from visual_rft.tasks.parsing.completion import normalized
 
 SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape"}
 """What is named in a classification question about a source, where it is not ``object``."""
@@ -112,9 +113,20 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
     dataset = check_sizes(_selected(replace(dataset, images=images, samples=samples), source), problems)
+    if questions == "name":
+        problems.notes += _same_names(dataset.classes)
     for line in problems.lines() if said else []:
         print(f"data: {source.path}: {line}", file=sys.stderr)
     return dataset
+
+
+def _same_names(classes: Sequence[str]) -> list[str]:
+    """A remark for the labels that read the same: an answer that is right for one is right for the other."""
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(normalized(name), []).append(name)
+    return [f"the labels {' and '.join(map(repr, names))} differ in case or punctuation alone, so that an answer of one "
+            "is right for the other; rename one" for names in alike.values() if len(names) > 1]  # fmt: skip
 
 
 def _selected(dataset: Dataset, source: SourceConfig) -> Dataset:

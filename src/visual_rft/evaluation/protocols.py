@@ -147,7 +147,7 @@ def _of_file(file: Path, truth: dict[str, Any], images: Sequence[AnnotatedImage]
 
 
 def _one_id_per_class(truth: dict[str, Any]) -> dict[str, Any]:
-    """The same annotations with the first id of each name for all its ids: two of one name are one class, asked once."""
+    """The same annotations with the first id of each name for all its ids: they are one class, asked once."""
     first: dict[str, Any] = {}
     for row in truth["categories"]:
         first.setdefault(str(row["name"]).strip(), row["id"])

@@ -102,7 +102,7 @@ def accuracy(answer: str, label: str, synonyms: Sequence[str] = ()) -> float:
     """``R_acc``: 1 if the answer is the label or one of its synonyms after normalisation, else 0 (arXiv 2503.01785).
 
     Normalisation (:func:`visual_rft.tasks.parsing.completion.normalized`) removes case, punctuation, ``_``, spaces and
-    a leading article. Never a substring: a list of every class is no class.
+    a leading article, but no sign that tells names apart (``HER2+``). Never a substring: a list of every class is no class.
     """
     return float(normalized(answer) in {normalized(name) for name in (label, *synonyms)})
 
