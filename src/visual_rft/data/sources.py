@@ -125,8 +125,8 @@ def _same_names(classes: Sequence[str]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for name in classes:
         alike.setdefault(normalized(name), []).append(name)
-    return [f"the labels {' and '.join(map(repr, names))} differ in case or punctuation alone, so that an answer of one "
-            "is right for the other; rename one" for names in alike.values() if len(names) > 1]  # fmt: skip
+    return [f"the labels {' and '.join(map(repr, names))} differ in case or punctuation alone, so that an answer of "
+            "one is right for the other; rename one" for names in alike.values() if len(names) > 1]  # fmt: skip
 
 
 def _selected(dataset: Dataset, source: SourceConfig) -> Dataset:

@@ -16,9 +16,12 @@ import warnings
 from typing import Any
 
 from visual_rft.tasks.parsing.completion import Failure, Parsed, Reason
+from visual_rft.tasks.parsing.spellings import plain
 
 LONGEST_ANSWER = 20_000
 """Characters read of one answer; 100 boxes take about 6,000."""
+WIDE = "full-width or curly signs"
+"""What is noted where the text had to be written in ASCII first."""
 SALVAGED = "salvaged whole objects from a malformed list"
 
 # No two neighbouring parts of a pattern may both match a space: on 800 spaces, _FENCE took a second that way.
@@ -43,6 +46,11 @@ def read_structure(text: str) -> Parsed[Any] | Failure:
     value = _parse(text)
     if value is not _UNREADABLE:
         return Parsed(value, notes)
+    if (ascii_text := plain(text)) != text:
+        text, notes = unfenced(ascii_text), (*notes, WIDE)
+        value = _parse(text)
+        if value is not _UNREADABLE:
+            return Parsed(value, notes)
     objects = [value for found in OBJECT.findall(text) if isinstance(value := _salvaged(found), dict)]
     if objects:
         return Parsed(objects, (*notes, SALVAGED))
