@@ -92,7 +92,7 @@ def test_a_crowd_is_no_object_and_not_asked_about(coco):
         (lambda c: c["annotations"][0].update(image_id=9), "annotation 10: image_id 9 is not in 'images'"),
         (lambda c: c["annotations"][0].update(category_id=9), "annotation 10: category_id 9 is not in"),
         (lambda c: c["annotations"][0].pop("bbox"), "annotation 10: has no 'bbox'"),
-        (lambda c: c["annotations"][0].update(id=[10]), "annotation [10]: id is not a number or text"),
+        (lambda c: c["annotations"][0].update(id=[10]), "annotation [10]: id [10] is not a number or text"),
     ],
 )
 def test_bad_coco_rows_are_named(coco, change, message):

@@ -18,7 +18,8 @@ from support.pictures import coco_content, coco_folder, picture
 from visual_rft.cli.main import main
 from visual_rft.config.sources import SourceConfig
 from visual_rft.data.formats.coco import load_coco
-from visual_rft.data.formats.reading import Problems, check_sizes, inside
+from visual_rft.data.formats.finding import inside
+from visual_rft.data.formats.reading import Problems, check_sizes
 from visual_rft.data.formats.yolo import load_yolo
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError

@@ -16,6 +16,7 @@ from visual_rft.errors import ConfigError, DataError
 from visual_rft.evaluation.measures import measure_detection
 from visual_rft.evaluation.protocols import detection_set
 from visual_rft.tasks import Detection
+from visual_rft.tasks.base import Prediction
 
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 8, "name": "dog"}, {"id": 5, "name": "cow"}]
 BOXES = {  # image: class: boxes
@@ -168,3 +169,39 @@ def test_sources_without_a_file_are_numbered(tmp_path):
         assert [(a["bbox"][0], a["bbox"][0] + a["bbox"][2]) for a in rows] == [
             pytest.approx((x1, x2)) for x1, _, x2, _ in image.boxes
         ]
+
+
+def test_two_ids_of_one_name_are_one_class_and_asked_about_once(tmp_path):
+    """A gold answer earns AP 1; with a class per id half of the true boxes could never be found."""
+    sources = write_folder(tmp_path / "d", annotations())
+    file = tmp_path / "d" / "annotations.json"
+    content = json.loads(file.read_text())
+    content["categories"] = [{"id": 1, "name": "cat"}, {"id": 2, "name": " cat "}]
+    boxes = [[0, 0, 50, 50], [50, 50, 40, 40]]
+    content["annotations"] = [
+        {"id": n, "image_id": 70, "category_id": n, "bbox": box, "area": 1600, "iscrowd": "0"}
+        for n, box in enumerate(boxes, 1)
+    ]
+    file.write_text(json.dumps(content))
+    data = detection_set(sources, None, "coco", lambda _: None)
+    assert [row["id"] for row in data.truth["categories"]] == [1]
+    asked = [sample for questions in data.questions("all") for sample in questions.samples]
+    assert [sample.id for sample in asked] == ["70/cat", "20/cat", "50/cat"]
+    task = Detection()
+    predictions = [
+        [Prediction(s, task.gold(s.truth), task.score(task.gold(s.truth), s.truth)) for s in questions.samples]
+        for questions in data.questions("all")
+    ]
+    measured = measure_detection(task, data.truth, data.results(predictions), predictions, "coco")
+    assert measured.numbers["AP"] == 1.0
+
+
+def test_the_heading_of_other_categories_is_not_asked_about_under_any_protocol(tmp_path):
+    sources = write_folder(tmp_path / "d", annotations())
+    file = tmp_path / "d" / "annotations.json"
+    content = json.loads(file.read_text())
+    content["categories"] = [{"id": 0, "name": "animals", "supercategory": "none"},
+                             *({**row, "supercategory": "animals"} for row in content["categories"])]  # fmt: skip
+    file.write_text(json.dumps(content))
+    data = detection_set(sources, None, "coco", lambda _: None)
+    assert {s.question["category"] for q in data.questions("all") for s in q.samples} == {"cat", "dog", "cow"}

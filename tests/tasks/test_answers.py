@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from visual_rft.tasks import Classification, Detection, Grounding
 from visual_rft.tasks.parsing.answers import MOST_BOXES, parse_box, parse_detections, parse_label
 from visual_rft.tasks.parsing.completion import Failure, Parsed, Reason, answer_text, has_tag_format
 
@@ -24,7 +27,8 @@ def parse(body: str):
         pytest.param("<answer>a cat</answer>", "not a list", id="prose"),
         pytest.param("<answer>5</answer>", "not a list", id="number"),
         pytest.param("<answer>[{'Position': [3", "truncated", id="cut in the first box"),
-        pytest.param("<answer>[1, 2, 3, 4]</answer>", "no valid item (not an object)", id="bare numbers"),
+        pytest.param("<answer>[1, 2, 3]</answer>", "no valid item (not an object)", id="bare numbers"),
+        pytest.param("<answer>[1, 2, 3, 4, 5]</answer>", "no valid item (not an object)", id="five bare numbers"),
         pytest.param("<answer>" + "[" * 30_000 + "</answer>", "answer too long", id="huge"),
         pytest.param("<answer>" + "[" * 15_000 + "</answer>", "not a list", id="deeply nested"),
         pytest.param("<answer>[{'Position': [0, 0, 9, 9], 'Confidence': 9**9}]</answer>", "not a list", id="code"),
@@ -47,7 +51,8 @@ def test_answers_that_cannot_be_read_have_a_reason(text, reason):
         ("{'Position': [10, 20, 110, 220], 'Confidence': 7}", "confidence is not a number in [0, 1]"),
         ("{'Position': [10, 20, 110, 220], 'Confidence': -50}", "confidence is not a number in [0, 1]"),
         ("{'Position': [10, 20, 110, 220], 'Confidence': '0.9'}", "confidence is not a number in [0, 1]"),
-        ("{'Position': [10, 20, 110, 220]}", "confidence is not a number in [0, 1]"),
+        ("{'Position': [[10, 20], [110]], 'Confidence': 1}", "position is not four finite numbers"),
+        ("{'x1': 10, 'y1': 20, 'x2': 110, 'Confidence': 1}", "no position"),
         ("{'Confidence': 1}", "no position"),
         ("'cat'", "not an object"),
     ],
@@ -110,3 +115,50 @@ def test_every_reason_is_given_for_some_answer():
     assert {type(reason) for reason in reasons} == {str}
     seen = {part for reason in reasons for part in (reason, *reason.rstrip(")").split(" (", 1))}
     assert set(Reason) <= seen, set(Reason) - seen
+
+
+ENDLESS = {
+    "hexadecimal": "0x" + "f" * 5000,
+    "octal": "0o" + "7" * 9000,
+    "binary": "0b" + "1" * 18_000,
+    "hexadecimal, small enough to be written as text": "0x" + "f" * 300,
+    "hexadecimal in groups": "0x" + "_".join(["ffff"] * 1000),
+    "decimal": "9" * 4000,
+    "decimal, beyond what Python reads": "9" * 5000,
+    "negative": "-0x" + "f" * 5000,
+    "complex": "1+" + "9" * 4000 + "j",
+    "exponent": "1e" + "9" * 4000,
+}
+PLACES = {
+    "as a value": "[{{'Position': [{0}, 20, 110, 220], 'Confidence': 0.9}}]",
+    "as a confidence": "[{{'Position': [10, 20, 110, 220], 'Confidence': {0}}}]",
+    "as a key": "[{{{0}: 1, 'Position': [10, 20, 110, 220], 'Confidence': 0.9}}]",
+    "as a label": "[{{'label': {0}, 'Position': [10, 20, 110, 220], 'Confidence': 0.9}}]",
+    "as a label in a list": "[{{'label': [{0}], 'Position': [10, 20, 110, 220], 'Confidence': 0.9}}]",
+    "as a box": "[{0}, 20, 110, 220]",
+    "as corners": "({0},20),(110,220)",
+    "as the only value of an object": "{{'answer': {0}}}",
+    "as the answer": "{0}",
+    "in a set": "{{{0}}}",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("number", ENDLESS)
+def test_a_number_of_thousands_of_digits_never_raises(number, place):
+    """Such an answer is worth no more than an unreadable one, in every task; whatever was read can be written down."""
+    text = f"<think>one</think><answer>{PLACES[place].format(ENDLESS[number])}</answer>"
+    for task, truth in (
+        (Detection(), {"boxes": [[1, 2, 11, 22]], "image_size": [100, 100], "category": "cat"}),
+        (Classification(), {"label": "cat"}),
+        (Grounding(), {"box": [1, 2, 11, 22], "image_size": [100, 100]}),
+    ):
+        score = task.score(text, truth)
+        assert all(value is None or 0 <= value <= 1 for value in score.parts.values())
+        json.dumps([score.answer, score.failure, list(score.notes)], allow_nan=False)
+
+
+def test_one_endless_number_does_not_take_the_good_items_with_it():
+    answer = parse(f"<answer>[{BOX}, {{'Position': [0, 0, 0x{'f' * 5000}, 9], 'Confidence': 1}}]</answer>")
+    assert isinstance(answer, Parsed)
+    assert answer.value.boxes == ONE

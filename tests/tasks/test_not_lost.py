@@ -49,9 +49,24 @@ def say(answer: str) -> str:
     return f"<think>one</think><answer>{answer}</answer>"
 
 
+def wide(text: str, signs: str) -> str:
+    """``text`` with these signs in full width."""
+    return "".join(chr(ord(sign) + 0xFEE0) if sign in signs else sign for sign in text)
+
+
+def curly(text: str) -> str:
+    """``text`` with curly quotes."""
+    for sign, (left, right) in {'"': "\u201c\u201d", "'": "\u2018\u2019"}.items():
+        parts = text.split(sign)
+        text = parts[0] + "".join((left if n % 2 == 0 else right) + part for n, part in enumerate(parts[1:]))
+    return text
+
+
 FOUND = (1.0, 0.9, 1.0, 1.0)
 """The one box of ONE, with confidence 0.9: iou, confidence, iou_balanced, format."""
 FIRST_OF_TWO = (1.0, 0.9, 0.5, 1.0)
+SURE_OF_NONE = (1.0, 0.0, 1.0, 1.0)
+"""All boxes, none with a confidence."""
 NOTHING = (1.0, 1.0, 1.0, 1.0)
 
 DETECTION = [
@@ -113,7 +128,7 @@ DETECTION = [
     Row("malformed position beside a good box", TWO, say(f"[{A}, {{'Position': [500, 500], 'Confidence': 1}}]"),
         FIRST_OF_TWO, "item 2: position is not four finite numbers"),
     Row("a number for a position beside a good box", TWO, say(f"[{A}, {{'Position': 7}}]"), FIRST_OF_TWO,
-        "item 2: confidence is not a number in [0, 1]"),
+        "item 2: position is not four finite numbers"),
     Row("malformed item before a good box", TWO, say(f"['?', {A}]"), FIRST_OF_TWO, "item 1: not an object"),
     Row("inverted box beside a good one", TWO, say(f"[{A}, {{'Position': [900, 900, 500, 500], 'Confidence': 1}}]"),
         FIRST_OF_TWO, "item 2: x2 <= x1"),
@@ -142,6 +157,52 @@ DETECTION = [
     Row("0.5 % outside the image", EDGE, say("[{'Position': [-5, -5, 500, 1005], 'Confidence': 0.9}]"), FOUND, "edge"),
     Row("0.5 and 0.8 % outside the image", ACROSS, say("[{'Position': [-5, 20, 1008, 220], 'Confidence': 0.9}]"), FOUND,
         "edge"),
+    # As the families were taught to write boxes, before fine-tuning: no confidence, so its reward pays nothing.
+    Row("Qwen2.5-VL and Qwen3-VL", ONE, say('```json\n[{"bbox_2d": [100, 100, 400, 400], "label": "cat"}]\n```'),
+        SURE_OF_NONE, "no confidence"),
+    Row("Qwen2.5-VL, two boxes", TWO,
+        say('```json\n[\n\t{"bbox_2d": [100, 100, 400, 400], "label": "cat"},\n\t{"bbox_2d": [500, 500, 900, 900], '
+            '"label": "cat"}\n]\n```'), SURE_OF_NONE, "no confidence"),
+    Row("one box of two without confidence", TWO, say(f"[{A}, {{'Position': [500, 500, 900, 900]}}]"),
+        (1, 0.45, 1, 1), "no confidence"),
+    Row("confidence null", ONE, say('[{"Position": [100, 100, 400, 400], "Confidence": null}]'), SURE_OF_NONE,
+        "no confidence"),
+    Row("Qwen2-VL", ONE, say("<|box_start|>(100,100),(400,400)<|box_end|>"), SURE_OF_NONE, "as text"),
+    Row("Qwen2-VL, with the name", ONE,
+        say("<|object_ref_start|>the cat<|object_ref_end|><|box_start|>(100,100),(400,400)<|box_end|>"), SURE_OF_NONE,
+        "as text"),
+    Row("Qwen2-VL, two boxes", TWO,
+        say("<|box_start|>(100,100),(400,400)<|box_end|><|box_start|>(500,500),(900,900)<|box_end|>"), SURE_OF_NONE,
+        "as text"),
+    Row("Qwen2-VL, another name beside", ONE,
+        say("<|object_ref_start|>cat<|object_ref_end|><|box_start|>(100,100),(400,400)<|box_end|>"
+            "<|object_ref_start|>dog<|object_ref_end|><|box_start|>(500,500),(900,900)<|box_end|>"), SURE_OF_NONE,
+        "item 2: another label"),
+    Row("InternVL", ONE, say("<ref>cat</ref><box>[[100, 100, 400, 400]]</box>"), SURE_OF_NONE, "as text"),
+    Row("InternVL, two boxes", TWO, say("<ref>cat</ref><box>[[100, 100, 400, 400], [500, 500, 900, 900]]</box>"),
+        SURE_OF_NONE, "as text"),
+    Row("numbers between spaces in a box tag", ONE, say("<box>100 100 400 400</box>"), SURE_OF_NONE, "as text"),
+    Row("corners in prose", ONE, say("There is one at (100,100),(400,400)."), SURE_OF_NONE, "as text"),
+    Row("a bare list of four numbers", ONE, say("[100, 100, 400, 400]"), SURE_OF_NONE, "as text"),
+    Row("lists of four numbers", TWO, say("[[100, 100, 400, 400], [500, 500, 900, 900]]"), SURE_OF_NONE, "as text"),
+    Row("a key per side", ONE, say('[{"x1": 100, "y1": 100, "x2": 400, "y2": 400, "confidence": 0.9}]'), FOUND,
+        "other keys"),
+    Row("a key per side, alone", ONE, say('{"x1": 100, "y1": 100, "x2": 400, "y2": 400}'), SURE_OF_NONE, "other keys"),
+    Row("a key per side, as in VOC", ONE, say('[{"xmin": 100, "ymin": 100, "xmax": 400, "ymax": 400}]'), SURE_OF_NONE,
+        "other keys"),
+    Row("a key per side under the position", ONE,
+        say("[{'Position': {'x1': 100, 'y1': 100, 'x2': 400, 'y2': 400}, 'Confidence': 0.9}]"), FOUND, "corner points"),
+    Row("two corner points", ONE, say("[{'Position': [[100, 100], [400, 400]], 'Confidence': 0.9}]"), FOUND,
+        "corner points"),
+    Row("two corner points alone", ONE, say("[[100, 100], [400, 400]]"), SURE_OF_NONE, "corner points"),
+    Row("full-width digits", ONE, say(wide(f"[{A}]", "0123456789")), FOUND, "full-width"),
+    Row("full-width commas and brackets", ONE, say(wide(f"[{A}]", "[],:{}")), FOUND, "full-width"),
+    Row("Chinese brackets and commas", ONE, say(f"\u3010{A}\u3011".replace(", ", "\u3001")), FOUND, "full-width"),
+    Row("full-width quotes", ONE, say(wide(f"[{A}]", "'")), FOUND, "full-width"),
+    Row("curly double quotes", ONE, say(curly(f"[{JSON_A}]")), FOUND, "curly"),
+    Row("curly single quotes", ONE, say(curly(f"[{A}]")), FOUND, "curly"),
+    Row("full-width, cut off", TWO, "<think>two</think><answer>" + wide(f"[{A}, {{'Pos", ","), (1, 0.9, 0.5, 0),
+        "truncated"),
     Row("signs", ONE, say("[{'Position': [+100, +100, +400, +400], 'Confidence': +0.9}]"), FOUND),
     Row("three quarters of it", ONE, say("[{'Position': [100, 100, 400, 325], 'Confidence': 0.9}]"),
         (0.75, 0.9, 0.75, 1)),
@@ -202,6 +263,19 @@ CLASSIFICATION = [
     Row("quoted name with an apostrophe", {"label": "bird's nest"}, say("'bird's nest'"), (1, 1), "quotes"),
     Row("label with a leading apostrophe", {"label": "'67 Mustang"}, say("'67 Mustang"), (1, 1), "quotes"),
     Row("label with punctuation", {"label": "Boeing 737-800"}, say("boeing 737 800"), (1, 1)),
+    Row("label with a plus", {"label": "HER2+"}, say("HER2+"), (1, 1)),
+    Row("label with a plus, other case, a full stop", {"label": "HER2+"}, say("The her2+."), (1, 1)),
+    Row("label with a plus, a space before it", {"label": "HER2+"}, say("HER2 +"), (1, 1)),
+    Row("label with a minus, a typographic one", {"label": "HER2-"}, say("HER2\u2212"), (1, 1)),
+    Row("label with a minus, a full-width one", {"label": "HER2-"}, say("\uff28\uff25\uff32\uff12\uff0d"), (1, 1)),
+    Row("label that is a plus", {"label": "+"}, say("+"), (1, 1)),
+    Row("label that is a minus, quoted", {"label": "-"}, say("'-'"), (1, 1), "quotes"),
+    Row("label C++", {"label": "C++"}, say("c++"), (1, 1)),
+    Row("label with a comparison", {"label": "< 5 cm"}, say("<5 cm"), (1, 1)),
+    Row("a stroke of a list before the name", FLOWER, say("- red poppy"), (1, 1)),
+    Row("a stroke after the name", FLOWER, say("red poppy -"), (1, 1)),
+    Row("a heading", FLOWER, say("# red poppy"), (1, 1)),
+    Row("hyphen in the label, none in the answer", {"label": "red-poppy"}, say("red poppy"), (1, 1)),
     Row("label that is a number", {"label": "7"}, say("7"), (1, 1)),
     Row("label that is a number, JSON", {"label": "7"}, say('{"label": 7}'), (1, 1), "list"),
     Row("tags in capitals", FLOWER, "<THINK>x</THINK><ANSWER>red poppy</ANSWER>", (1, 0)),
@@ -212,6 +286,17 @@ CLASSIFICATION = [
 
 GROUNDING = [
     Row("as asked", PLACE, say(RIGHT), (1, 1)),
+    Row("a key per side", PLACE, say('{"x1": 200, "y1": 300, "x2": 600, "y2": 700}'), (1, 1), "as a list"),
+    Row("a key per side, in a fenced list", PLACE, say('```json\n[{"x1": 200, "y1": 300, "x2": 600, "y2": 700}]\n```'),
+        (1, 1), "as a list"),
+    Row("two corner points", PLACE, say("[[200, 300], [600, 700]]"), (1, 1), "as a list"),
+    Row("two corner points without a list", PLACE, say("[200,300],[600,700]"), (1, 1), "as a list"),
+    Row("two corner points under a key", PLACE, say('{"bbox": [[200, 300], [600, 700]]}'), (1, 1), "as a list"),
+    Row("InternVL", PLACE, say("<ref>it</ref><box>[[200, 300, 600, 700]]</box>"), (1, 1), "text around"),
+    Row("InternVL without a name", PLACE, say("<box>[[200, 300, 600, 700]]</box>"), (1, 1), "as a list"),
+    Row("numbers between spaces in a box tag", PLACE, say("<box>200 300 600 700</box>"), (1, 1), "as a list"),
+    Row("full-width", PLACE, say(wide(RIGHT, "(),0123456789")), (1, 1), "full-width"),
+    Row("curly quotes", PLACE, say("{\u201cbbox_2d\u201d: [200, 300, 600, 700]}"), (1, 1), "curly"),
     Row("with spaces", PLACE, say("( 200 , 300 ) , ( 600 , 700 )"), (1, 1)),
     Row("with line breaks", PLACE, say("\n(200,300),\n(600,700)\n"), (1, 1)),
     Row("without the comma between the corners", PLACE, say("(200,300) (600,700)"), (1, 1)),

@@ -38,6 +38,7 @@ from visual_rft.data.procedural.referring import KINDS, OneReferencePerImage
 from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.errors import DataError
 from visual_rft.tasks.base import Sample, Task
+from visual_rft.tasks.parsing.completion import normalized
 
 SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape"}
 """What is named in a classification question about a source, where it is not ``object``."""
@@ -98,18 +99,34 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
     Args:
         source: where they come from.
         questions: what will be asked.
-        problems: what happens to rows that cannot be used; default as ``source.broken`` says.
+        problems: what happens to rows that cannot be used; default as ``source.broken`` says, and what was left out or
+            is worth a remark is printed on standard error.
 
     Raises:
         DataError: if a file, image or box of the source is not usable.
     """
     if source.format in PROCEDURAL:
         return _selected(_procedural(source, questions), source)
+    said = problems is None
     problems = problems or Problems(skip=source.broken == "skip")
     dataset = READERS[source.format](source, questions, problems)
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
-    return check_sizes(_selected(replace(dataset, images=images, samples=samples), source), problems)
+    dataset = check_sizes(_selected(replace(dataset, images=images, samples=samples), source), problems)
+    if questions == "name":
+        problems.notes += _same_names(dataset.classes)
+    for line in problems.lines() if said else []:
+        print(f"data: {source.path}: {line}", file=sys.stderr)
+    return dataset
+
+
+def _same_names(classes: Sequence[str]) -> list[str]:
+    """A remark for the labels that read the same: an answer that is right for one is right for the other."""
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(normalized(name), []).append(name)
+    return [f"the labels {' and '.join(map(repr, names))} differ in case or punctuation alone, so that an answer of "
+            "one is right for the other; rename one" for names in alike.values() if len(names) > 1]  # fmt: skip
 
 
 def _selected(dataset: Dataset, source: SourceConfig) -> Dataset:
@@ -142,15 +159,16 @@ def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample
         DataError: if a source is not usable or yields no question.
     """
     parts: list[Sequence[Sample]] = []
+    why: list[str] = []
     for source in sources:
         questions = source.questions or task.questions
         dataset = load_dataset(source, questions)
-        for reason, count in sorted(dataset.skipped.items()):
-            print(f"data: {source.path}: left out: {count} x {reason}", file=sys.stderr)
         if dataset.samples is not None:
             samples: Sequence[Sample] = [ready_made(sample, questions, task) for sample in dataset.samples]
         else:
             samples = questions_about(dataset, source, questions)
+        if len(samples) == 0:
+            why += _reasons(dataset)
         if not source.reasoning:
             samples = LabelsAlone(samples)
         if source.imprecision > 0:
@@ -161,8 +179,17 @@ def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample
         parts.append(samples)
     joined = parts[0] if len(parts) == 1 else Joined(parts)
     if not parts or len(joined) == 0:
-        raise DataError("the data sources yield no question (no image holds an object)")
+        raise DataError(f"the data sources yield no question: {'; '.join(why) or 'no image holds an object'}")
     return joined
+
+
+def _reasons(dataset: Dataset) -> list[str]:
+    """Why a data set may yield no question: what was left out, and what cannot be asked about."""
+    crowds = sum(len(image.crowds) for image in dataset.images)
+    reasons = [f"left out: {count} x {reason}" for reason, count in sorted(dataset.skipped.items())]
+    if crowds:
+        reasons.append(f"{crowds} crowd regions (iscrowd 1), which are not asked about, and no object of its own")
+    return reasons
 
 
 def questions_about(dataset: Dataset, source: SourceConfig, questions: QuestionKind) -> Sequence[Sample]:

@@ -122,6 +122,7 @@ def _classes_of(sources: Sequence[SourceConfig], loaded: Sequence[Dataset]) -> l
 
 def _of_file(file: Path, truth: dict[str, Any], images: Sequence[AnnotatedImage]) -> DetectionSet:
     """The annotations file itself, for the images that were loaded from it."""
+    truth = _one_id_per_class(truth)
     by_id = {image.id: image for image in images}
     rows = [row for row in truth["images"] if str(row["id"]) in by_id]
     if len(rows) != len(by_id):
@@ -143,6 +144,27 @@ def _of_file(file: Path, truth: dict[str, Any], images: Sequence[AnnotatedImage]
         for row in rows
     ]
     return DetectionSet({**truth, "images": rows, "annotations": annotations}, pictures)
+
+
+def _one_id_per_class(truth: dict[str, Any]) -> dict[str, Any]:
+    """The same annotations with the first id of each name for all its ids: they are one class, asked once."""
+    first: dict[str, Any] = {}
+    for row in truth["categories"]:
+        first.setdefault(str(row["name"]).strip(), row["id"])
+    if len(first) == len(truth["categories"]) and all(str(row["name"]) in first for row in truth["categories"]):
+        return truth
+    numbers = {row["id"]: first[str(row["name"]).strip()] for row in truth["categories"]}
+    lists = ("neg_category_ids", "not_exhaustive_category_ids")
+    return {
+        **truth,
+        "images": [
+            {**row, **{key: sorted({numbers[n] for n in row[key] if n in numbers}) for key in lists if key in row}}
+            for row in truth["images"]
+        ],
+        "annotations": [{**row, "category_id": numbers[row["category_id"]]} for row in truth["annotations"]],
+        "categories": [{**row, "name": str(row["name"]).strip()} for row in truth["categories"]
+                       if numbers[row["id"]] == row["id"]],
+    }  # fmt: skip
 
 
 def _of_images(images: Sequence[AnnotatedImage], names: Sequence[str]) -> DetectionSet:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from PIL import Image
 
 from visual_rft.config.config import parse_config
 from visual_rft.errors import ConfigError
@@ -26,6 +25,7 @@ from visual_rft.report.marks import of_answer, of_truth
 from visual_rft.report.pictures import data_uri
 from visual_rft.report.reading import Row, Run, differences
 from visual_rft.report.series import Curve, curves_of
+from visual_rft.vision.images import open_image
 
 TEXT_BUDGET = 12_000_000
 """Characters of rollouts in a page, all runs together."""
@@ -202,7 +202,7 @@ class _RunPart:
         marks = of_truth(truth)
         size = row.get("image_size") or truth.get("image_size")
         if not size and keys:
-            with Image.open(self.pictures.files[keys[0]]) as image:
+            with open_image(self.pictures.files[keys[0]]) as image:
                 size = image.size
         return {
             "id": str(row.get("id", "")),

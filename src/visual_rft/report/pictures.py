@@ -13,6 +13,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from visual_rft.report.marks import Marks, of_answer, of_truth
 from visual_rft.report.reading import Row, Run
 from visual_rft.vision.drawing import PREDICTED, TRUTH, Mark, contact_sheet, draw_marks
+from visual_rft.vision.images import open_image
 
 COLOURS = ("#3b82f6", "#f97316", "#a855f7", "#ec4899", "#06b6d4", "#eab308", "#ef4444", "#a16207")
 """Of the completions of a group, in their order; also in page.css. None of them is the truth's green."""
@@ -33,7 +34,7 @@ def data_uri(file: Path, side: int) -> str:
         OSError: if it cannot be read as a picture.
     """
     content = file.read_bytes()
-    with Image.open(io.BytesIO(content)) as image:
+    with open_image(io.BytesIO(content)) as image:
         kind, size = image.format or "", image.size
         if max(size) > side or len(content) > 150_000:
             image.draft("RGB", (side, side))  # a JPEG is decoded at a fraction of its size
@@ -75,7 +76,7 @@ def before_after(run: Run) -> Image.Image | None:
         file = run.image(row["images"][0]) if row.get("images") else None
         if file is None or row["id"] not in after or len(above) == MAX_QUESTIONS:
             continue
-        with Image.open(file) as image:
+        with open_image(file) as image:
             picture = image.convert("RGB")
         size = row.get("image_size") or picture.size
         above.append(_example(picture, size, row))

@@ -44,6 +44,8 @@ class DetectionAnswer(TypedDict):
     """N numbers in [0, 1]."""
     unread: NotRequired[int]
     """Boxes beyond the parser's cap, where there are any."""
+    unstated: NotRequired[list[int]]
+    """Places of the boxes that were written without a confidence, where there are any; ``confidence`` is 1 there."""
 
 
 @dataclass
@@ -54,11 +56,13 @@ class Found:
         matching: at the task's threshold.
         soft_matching: makes the matching without a threshold.
         unread: boxes beyond the parser's cap.
+        unstated: places of the boxes that were written without a confidence.
     """
 
     matching: Matching
     soft_matching: Callable[[], Matching]
     unread: int
+    unstated: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +93,8 @@ class Detection(Task):
         "iou": lambda found: rewards.iou(found.matching, found.unread),
         "iou_balanced": lambda found: rewards.iou_balanced(found.matching, found.unread),
         "iou_soft": lambda found: rewards.iou_balanced(found.soft_matching(), found.unread),
-        "confidence": lambda found: rewards.confidence(found.matching),
-        "confidence_brier": lambda found: rewards.confidence_brier(found.matching),
+        "confidence": lambda found: rewards.confidence(found.matching, found.unstated),
+        "confidence_brier": lambda found: rewards.confidence_brier(found.matching, found.unstated),
         "count": lambda found: rewards.count(found.matching, found.unread),
         "average_precision": lambda found: rewards.average_precision(found.matching),
     }
@@ -145,6 +149,8 @@ class Detection(Task):
         }
         if found.unread:
             answer["unread"] = found.unread
+        if found.unstated:
+            answer["unstated"] = list(found.unstated)
         return Parsed(answer, parsed.notes)
 
     def compare(self, answer: Any, truth: Mapping[str, Any]) -> Found:
@@ -154,6 +160,7 @@ class Detection(Task):
             match(boxes, confidence, true_boxes, self.iou_threshold),
             lambda: match(boxes, confidence, true_boxes, 0.0),
             answer.get("unread", 0),
+            answer.get("unstated", ()),
         )
 
     def metrics(self, predictions: Sequence[Prediction]) -> dict[str, Any]:

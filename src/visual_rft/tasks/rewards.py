@@ -38,30 +38,36 @@ def iou_balanced(matching: Matching, unread: int = 0) -> float:
     return sum(matching.iou) / most if most else 1.0
 
 
-def confidence(matching: Matching) -> float:
+def confidence(matching: Matching, unstated: Sequence[int] = ()) -> float:
     """``R_conf``: mean over the predicted boxes of ``c`` where matched, else ``1 - c`` (arXiv 2503.01785). [0, 1]
 
     Without a prediction it is 1 if there was nothing to find, else 0. It is linear in ``c``, so it always asks for 0
-    or 1, and a wrong box with confidence 0 earns it in full.
+    or 1, and a wrong box with confidence 0 earns it in full. A box at a place in ``unstated``, written without a
+    confidence, earns nothing.
     """
     if not matching.iou:
         return float(matching.truth_count == 0)
     total = 0.0
     for c, index in zip(matching.confidence, matching.truth_index, strict=True):
         total += c if index >= 0 else 1 - c
+    for place in unstated:
+        total -= matching.truth_index[place] >= 0
     return total / len(matching.iou)
 
 
-def confidence_brier(matching: Matching) -> float:
+def confidence_brier(matching: Matching, unstated: Sequence[int] = ()) -> float:
     """Sum over the predicted boxes of ``1 - (c - hit)^2`` over ``max(predicted, true)``. [0, 1]
 
     ``hit`` is 1 where matched, else 0. The Brier score (Brier 1950) is proper: the best ``c`` is the box's chance of
     being right. A missing box earns 0; a wrong box with confidence 0 earns 1, so weigh it beside ``iou_balanced``.
-    Nothing to find, nothing predicted: 1.
+    Nothing to find, nothing predicted: 1. A box at a place in ``unstated``, without a confidence, earns 0.
     """
     most = max(len(matching.iou), matching.truth_count)
     hits = zip(matching.confidence, matching.truth_index, strict=True)
-    return sum(1 - (c - (index >= 0)) ** 2 for c, index in hits) / most if most else 1.0
+    earned = [1 - (c - (index >= 0)) ** 2 for c, index in hits]
+    for place in unstated:
+        earned[place] = 0.0
+    return sum(earned) / most if most else 1.0
 
 
 def count(matching: Matching, unread: int = 0) -> float:
@@ -102,7 +108,8 @@ def accuracy(answer: str, label: str, synonyms: Sequence[str] = ()) -> float:
     """``R_acc``: 1 if the answer is the label or one of its synonyms after normalisation, else 0 (arXiv 2503.01785).
 
     Normalisation (:func:`visual_rft.tasks.parsing.completion.normalized`) removes case, punctuation, ``_``, spaces and
-    a leading article. Never a substring: a list of every class is no class.
+    a leading article, but no sign that tells names apart (``HER2+``). Never a substring: a list of every class is no
+    class.
     """
     return float(normalized(answer) in {normalized(name) for name in (label, *synonyms)})
 

@@ -4,7 +4,8 @@ Decision: a reference knows its ``key`` (equal keys mean equal pixels, so the po
 key) and how to ``load`` itself as an upright RGB picture. Whatever the file holds becomes 8-bit RGB by one rule:
 EXIF orientation is applied, transparency is laid on white, CMYK and palettes are converted, 16-bit grey is scaled
 (Pillow alone would cut everything above 255 off to white); pixels without a known range (32-bit integers, floats) are
-refused.
+refused. Only the raster formats of :data:`FORMATS` are ever opened, whatever a file's name says: Pillow also knows
+formats that are programs, and would start one (``gs``) to draw a PostScript file that is called ``photo.png``.
 
 >>> as_rgb(Image.new("I;16", (1, 1), 65535 // 2)).getpixel((0, 0))
 (127, 127, 127)
@@ -15,6 +16,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -24,8 +26,17 @@ from visual_rft.errors import DataError
 
 MOST_PIXELS = 89_478_485
 """Largest image, in pixels: Pillow's own limit for files that may be decompression bombs (256 MiB as RGB)."""
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({
+    ".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff",
+    ".webp",
+})  # fmt: skip
 """File names that end so are images."""
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP",
+           *(("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()))  # fmt: skip
+"""What is opened, by Pillow's names. Of a JPEG of two pictures, as telephones write it (MPO), the first is taken."""
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ",
+               b"\xff\x4f\xff\x51")  # fmt: skip
+_ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT = 0x0112, 256, 257
 
 
 class ImageReference(Protocol):
@@ -97,7 +108,7 @@ class EncodedImage:
     def format(self) -> str:
         """How it is encoded, e.g. ``JPEG`` or ``PNG``."""
         try:
-            with _open(io.BytesIO(self.read())) as image:
+            with open_image(io.BytesIO(self.read())) as image:
                 return str(image.format)
         except _UNREADABLE as error:
             raise _explained(error, io.BytesIO(self.read()), self.where) from error
@@ -119,6 +130,37 @@ class RenderedImage:
         return self.render()
 
 
+def is_image(file: Path) -> bool:
+    """Whether a file is one to be opened: by its name, or by its first bytes where the name says nothing.
+
+    A file that is called like an image is one here, whatever it holds, so that a broken one is named and not lost.
+    """
+    if file.suffix.lower() in SUFFIXES:
+        return file.is_file()
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(12)
+    except OSError:
+        return False
+    riff, brand = start[:4] == b"RIFF" and start[8:] == b"WEBP", start[4:12]
+    return start.startswith(_BEGINNINGS) or riff or brand in (b"ftypavif", b"ftypavis")
+
+
+def open_image(source: Path | io.BytesIO) -> Image.Image:
+    """Pillow's ``Image.open`` for :data:`FORMATS` alone, within :data:`MOST_PIXELS`.
+
+    Raises:
+        OSError: if it is none of them, or cannot be read.
+        Image.DecompressionBombError: if it claims more pixels.
+    """
+    image = Image.open(source, formats=FORMATS)
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        image.close()
+        raise Image.DecompressionBombError(f"it claims {width} x {height} pixels")
+    return image
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
     """A decoded picture as 8-bit RGB, by the rule of the module docstring.
 
@@ -137,18 +179,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _open(source: Path | io.BytesIO) -> Image.Image:
-    image = Image.open(source)
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        image.close()
-        raise Image.DecompressionBombError(f"it claims {width} x {height} pixels")
-    return image
-
-
 def _load(source: Path | io.BytesIO, where: str) -> Image.Image:
     try:
-        with _open(source) as image:
+        with open_image(source) as image:
             return as_rgb(ImageOps.exif_transpose(image))
     except _UNREADABLE as error:
         raise _explained(error, source, where) from error
@@ -156,9 +189,12 @@ def _load(source: Path | io.BytesIO, where: str) -> Image.Image:
 
 def _size(source: Path | io.BytesIO, where: str) -> tuple[int, int]:
     try:
-        with _open(source) as image:
+        with open_image(source) as image:
             width, height = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientation: shown turned by a quarter
+            if image.format == "TIFF":  # Pillow has turned this size already, as it does only for this format
+                tags = image.getexif()
+                width, height = int(tags.get(_TIFF_WIDTH, width)), int(tags.get(_TIFF_HEIGHT, height))
+            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)  # shown turned by a quarter
             return (height, width) if turned else (width, height)
     except _UNREADABLE as error:
         raise _explained(error, source, where) from error

@@ -8,61 +8,40 @@ both are kept, and nothing is asked that the annotators did not look at.
 
 A box is ``[x, y, width, height]`` in pixels from the image's top left corner, continuous: no pixel is added.
 
->>> read_boxes([10, 20, 30, 40])
-(10.0, 20.0, 40.0, 60.0)
+    {"images": [{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}],
+     "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [10, 20, 30, 40]}],
+     "categories": [{"id": 3, "name": "cat"}]}
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
-from visual_rft.data.formats.reading import Problems, corners, find_image, read_json, usable_size
+from visual_rft.data.formats.coco_rows import CocoId, ObjectPlace, Regions, identity_of, kept_row, regions_of
+from visual_rft.data.formats.finding import Images
+from visual_rft.data.formats.reading import Problems, as_id, known_id, usable_size
 from visual_rft.data.formats.reading import field as field_of
+from visual_rft.data.formats.streaming import no_collection, read_json_rows
 from visual_rft.data.formats.writing import NewFolder, require_boxes
 from visual_rft.errors import DataError
-from visual_rft.vision.boxes import Box, is_four_numbers
 from visual_rft.vision.images import ImageFile
 
 FILES = ("annotations.json", "_annotations.coco.json")
 """What the annotation file of a folder may be called."""
-CocoId = int | str
-"""What images, annotations and categories are called; numbers in COCO, sometimes text elsewhere."""
-
-
-class ObjectPlace(NamedTuple):
-    """Where the object of an annotation is found: the id of its image, and its place among that image's objects."""
-
-    image: str
-    number: int
 
 
 class _Image(NamedTuple):
-    """An image that is there: its (width, height) in pixels, whether that is only stated, and its row."""
+    """An image that is there: its (width, height) in pixels, whether that is only stated, and LVIS's two lists."""
 
     file: ImageFile
     size: tuple[int, int]
     stated: bool
-    row: Mapping[str, Any]
-
-
-@dataclass
-class _Regions:
-    """What the annotations say about one image: class and box in pixels, and classes of which a box was left out."""
-
-    objects: list[tuple[str, Box]] = field(default_factory=list)
-    crowds: list[tuple[str, Box]] = field(default_factory=list)
-    incomplete: set[str] = field(default_factory=set)
-
-
-def read_boxes(bbox: Sequence[float]) -> Box:
-    """COCO's ``[x, y, width, height]`` as ``(x1, y1, x2, y2)``, in pixels."""
-    x, y, w, h = (float(v) for v in bbox)
-    return x, y, x + w, y + h
+    negatives: tuple[str, ...] | None
+    not_exhaustive: tuple[str, ...]
 
 
 def annotations_file(folder: Path) -> Path:
@@ -81,48 +60,65 @@ def load_coco(folder: Path, annotations: Path | None = None, problems: Problems 
     Raises:
         DataError: if the file is missing or broken, an image is missing, or a box is not usable.
     """
-    return read_coco(folder, annotations, problems or Problems())[0]
+    with no_collection():
+        return _read(folder, annotations or annotations_file(folder), problems or Problems(), None)[0]
 
 
 def read_coco(folder: Path, annotations: Path | None, problems: Problems) -> tuple[Dataset, dict[CocoId, ObjectPlace]]:
     """As :func:`load_coco`, with the place of each annotation's object, by the annotation's id."""
-    file = annotations or annotations_file(folder)
-    content = read_json(file, "; a COCO-format folder holds annotations.json and the images")
-    if not isinstance(content, Mapping):
+    with no_collection():
+        return _read(folder, annotations or annotations_file(folder), problems, {})
+
+
+def _read(
+    folder: Path, file: Path, problems: Problems, places: dict[CocoId, ObjectPlace] | None
+) -> tuple[Dataset, dict[CocoId, ObjectPlace]]:
+    hint = "; a COCO-format folder holds annotations.json and the images"
+    content = read_json_rows(file, {"annotations": kept_row}, hint)
+    if not isinstance(content, dict):
         raise DataError(f"{file}: the top level is a {type(content).__name__}, not an object")
     for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
+        if not isinstance(content.get(key), (list, deque)):
             raise DataError(f"{file}: has no list {key!r}; a COCO file has 'images', 'annotations' and 'categories'")
     names = _categories(content["categories"], file)
-    found = _images(content["images"], folder, file, problems)
-    regions, places = _regions(content["annotations"], names, found, file, problems)
-    images = []
+    listed = len(content["images"])
+    found = _images(content.pop("images"), names, folder, file, problems)
+    sizes = {identity: image.size for identity, image in found.items()}
+    regions, ids = regions_of(content["annotations"], names, sizes, file, problems, places)
+    classes = {names[number] for number in ids}
+    headings = _headings(content["categories"], names, classes)
+    if headings:
+        problems.notes.append(f"never asked about: {', '.join(headings)} (without any object, and only the heading of "
+                              "other categories)")  # fmt: skip
+    images, nothing = [], Regions()
+    sizes_stated = {}
     for identity, image in found.items():
-        where, inside = f"{file}: image {identity!r}", regions[identity]
-        unboxed = inside.incomplete | set(_classes(image.row, "not_exhaustive_category_ids", names, where) or ())
+        inside = regions.get(identity, nothing)
+        name = str(identity)
+        if image.stated:
+            sizes_stated[name] = f"{file}: image {identity!r}"
         images.append(
             AnnotatedImage(
-                id=str(identity),
+                id=name,
                 image=image.file,
                 size=image.size,
-                labels=tuple(label for label, _ in inside.objects),
-                boxes=tuple(box for _, box in inside.objects),
-                crowds=tuple(inside.crowds),
-                incomplete=tuple(sorted(unboxed)),
-                negatives=_classes(image.row, "neg_category_ids", names, where),
+                labels=tuple(inside.labels),
+                boxes=tuple(inside.boxes),
+                crowds=tuple(inside.crowds or ()),
+                incomplete=tuple(sorted({*(inside.incomplete or ()), *image.not_exhaustive})),
+                negatives=image.negatives,
             )
         )
     if not images:
-        raise DataError(f"{file}: lists no images")
-    numbers = {name: number for number, name in names.items() if type(number) is int}
+        raise problems.nothing_left(f"{file}: lists no images" + (" that can be used" if listed else ""))
     dataset = Dataset(
         images,
-        tuple(sorted(set(names.values()))),
+        tuple(sorted(set(names.values()) - set(headings))),
         skipped=problems.counts,
-        category_ids=numbers,
-        sizes_stated={str(key): f"{file}: image {key!r}" for key, image in found.items() if image.stated},
+        category_ids={name: number for number, name in names.items() if type(number) is int and name not in headings},
+        sizes_stated=sizes_stated,
     )
-    return dataset, places
+    return dataset, places or {}
 
 
 def _categories(rows: Sequence[Any], file: Path) -> dict[CocoId, str]:
@@ -130,41 +126,49 @@ def _categories(rows: Sequence[Any], file: Path) -> dict[CocoId, str]:
     names: dict[CocoId, str] = {}
     for i, row in enumerate(rows):
         where = f"{file}: categories[{i}]"
-        number, name = _identity(row, "id", where), str(field_of(row, "name", where)).strip()
+        number, name = identity_of(field_of(row, "id", where), "id", where), field_of(row, "name", where)
         if number in names:
             raise DataError(f"{where}: id {number!r} is used twice")
-        if not name:
-            raise DataError(f"{where}: the name is empty")
-        names[number] = name
+        if not isinstance(name, (str, int, float)) or not str(name).strip():
+            raise DataError(f"{where}: the name is empty" if name == "" else f"{where}: the name {name!r} is no text")
+        names[number] = str(name).strip()
     return names
 
 
-def _identity(row: Any, key: str, where: str) -> CocoId:
-    value = field_of(row, key, where)
-    if not isinstance(value, (int, str)):
-        raise DataError(f"{where}: {key} {value!r} is not a number or text")
-    return value
+def _headings(rows: Sequence[Mapping[str, Any]], names: Mapping[CocoId, str], seen: Container[str]) -> list[str]:
+    """Categories that only head others (their ``supercategory``) and have no object: an export habit of Roboflow's."""
+    heads = {str(row.get("supercategory")).strip() for row in rows if str(row.get("name")).strip() not in ("", "None")
+             and str(row.get("supercategory")).strip() != str(row.get("name")).strip()}  # fmt: skip
+    return sorted(name for name in set(names.values()) if name in heads and name not in seen)
 
 
-def _images(rows: Sequence[Any], folder: Path, file: Path, problems: Problems) -> dict[CocoId, _Image]:
+def _images(
+    rows: Sequence[Any], names: Mapping[CocoId, str], folder: Path, file: Path, problems: Problems
+) -> dict[CocoId, _Image]:
     """The images that are there, by id."""
     seen: set[CocoId] = set()
     found: dict[CocoId, _Image] = {}
+    pictures = Images(folder, folder / "images")
     for i, row in enumerate(rows):
-        identity = _identity(row, "id", f"{file}: images[{i}]")
+        identity = as_id(row.get("id")) if isinstance(row, Mapping) else None
+        if identity is None:
+            where = f"{file}: images[{i}]"
+            identity_of(field_of(row, "id", where), "id", where)  # raises
         if identity in seen:
             problems.add("image id used twice", f"{file}: images[{i}]: id {identity!r} is used twice")
             continue
-        seen.add(identity)
+        seen.add(identity)  # type: ignore[arg-type]  # None has raised
         where = f"{file}: image {identity!r}"
-        names = _file_names(row, where)
-        image = find_image((folder, folder / "images"), names, where)
+        called = _file_names(row, where)
+        image = pictures.find(called, where)
         if image is None:
-            problems.add("missing image", f"{where}: no file {names[0]!r} in {folder} or {folder / 'images'}")
+            message = f"{where}: no file {called[0]!r} in {folder} or {folder / 'images'}{pictures.hint(called[0])}"
+            problems.add("missing image", message)
             continue
         sized = usable_size(image, (row.get("width"), row.get("height")), problems, where)
         if sized is not None:
-            found[identity] = _Image(image, *sized, row)
+            unboxed = _classes(row, "not_exhaustive_category_ids", names, where) or ()
+            found[identity] = _Image(image, *sized, _classes(row, "neg_category_ids", names, where), unboxed)  # type: ignore[index]
     return found
 
 
@@ -173,59 +177,22 @@ def _file_names(row: Mapping[str, Any], where: str) -> list[str]:
     if "file_name" not in row and "coco_url" in row:
         parts = str(row["coco_url"]).rsplit("/", 2)
         return ["/".join(parts[-2:]), parts[-1]]
-    return [str(field_of(row, "file_name", where))]
-
-
-def _regions(
-    rows: Sequence[Any], names: Mapping[CocoId, str], images: Mapping[CocoId, _Image], file: Path, problems: Problems
-) -> tuple[Mapping[CocoId, _Regions], dict[CocoId, ObjectPlace]]:
-    """What is in each image, by its id (nothing where no annotation is), and the place of each annotation's object."""
-    regions: dict[CocoId, _Regions] = defaultdict(_Regions)
-    places: dict[CocoId, ObjectPlace] = {}
-    seen: set[CocoId | None] = set()
-    for i, row in enumerate(rows):
-        number = row.get("id") if isinstance(row, Mapping) else None
-        where = f"{file}: annotation {f'number {i}' if number is None else number}"
-        if isinstance(number, (list, dict)):
-            raise DataError(f"{where}: id is not a number or text")
-        image = _identity(row, "image_id", where)
-        category = _identity(row, "category_id", where)
-        if category not in names:
-            raise DataError(f"{where}: category_id {category!r} is not in 'categories'")
-        if image not in images:
-            if not problems.skip:
-                raise DataError(f"{where}: image_id {image!r} is not in 'images'")
-            problems.counts["annotation of an image that is not there"] += 1
-            continue
-        label = names[category]
-        bbox = field_of(row, "bbox", where)
-        moved = read_boxes(bbox) if is_four_numbers(bbox) else bbox
-        if number is not None and number in seen:
-            problems.add("annotation id used twice", f"{where}: this id is used twice")
-            regions[image].incomplete.add(label)
-            continue
-        seen.add(number)
-        box = corners(moved, images[image].size, problems, f"{where}: bbox", bbox, "x, y, width, height")
-        if box is None:
-            regions[image].incomplete.add(label)
-        elif row.get("iscrowd"):
-            regions[image].crowds.append((label, box))
-        else:
-            if number is not None:
-                places[number] = ObjectPlace(str(image), len(regions[image].objects))
-            regions[image].objects.append((label, box))
-    return regions, places
+    name = field_of(row, "file_name", where)
+    if not isinstance(name, str) or not name.strip():
+        raise DataError(f"{where}: file_name {name!r} is not the name of a file")
+    return [name]
 
 
 def _classes(row: Mapping[str, Any], key: str, names: Mapping[CocoId, str], where: str) -> tuple[str, ...] | None:
     """Class names of a list of ids in an image's row, None if it has no such list."""
     if key not in row:
         return None
-    numbers = row[key]
-    unknown = [n for n in numbers if n not in names] if isinstance(numbers, list) else [numbers]
-    if unknown:
-        raise DataError(f"{where}: {key} holds {unknown[0]!r}, which is not in 'categories'")
-    return tuple(sorted({names[n] for n in numbers}))
+    numbers = row[key] if isinstance(row[key], list) else [row[key]]
+    known = [None if as_id(n) is None else known_id(identity_of(n, key, where), names) for n in numbers]
+    unknown = [n for n, identity in zip(numbers, known, strict=True) if identity not in names]
+    if unknown or not isinstance(row[key], list):
+        raise DataError(f"{where}: {key} holds {(unknown or numbers)[0]!r}, which is not in 'categories'")
+    return tuple(sorted({names[identity] for identity in known if identity is not None}))
 
 
 def write_coco(dataset: Dataset, folder: NewFolder, description: str = "") -> None:

@@ -11,12 +11,12 @@ said. Boxes are ``[x, y, width, height]`` in pixels, in both files.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from visual_rft.data.formats.reading import as_id, is_crowd, read_json
 from visual_rft.errors import DataError
 from visual_rft.tasks.coco_metrics import Rules
 from visual_rft.vision.boxes import is_finite_number, is_four_numbers
@@ -37,7 +37,7 @@ def read_ground_truth(file: Path, rules: Rules = "coco", note: Note = lambda _: 
     Raises:
         DataError: if the file cannot be read or is not valid; the message names the row.
     """
-    content = _json(file)
+    content = read_json(file)
     if not isinstance(content, dict):
         raise DataError(
             f"{file}: the top level is a {type(content).__name__}; ground truth is an object with 'images', "
@@ -62,6 +62,8 @@ def read_ground_truth(file: Path, rules: Rules = "coco", note: Note = lambda _: 
     for number, row in enumerate(content["annotations"]):
         where = f"{file}: annotations[{number}]"
         _check_place(row, where, images)
+        if "iscrowd" in row:
+            row["iscrowd"] = int(is_crowd(row["iscrowd"], where))
         if row["category_id"] not in categories:
             raise DataError(f"{where}: category_id {row['category_id']!r} is not in 'categories'")
         if "area" not in row:
@@ -83,7 +85,7 @@ def read_predictions(file: Path, truth: Mapping[str, Any], note: Note = lambda _
     Raises:
         DataError: if the file cannot be read or is not valid; the message names the row.
     """
-    content = _json(file)
+    content = read_json(file)
     if not isinstance(content, list):
         raise DataError(
             f"{file}: the top level is a {type(content).__name__}; predictions are a list of "
@@ -106,25 +108,16 @@ def read_predictions(file: Path, truth: Mapping[str, Any], note: Note = lambda _
     return [row for row in content if row["category_id"] in categories]
 
 
-def _json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise DataError(f"{file}: not valid JSON ({error})") from None
-
-
 def _ids(rows: Sequence[Any], file: Path, part: str) -> set[Any]:
     """The ids of a part: all whole numbers or all texts, none twice."""
     seen: set[Any] = set()
     for number, row in enumerate(rows):
         where = f"{file}: {part}[{number}]"
-        identity = row.get("id") if isinstance(row, Mapping) else None
-        if type(identity) not in (int, str):
-            raise DataError(f"{where}: id {identity!r} is not a whole number or a text")
+        stated = row.get("id") if isinstance(row, dict) else None
+        identity = as_id(stated)
+        if identity is None:
+            raise DataError(f"{where}: id {stated!r} is not a whole number or a text")
+        row["id"] = identity
         if identity in seen:
             raise DataError(f"{where}: id {identity!r} is used twice")
         seen.add(identity)
@@ -134,14 +127,17 @@ def _ids(rows: Sequence[Any], file: Path, part: str) -> set[Any]:
 
 
 def _check_place(row: Any, where: str, images: set[Any]) -> None:
-    """That a row names a known image, a category and a box of no negative size."""
-    if not isinstance(row, Mapping):
+    """That a row names a known image, a category and a box of no negative size; ids like ``1.0`` become ``1`` in it."""
+    if not isinstance(row, dict):
         raise DataError(f"{where}: is {row!r}, not an object")
     for key in ("image_id", "category_id", "bbox"):
         if key not in row:
             raise DataError(f"{where}: has no {key!r}")
-        if key != "bbox" and type(row[key]) not in (int, str):
-            raise DataError(f"{where}: {key} {row[key]!r} is not a whole number or a text")
+        if key != "bbox":
+            identity = as_id(row[key])
+            if identity is None:
+                raise DataError(f"{where}: {key} {row[key]!r} is not a whole number or a text")
+            row[key] = identity
     if row["image_id"] not in images:
         raise DataError(f"{where}: image_id {row['image_id']!r} is not among the annotated images")
     box = row["bbox"]

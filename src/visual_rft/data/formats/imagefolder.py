@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
-from visual_rft.data.formats.coco import read_boxes
+from visual_rft.data.formats.coco_rows import read_boxes
+from visual_rft.data.formats.finding import images_under, inside
 from visual_rft.data.formats.reading import (
     Problems,
     corners,
     field,
     header_size,
-    images_under,
-    inside,
     numbered_lines,
     parse_json,
 )  # fmt: skip
@@ -34,6 +33,8 @@ from visual_rft.vision.boxes import Box, is_four_numbers
 from visual_rft.vision.images import ImageFile
 
 FACTS = ("synonyms", "parents", "thought")
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"})
+"""Names of folders that part a data set and are hardly classes."""
 KNOWN = ("file_name", "label", "objects", *FACTS)
 
 
@@ -64,8 +65,12 @@ def load_imagefolder(folder: Path, split: str | None = None, problems: Problems 
             image = _image(path, name, size, row, where, problems)
             images += [] if image is None else [image]
     if not images:
-        raise DataError(f"{root}: holds no image in a folder of its class, e.g. {root / 'cat' / '1.jpg'}")
+        raise problems.nothing_left(f"{root}: holds no image in a folder of its class, e.g. {root / 'cat' / '1.jpg'}")
     labels = {label for image in images for label in (*image.labels, *image.incomplete)}
+    if split is None and labels <= SPLITS and any(len(Path(image.id).parts) > 2 for image in images):
+        names = sorted(labels)
+        problems.notes.append(f"the classes are called {', '.join(names)}: if these are the parts of the data, name "
+                              f"one as 'split', e.g. split: {names[0]}")  # fmt: skip
     return Dataset(images, tuple(sorted(labels)), skipped=problems.counts)
 
 

@@ -15,16 +15,17 @@ The first may also say ``"crowds"`` (like objects), ``"incomplete"`` and ``"nega
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset, images_of
+from visual_rft.data.formats.finding import Images
 from visual_rft.data.formats.reading import (
     Problems,
+    as_id,
     corners,
     field,
-    find_image,
     header_size,
     numbered_lines,
     parse_json,
@@ -60,7 +61,9 @@ def load_jsonl(file: Path, problems: Problems | None = None) -> Dataset:
     known = QUESTION_KEYS if asks else IMAGE_KEYS
     images: list[AnnotatedImage] = []
     samples: list[Sample] = []
+    pictures = Images(file.parent, file.parent / "images")
     seen: set[str] = set()
+    given = {str(as_id(row["id"])) for _, row in parsed if isinstance(row, Mapping) and "id" in row}
     for where, row in parsed:
         if not isinstance(row, Mapping):
             raise DataError(f"{where}: is not a JSON object")
@@ -69,51 +72,70 @@ def load_jsonl(file: Path, problems: Problems | None = None) -> Dataset:
             kind = "asks a question" if asks else "describes an image"
             raise DataError(f"{where}: unknown field {unknown[0]!r}; the first line {kind}, so the fields are "
                             f"{', '.join(known)}")  # fmt: skip
-        identity = str(row.get("id", where.rpartition(" ")[2]))
+        identity = _identity(row, where, given)
         if identity in seen:
             problems.add("id used twice", f"{where}: id {identity!r} is used twice")
             continue
         seen.add(identity)
         if asks:
-            samples += _sample(file, identity, row, where, problems)
+            samples += _sample(pictures, identity, row, where, problems)
         else:
-            images += _image(file, identity, row, where, problems)
+            images += _image(pictures, identity, row, where, problems)
+    if not (samples if asks else images):
+        raise problems.nothing_left(f"{file}: holds no line that can be used")
     if asks:
         images = images_of(samples)
+        problems.note_placeholders(str(sample.question.get("problem", "")) for sample in samples)
     labels = {label for image in images for label in (*image.labels, *image.incomplete, *(image.negatives or ()))}
     labels |= {label for image in images for label, _ in image.crowds}
     classes = tuple(sorted(labels - {""}))
     return Dataset(images, classes, samples if asks else None, problems.counts)
 
 
-def _open(file: Path, name: Any, where: str, problems: Problems) -> tuple[ImageFile, tuple[int, int]] | None:
+def _identity(row: Mapping[str, Any], where: str, given: Container[str]) -> str:
+    """What a row is called: its ``id``, or the number of its line where no other row is called so."""
+    if "id" in row:
+        identity = as_id(row["id"])
+        if identity is None:
+            raise DataError(f"{where}: id {row['id']!r} is not a number or text")
+        return str(identity)
+    made = where.rpartition(" ")[2]
+    while made in given:
+        made = f"line-{made}"
+    return made
+
+
+def _open(pictures: Images, name: Any, where: str, problems: Problems) -> tuple[ImageFile, tuple[int, int]] | None:
     if not isinstance(name, str):
         raise DataError(f"{where}: image {name!r} is not a file name")
-    image = find_image((file.parent, file.parent / "images"), (name,), where)
+    image = pictures.find((name,), where)
     if image is None:
-        problems.add("missing image", f"{where}: no file {name!r} in {file.parent} or {file.parent / 'images'}")
+        here, below = pictures.roots
+        problems.add("missing image", f"{where}: no file {name!r} in {here} or {below}{pictures.hint(name)}")
         return None
     size = header_size(image, problems)
     return None if size is None else (image, size)
 
 
-def _sample(file: Path, identity: str, row: Mapping[str, Any], where: str, problems: Problems) -> list[Sample]:
+def _sample(pictures: Images, identity: str, row: Mapping[str, Any], where: str, problems: Problems) -> list[Sample]:
     names = row["images"] if "images" in row else [field(row, "image", where)]
     if not isinstance(names, list) or not names or ("images" in row and "image" in row):
         raise DataError(f"{where}: name one 'image', or a list of 'images'")
-    opened = [_open(file, name, where, problems) for name in names]
+    opened = [_open(pictures, name, where, problems) for name in names]
     question, truth = field(row, "question", where), field(row, "truth", where)
     if not isinstance(question, Mapping) or not isinstance(truth, Mapping):
         raise DataError(f"{where}: 'question' and 'truth' are JSON objects")
     found = [pair for pair in opened if pair is not None]
     if len(found) < len(names):
         return []
-    pictures = tuple(image for image, _ in found)
-    return [Sample(identity, pictures, "", dict(question), {"image_size": list(found[0][1]), **truth})]
+    shown = tuple(image for image, _ in found)
+    return [Sample(identity, shown, "", dict(question), {"image_size": list(found[0][1]), **truth})]
 
 
-def _image(file: Path, identity: str, row: Mapping[str, Any], where: str, problems: Problems) -> list[AnnotatedImage]:
-    opened = _open(file, field(row, "image", where), where, problems)
+def _image(
+    pictures: Images, identity: str, row: Mapping[str, Any], where: str, problems: Problems
+) -> list[AnnotatedImage]:
+    opened = _open(pictures, field(row, "image", where), where, problems)
     if opened is None:
         return []
     image, size = opened

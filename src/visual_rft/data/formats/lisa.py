@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
-from visual_rft.data.formats.reading import Problems, corners, field, find_image, header_size, inside
+from visual_rft.data.formats.finding import Images, inside, without_hidden
+from visual_rft.data.formats.reading import Problems, corners, field, header_size
 from visual_rft.errors import DataError
 from visual_rft.vision.boxes import is_finite_number
 from visual_rft.vision.images import SUFFIXES
@@ -35,15 +36,18 @@ def load_lisa(folder: Path, split: str | None = None, problems: Problems | None 
     """
     problems = problems or Problems()
     root = folder if split is None else inside(folder, split, "data: split")
-    images = [image for image in (_read(file, problems) for file in sorted(root.glob("*.json"))) if image is not None]
+    files, pictures = without_hidden(root.glob("*.json")), Images(root)
+    images = [image for image in (_read(file, pictures, problems) for file in files) if image is not None]
     if not images:
-        raise DataError(f"{root}: holds no JSON file beside an image; a ReasonSeg folder holds 1.jpg and 1.json")
+        raise problems.nothing_left(
+            f"{root}: holds no JSON file beside an image; a ReasonSeg folder holds 1.jpg and 1.json"
+        )
     return Dataset(images, (), skipped=problems.counts)
 
 
-def _read(file: Path, problems: Problems) -> AnnotatedImage | None:
+def _read(file: Path, pictures: Images, problems: Problems) -> AnnotatedImage | None:
     content = _json(file)
-    image = find_image((file.parent,), (file.stem + suffix for suffix in sorted(SUFFIXES)), str(file))
+    image = pictures.find((file.stem + suffix for suffix in sorted(SUFFIXES)), str(file))
     if image is None:
         problems.add("missing image", f"{file}: no image {file.stem}.jpg beside it")
         return None

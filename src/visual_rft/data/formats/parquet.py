@@ -16,6 +16,7 @@ folder made by ``save_to_disk``. Nothing is fetched unless ``path`` is a hub id.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,7 +27,7 @@ from visual_rft.config.sources import QuestionKind
 from visual_rft.data.annotated import Dataset, images_of
 from visual_rft.data.formats.reading import Problems
 from visual_rft.data.formats.writing import NewFolder
-from visual_rft.errors import DataError
+from visual_rft.errors import DataError, did_you_mean
 from visual_rft.tasks.base import Sample, Task
 from visual_rft.tasks.parsing.answers import parse_box, parse_detections, parse_label
 from visual_rft.tasks.parsing.completion import Failure, Reason
@@ -94,7 +95,8 @@ def load_parquet(
         pictures = tuple(image for image, _ in opened)
         samples.append(Sample(f"{Path(path).stem}-{index}", pictures, "", *answer))
     if not samples:
-        raise DataError(f"{path}: holds no row that can be used")
+        raise problems.nothing_left(f"{path}: holds no row that can be used")
+    problems.note_placeholders(str(sample.question["problem"]) for sample in samples)
     images = images_of(samples)
     classes = tuple(sorted({name for image in images for name in (*image.labels, *(image.negatives or ()))} - {""}))
     return Dataset(images, classes, samples, problems.counts)
@@ -116,6 +118,9 @@ def _table(path: str, split: str | None) -> Any:
         elif local.is_file():
             loaded = datasets.load_dataset("parquet", data_files={"train": path})
         elif HUB_ID.fullmatch(path) and not path.endswith(".parquet"):
+            if local.parent.is_dir():  # mistyped: the hub would be asked for half a minute, or send something else
+                raise DataError(f"{path}: no such parquet file or folder in {local.parent}, a folder here and no owner "
+                                f"on the hub{did_you_mean(local.name, os.listdir(local.parent))}")  # fmt: skip
             loaded = datasets.load_dataset(path)
         else:
             raise DataError(f"{path}: no such parquet file or folder, and it is not a hub id (owner/name)")

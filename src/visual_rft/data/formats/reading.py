@@ -1,4 +1,4 @@
-"""What every reader of files shares: text, names of images inside a root folder, boxes, and rows that cannot be used.
+"""What every reader of files shares: text, sizes of images, boxes, and rows that cannot be used.
 
 Decision: a row that cannot be used is an error that names it, because a bad box found at step 300 costs the run. Who
 knows that some rows are bad sets ``broken: skip``; they are then left out and counted by reason. A box that is left
@@ -14,9 +14,8 @@ Counter({'box without area': 1})
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.errors import DataError
 from visual_rft.vision.boxes import Box, is_four_numbers
-from visual_rft.vision.images import SUFFIXES, ImageFile
+from visual_rft.vision.images import ImageFile
 
 EDGE_TOLERANCE = 1.0
 """Pixels by which a box may stick out of its image (rounding of annotation tools); it is cut at the edge."""
@@ -36,12 +35,19 @@ class Problems:
     Args:
         skip: leave them out, count them in ``counts`` and keep the first messages of each kind in ``examples``;
             otherwise the first one raises.
+
+    Attributes:
+        counts: how many were left out, by reason.
+        examples: the first three messages of each reason.
+        notes: what is worth a remark though nothing was left out.
     """
 
     def __init__(self, skip: bool = False) -> None:
         self.skip = skip
         self.counts: Counter[str] = Counter()
         self.examples: list[str] = []
+        self.notes: list[str] = []
+        self._first: dict[str, str] = {}
 
     def add(self, reason: str, message: str) -> None:
         """Report one row.
@@ -55,9 +61,32 @@ class Problems:
         """
         if not self.skip:
             raise DataError(f"{message}; 'broken: skip' (--skip-broken) leaves such rows out and counts them")
+        self.leave_out(reason, message)
+
+    def leave_out(self, reason: str, message: str) -> None:
+        """Count and remember something that is left out in any case, e.g. a file that is no image."""
         self.counts[reason] += 1
+        self._first.setdefault(reason, message)
         if self.counts[reason] <= 3:
             self.examples.append(message)
+
+    def note_placeholders(self, questions: Iterable[str]) -> None:
+        """Remark on questions that hold ``<image>``, the place of a picture in other tools: here it is only text."""
+        found = sum("<image>" in question for question in questions)
+        if found:
+            self.notes.append(f"{found} questions hold the text '<image>', which the model is shown as it stands: "
+                              "pictures come before the question; take it out of 'problem'")  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """What was left out, one line per reason, each with the first message; then what is worth a remark."""
+        left_out = [f"left out: {count} x {reason}, e.g. {self._first[reason]}"
+                    for reason, count in sorted(self.counts.items())]  # fmt: skip
+        return left_out + self.notes
+
+    def nothing_left(self, message: str) -> DataError:
+        """The error that nothing can be used, with what was left out and why."""
+        reasons = [f"{count} x {reason}, e.g. {self._first[reason]}" for reason, count in self.counts.items()]
+        return DataError("; ".join([message, *(["left out: " + "; ".join(reasons)] if reasons else [])]))
 
 
 def read_text(file: Path, hint: str = "") -> str:
@@ -120,36 +149,55 @@ def field(row: Any, key: str, where: str) -> Any:
     return row[key]
 
 
-def inside(root: Path, name: str, where: str) -> Path:
-    """The file ``name`` of a data set in the folder ``root``.
+def as_id(value: Any) -> int | str | None:
+    """A number or text that stands for something; None if it is neither. ``1.0``, as tables write it, is 1.
 
-    Symbolic links are followed: they are the user's own, a name in a downloaded file is not.
+    >>> as_id(1.0), as_id("a"), as_id([1])
+    (1, 'a', None)
+    """
+    if type(value) is int or type(value) is str:
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else None
+
+
+def known_id(value: int | str, known: Container[int | str]) -> int | str:
+    """``value`` as it is in ``known``, also where one of the two is text; itself if it is not there."""
+    if value in known:
+        return value
+    other: int | str = str(value)
+    if isinstance(value, str):
+        other = int(value) if value.isascii() and value.isdecimal() and len(value) < 20 else value
+    return other if other in known else value
+
+
+def as_number(value: Any) -> Any:
+    """A number that is written as text, or a float without a fraction, as that number; anything else as it is.
+
+    >>> as_number("120"), as_number(120.0), as_number("wide")
+    (120, 120, 'wide')
+    """
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def is_crowd(value: Any, where: str) -> bool:
+    """What COCO's ``iscrowd`` says: 0 or 1, also written as text or as a truth value; nothing is 0.
 
     Raises:
-        DataError: if the name leads out of the folder (``../x``, ``/etc/x``).
+        DataError: if it is anything else. ``"0"`` is true to Python and 0 to COCO's own tools, so nothing is guessed.
     """
-    top = os.path.abspath(root)
-    path = os.path.normpath(os.path.join(top, name))
-    if os.path.commonpath([top, path]) != top or "\0" in name:
-        raise DataError(f"{where}: the name {name!r} leads outside the folder {root}; only images inside it are opened")
-    return root / os.path.relpath(path, top)
-
-
-def find_image(roots: Iterable[Path], names: Iterable[str], where: str) -> ImageFile | None:
-    """The first of ``names`` that is a file in one of the folders ``roots``, or None."""
-    tried = [inside(root, name, where) for name in names for root in roots]
-    return next((ImageFile(path) for path in tried if path.is_file()), None)
-
-
-def images_under(folder: Path, problems: Problems) -> Iterator[Path]:
-    """Every image file in a folder and its subfolders, sorted; other files are counted, hidden ones passed over."""
-    for path in sorted(folder.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
-            continue
-        if path.suffix.lower() in SUFFIXES:
-            yield path
-        elif path.name not in ("metadata.jsonl", "Thumbs.db", "classes.txt"):
-            problems.counts["file that is not an image"] += 1
+    number = as_number(value)
+    if number is None or number == "":
+        return False
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    if not isinstance(number, int) or number not in (0, 1):
+        raise DataError(f"{where}: iscrowd {value!r} is not 0 or 1")
+    return bool(number)
 
 
 def header_size(image: ImageFile, problems: Problems) -> tuple[int, int] | None:
@@ -176,8 +224,11 @@ def usable_size(
         ((width, height) in pixels, believed); None if the image cannot be used and such images are skipped. What was
         believed goes into ``Dataset.sizes_stated``, for :func:`check_sizes`.
     """
-    if all(type(side) is int and side > 0 for side in stated):
-        return stated, True
+    width, height = stated
+    if type(width) is int and type(height) is int and width > 0 and height > 0:
+        return (width, height), True
+    if stated != (as_number(width), as_number(height)):
+        return usable_size(image, (as_number(width), as_number(height)), problems, where)
     size = header_size(image, problems)
     return (size, False) if size is not None and _same_size(stated, size, image, problems, where) else None
 

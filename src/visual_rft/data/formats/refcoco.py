@@ -17,7 +17,8 @@ from typing import Any
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.formats.coco import read_coco
-from visual_rft.data.formats.reading import Problems, field, read_json
+from visual_rft.data.formats.coco_rows import identity_of
+from visual_rft.data.formats.reading import Problems, field, known_id, read_json
 from visual_rft.errors import DataError
 
 HINT = "; a RefCOCO folder holds refs.json (not the pickle refs(unc).p), instances.json and the images"
@@ -49,15 +50,18 @@ def load_refcoco(folder: Path, split: str | None = None, problems: Problems | No
         known_splits.add(str(field(row, "split", where)) if split is not None else "")
         if split is not None and row["split"] != split:
             continue
-        place = places.get(field(row, "ann_id", where))
-        if place is None or place[0] != str(field(row, "image_id", where)):
+        annotation = identity_of(field(row, "ann_id", where), "ann_id", where)
+        place = places.get(known_id(annotation, places))
+        if place is None or place[0] != str(identity_of(field(row, "image_id", where), "image_id", where)):
             problems.add("row of an object that is not there", f"{where}: annotation {row['ann_id']!r} of image "
                          f"{row['image_id']!r} is not a box in {instances}")  # fmt: skip
             continue
         for text in _sentences(row, where):
             expressions.setdefault(place[0], {})[text, place[1]] = None
     if not expressions:
-        raise DataError(f"{file}: holds no row{f' of split {split!r}; it has {sorted(known_splits)}' if split else ''}")
+        raise problems.nothing_left(
+            f"{file}: holds no row{f' of split {split!r}; it has {sorted(known_splits)}' if split else ''}"
+        )
     found: list[AnnotatedImage] = [replace(images[i], expressions=tuple(texts)) for i, texts in expressions.items()]
     return replace(dataset, images=found)
 

@@ -16,6 +16,8 @@ itself), a split is ``ImageSets/Main/SPLIT.txt``.
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,21 +27,19 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
-from visual_rft.data.formats.reading import (
-    Problems,
-    corners,
-    find_image,
-    inside,
-    numbered_lines,
-    read_text,
-    usable_size,
-)
+from visual_rft.data.formats.finding import Images, inside, without_hidden
+from visual_rft.data.formats.reading import Problems, as_number, corners, numbered_lines, usable_size
 from visual_rft.data.formats.writing import NewFolder, require_boxes
 from visual_rft.errors import DataError
 from visual_rft.vision.boxes import Box
 from visual_rft.vision.images import SUFFIXES
 
 HINT = "; a VOC folder holds Annotations/*.xml and JPEGImages/"
+_FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)")
+_DECLARATION = re.compile(rb"(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?\bencoding\s*=\s*[\"']([^\"'>]+)[\"']")
+_SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc-kr": "cp949", "ks_c_5601-1987": "cp949"}
+"""Encodings that tools declare although they write the larger one that has grown out of it."""
+_SINGLE_BYTE = frozenset({"iso8859-1", "iso8859-15", "cp1252", "cp1250", "cp1251", "iso8859-2", "koi8-r", "ascii"})
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -71,33 +71,90 @@ def load_voc(folder: Path, split: str | None = None, problems: Problems | None =
     place = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
     if split is not None:
         listing = inside(folder, f"ImageSets/Main/{split}.txt", "data: split")
-        stems = [line.split()[0] for _, line in numbered_lines(listing, HINT)]
-        files = [inside(place, f"{stem}.xml", str(listing)) for stem in stems]
+        files = [_annotation(place, line, str(listing)) for _, line in numbered_lines(listing, HINT)]
     else:
-        files = sorted(place.glob("*.xml"))
+        files = list(without_hidden(place.glob("*.xml")))
+    pictures = Images(folder / "JPEGImages", place, folder)
     stated: dict[str, str] = {}
-    images = [image for image in (_read(folder, file, problems, stated) for file in files) if image is not None]
+    read = (_read(pictures, file, problems, stated) for file in files)
+    images = [image for image in read if image is not None]
     if not images:
-        raise DataError(f"{place}: holds no annotation{HINT}")
+        raise problems.nothing_left(f"{place}: holds no annotation{HINT}")
     labels = {label for image in images for label in (*image.labels, *image.incomplete)}
     return Dataset(images, tuple(sorted(labels)), skipped=problems.counts, sizes_stated=stated)
 
 
-def _read(folder: Path, file: Path, problems: Problems, stated: dict[str, str]) -> AnnotatedImage | None:
-    """The image of one annotation file; where its size is only stated, that is noted in ``stated``."""
+def _annotation(place: Path, line: str, listing: str) -> Path:
+    """The file that a line of a split names: the whole line, but for the flag in which VOC's lists of a class end."""
+    whole = inside(place, f"{line}.xml", listing)
+    flagged = _FLAGGED.fullmatch(line)
+    return inside(place, f"{flagged[1]}.xml", listing) if flagged and not whole.is_file() else whole
+
+
+def read_xml(file: Path, hint: str = "") -> Any:
+    """The root element of an XML file, in whatever encoding it declares.
+
+    Raises:
+        DataError: if the file cannot be read, is no XML, declares entities, or is not in the encoding that it declares.
+    """
     try:
-        root = fromstring(read_text(file, HINT).encode())
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file{hint}") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+    try:
+        return fromstring(_xml_text(content, file).encode())
     except (ParseError, DefusedXmlException) as error:
         raise DataError(f"{file}: not valid XML ({error})") from None
+
+
+def _xml_text(content: bytes, file: Path) -> str:
+    """The text of an XML file without its declaration. Decoded here, because the parser knows no Asian encoding."""
+    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    found = None if wide else _DECLARATION.match(content)
+    declared = found[1].decode("ascii", "replace") if found else ""
+    name = "utf-16" if wide else _SUPERSETS.get(declared.lower(), declared or "utf-8")
+    name = "utf-8" if content.startswith(b"\xef\xbb\xbf") else name
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = content.decode(name)
+    except LookupError:
+        raise DataError(f"{file}: declares the encoding {declared!r}, which is not known; save it as UTF-8") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        what = f"declares {declared}, but line {line} is" if declared else f"line {line}:"
+        raise DataError(
+            f"{file}: {what} not {name.upper()} (byte {content[error.start]:#04x}); save it as UTF-8, or declare the "
+            "encoding that it is in"
+        ) from None
+    # Bytes above 127 are UTF-8 by chance in no text of a single-byte encoding: somebody has saved it anew.
+    if declared and codecs.lookup(name).name in _SINGLE_BYTE and not content.isascii() and _is_utf8(content):
+        raise DataError(f'{file}: declares {declared}, but is UTF-8; correct the first line (encoding="UTF-8")')
+    # A text of two bytes each has its declaration where the pattern for bytes cannot see it.
+    return re.sub(r"^\s*<\?xml[^>]*\?>", "", text, count=1)
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _read(pictures: Images, file: Path, problems: Problems, stated: dict[str, str]) -> AnnotatedImage | None:
+    """The image of one annotation file; where its size is only stated, that is noted in ``stated``."""
+    root = read_xml(file, HINT)
     named = root.findtext("filename", "").strip()
     names = [*([named] if named else []), *(file.stem + suffix for suffix in sorted(SUFFIXES))]
-    image = find_image((folder / "JPEGImages", file.parent, folder), names, str(file))
+    image = pictures.find(names, str(file))
     if image is None:
         wanted = named or f"{file.stem}.jpg"
-        problems.add("missing image", f"{file}: no image {wanted!r} in {folder / 'JPEGImages'} or beside it")
+        message = f"{file}: no image {wanted!r} in {pictures.roots[0]} or beside it{pictures.hint(wanted)}"
+        problems.add("missing image", message)
         return None
-    said = [root.findtext(f"size/{side}", "0").strip() for side in ("width", "height")]
-    width, height = (int(side) if side.isdecimal() else side for side in said)
+    width, height = (as_number(root.findtext(f"size/{side}", "0").strip()) for side in ("width", "height"))
     sized = usable_size(image, (width, height), problems, str(file))
     if sized is None:
         return None

@@ -25,12 +25,12 @@ from typing import Any
 import yaml
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
+from visual_rft.data.formats.finding import images_under, inside
 from visual_rft.data.formats.reading import (
     Problems,
+    as_number,
     corners,
     header_size,
-    images_under,
-    inside,
     numbered_lines,
     read_text,
 )
@@ -78,14 +78,22 @@ def load_yolo(folder: Path, split: str | None = None, problems: Problems | None 
     """
     problems = problems or Problems()
     names, paths = _layout(folder, split, problems)
-    images = []
+    images, labelled = [], 0
+    sought: dict[Path, None] = {}
     for path in paths:
-        image = ImageFile(path)
+        image, file = ImageFile(path), _label_file(folder, path)
+        labelled += file.is_file()
+        sought.setdefault(file.parent)
         size = header_size(image, problems)
         if size is not None:
-            images.append(_image(folder, image, size, names, problems))
+            images.append(_image(folder, image, file, size, names, problems))
     if not images:
-        raise DataError(f"{folder}: holds no image{f' of split {split!r}' if split else ''}{HINT}")
+        raise problems.nothing_left(f"{folder}: holds no image{f' of split {split!r}' if split else ''}{HINT}")
+    if not labelled:  # hardly a data set without any object: rather a folder of another name
+        places = ", ".join(map(str, list(sought)[:3]))
+        raise DataError(
+            f"{folder}: none of the {len(images)} images has a label file; they were looked for in {places}"
+        )
     numbers = {name: i for i, name in reversed(names.items())}
     return Dataset(images, tuple(sorted(set(names.values()))), skipped=problems.counts, category_ids=numbers)
 
@@ -145,9 +153,8 @@ def _split_images(
 
 
 def _image(
-    folder: Path, image: ImageFile, size: tuple[int, int], names: Mapping[int, str], problems: Problems
+    folder: Path, image: ImageFile, file: Path, size: tuple[int, int], names: Mapping[int, str], problems: Problems
 ) -> AnnotatedImage:
-    file = _label_file(folder, image.path)
     labels: list[str] = []
     boxes: list[Box] = []
     incomplete: set[str] = set()
@@ -173,9 +180,11 @@ def _image(
 def _numbers(line: str, where: str) -> tuple[int, list[float]]:
     words = line.split()
     try:
-        kind, shares = int(words[0]), [float(word) for word in words[1:]]
+        kind, shares = as_number(words[0]), [float(word) for word in words[1:]]
     except ValueError:
-        raise DataError(f"{where} {line!r} is not a class number and four shares 0..1") from None
+        kind, shares = None, []
+    if not isinstance(kind, int):
+        raise DataError(f"{where} {line!r} is not a class number and four shares 0..1")
     if len(shares) != 4 and (len(shares) < 6 or len(shares) % 2):
         raise DataError(
             f"{where} has {len(shares)} numbers after the class; a box has 4 (centre x, centre y, width, height), a "

@@ -15,18 +15,26 @@ Failure(reason='no answer tag')
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from visual_rft.tasks.parsing.completion import Failure, Parsed, Reason, answer_text, normalized
-from visual_rft.tasks.parsing.structure import LONGEST_ANSWER, OBJECT, SALVAGED, read_structure, unfenced
+from visual_rft.tasks.parsing.spellings import (
+    CORNERS,
+    FOUR,
+    PAIR,
+    boxes_in_text,
+    corners_of,
+    is_two_corners,
+    plain,
+    valid_box,
+    without_box_tokens,
+)
+from visual_rft.tasks.parsing.structure import LONGEST_ANSWER, OBJECT, SALVAGED, WIDE, read_structure, unfenced
 from visual_rft.vision.boxes import Box, is_finite_number, is_four_numbers
 
 MOST_BOXES = 100
 """Boxes kept of one answer, as many as COCO's AP looks at; matching stays cheap whatever the model writes."""
-TOLERANCE = 0.01
-"""Share of the image by which a coordinate may lie outside it; it is then moved to the edge."""
 
 NO_OBJECTS = "No Objects"
 _NOTHING_THERE = {"no objects", "no object", "no objects found", "there are no objects", "none", "nothing"}
@@ -34,11 +42,6 @@ _POSITION_KEYS = ("position", "bbox_2d", "bbox", "box")
 _CONFIDENCE_KEYS = ("confidence", "score")
 _LABEL_KEYS = ("label", "category", "class", "name")
 
-_NUMBER = r"\s*([-+]?\d{1,12}(?:\.\d{0,12})?)\s*"
-_CORNERS = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*(?:,\s*)?\({_NUMBER},{_NUMBER}\)")
-_FOUR = re.compile(rf"[\[(]{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}[\])]")
-_PAIR = re.compile(r"\d\s*,\s*[-+]?\d")
-_BOX_TOKENS = re.compile(r"<\|box_(?:start|end)\|>")
 _NUMBERS = frozenset({int, float})
 
 
@@ -47,13 +50,15 @@ class Detections(NamedTuple):
 
     Attributes:
         boxes: N boxes.
-        confidence: N numbers in [0, 1].
+        confidence: N numbers in [0, 1]; 1 where the answer gives none.
         unread: boxes beyond :data:`MOST_BOXES`, which were not looked at.
+        unstated: places, ascending, of the boxes that were written without a confidence.
     """
 
     boxes: tuple[Box, ...]
     confidence: tuple[float, ...]
     unread: int = 0
+    unstated: tuple[int, ...] = ()
 
 
 def parse_detections(
@@ -78,9 +83,19 @@ def parse_detections(
         return Parsed(Detections((), ()), tuple(notes))
     if len(body) < 40 and normalized(unfenced(body)) in _NOTHING_THERE:
         return Parsed(Detections((), ()), (*notes, "'No Objects' written otherwise"))
-    structure = read_structure(body)
-    if isinstance(structure, Failure):
-        return Failure(Reason.TRUNCATED) if cut else structure
+    written = None
+    if "{" not in body and len(body) <= LONGEST_ANSWER and "{" not in (text_alone := plain(body)):
+        written = boxes_in_text(text_alone)
+    if written is not None:
+        notes.append("boxes written as text")
+        structure = Parsed([{_LABEL_KEYS[0]: name, _POSITION_KEYS[0]: box} for name, box in written])
+        if NO_OBJECTS.casefold() in body.casefold():
+            return Failure(Reason.BOXES_BESIDE_NO_OBJECTS)
+    else:
+        read = read_structure(body)
+        if isinstance(read, Failure):
+            return Failure(Reason.TRUNCATED) if cut else read
+        structure = read
     notes += structure.notes
     if SALVAGED in notes and NO_OBJECTS.casefold() in OBJECT.sub("", body).casefold():
         return Failure(Reason.BOXES_BESIDE_NO_OBJECTS)
@@ -89,7 +104,10 @@ def parse_detections(
         return Failure(Reason.NOT_A_LIST)
     if str in map(type, items) and any(isinstance(v, str) and normalized(v) in _NOTHING_THERE for v in items):
         return Failure(Reason.BOXES_BESIDE_NO_OBJECTS)
-    boxes, confidence, unread = [], [], max(0, len(items) - MOST_BOXES)
+    boxes: list[Box] = []
+    confidence: list[float] = []
+    unread = max(0, len(items) - MOST_BOXES)
+    unstated: list[int] = []
     last_failure: Failure | None = None
     if unread:
         notes.append(f"only the first {MOST_BOXES} of {len(items)} boxes read")
@@ -99,11 +117,15 @@ def parse_detections(
             last_failure = checked
             notes.append(f"item {number}: {checked.reason}")
         else:
+            if checked[1] is None:
+                unstated.append(len(boxes))
             boxes.append(checked[0])
-            confidence.append(checked[1])
+            confidence.append(1.0 if checked[1] is None else checked[1])
     if last_failure is not None and not boxes:
         return Failure(f"{Reason.NO_VALID_ITEM} ({last_failure.reason})")
-    return Parsed(Detections(tuple(boxes), tuple(confidence), unread), tuple(notes))
+    if unstated:
+        notes.append("no confidence")
+    return Parsed(Detections(tuple(boxes), tuple(confidence), unread, tuple(unstated)), tuple(notes))
 
 
 def parse_label(text: str) -> Parsed[str] | Failure:
@@ -150,21 +172,22 @@ def parse_box(text: str, extent: tuple[float, float]) -> Parsed[Box] | Failure:
     body, cut = found
     if len(body) > LONGEST_ANSWER:
         return Failure(Reason.ANSWER_TOO_LONG)
+    asked, body = body, plain(body)
     for read in (_corners_alone, _structure_with_box, _text_around_box):
         position = read(body)
         if isinstance(position, Failure):
             return position
         if position is not None:
-            notes = [*(["truncated"] if cut else []), *position.notes]
-            box = _box(position.value, extent, notes)
+            notes = [*(["truncated"] if cut else []), *([WIDE] if body != asked else []), *position.notes]
+            box = valid_box(position.value, extent, notes)
             return box if isinstance(box, Failure) else Parsed(box, tuple(notes))
     return Failure(Reason.TRUNCATED if cut else Reason.NOT_A_BOX)
 
 
 def _corners_alone(body: str) -> Parsed[Any] | None:
     """The four numbers of ``(x1,y1),(x2,y2)`` and nothing else, box tokens aside; None if the answer is not that."""
-    bare = _without_box_tokens(body)
-    corners = _CORNERS.fullmatch(bare)
+    bare = without_box_tokens(body)
+    corners = CORNERS.fullmatch(bare)
     if corners is None:
         return None
     return Parsed([float(v) for v in corners.groups()], () if bare == body else ("box tokens",))
@@ -172,16 +195,18 @@ def _corners_alone(body: str) -> Parsed[Any] | None:
 
 def _structure_with_box(body: str) -> Parsed[Any] | Failure | None:
     """What stands for the position in a list or an object; None if the answer is neither, a failure if it holds two."""
-    bare = _without_box_tokens(body)
-    structure = None if _CORNERS.search(bare) else read_structure(bare)
+    bare = without_box_tokens(body)
+    structure = None if CORNERS.search(bare) else read_structure(bare)
     if not isinstance(structure, Parsed):
         return None
     position = _unwrapped(structure.value, (list, tuple))
+    position = corners_of(position) or position
     if isinstance(position, dict):
         positions = _positions(position)
         if len(positions) > 1:
             return Failure(Reason.MORE_THAN_ONE_BOX)
         position = _unwrapped(positions[0], (list,)) if positions else None
+        position = corners_of(position) or position
     elif isinstance(position, (list, tuple)) and any(isinstance(v, (list, tuple, dict)) for v in position):
         return Failure(Reason.MORE_THAN_ONE_BOX)
     return Parsed(position, (*structure.notes, "box written as a list"))
@@ -189,18 +214,14 @@ def _structure_with_box(body: str) -> Parsed[Any] | Failure | None:
 
 def _text_around_box(body: str) -> Parsed[Any] | Failure | None:
     """The four numbers of the only box in other text; None if there is no box, a failure if there may be another."""
-    bare = _without_box_tokens(body)
-    boxes = [*_CORNERS.finditer(bare), *_FOUR.finditer(bare)]
+    bare = without_box_tokens(body)
+    boxes = [*CORNERS.finditer(bare), *FOUR.finditer(bare)]
     if not boxes:
         return None
     around = bare[: boxes[0].start()] + " " + bare[boxes[0].end() :]
-    if len(boxes) > 1 or _PAIR.search(around):  # which one is meant is not ours to choose
+    if len(boxes) > 1 or PAIR.search(around):  # which one is meant is not ours to choose
         return Failure(Reason.MORE_THAN_ONE_BOX)
     return Parsed([float(v) for v in boxes[0].groups()], ("text around the box",))
-
-
-def _without_box_tokens(body: str) -> str:
-    return _BOX_TOKENS.sub("", body).strip()
 
 
 def _unwrapped(value: Any, kinds: tuple[type[list[Any] | tuple[Any, ...]], ...]) -> Any:
@@ -212,7 +233,10 @@ def _unwrapped(value: Any, kinds: tuple[type[list[Any] | tuple[Any, ...]], ...])
 
 def _as_items(value: Any, notes: list[str]) -> list[Any] | None:
     """The items of whatever was written for a list; None if it is no list at all."""
-    if isinstance(value, dict) and not _positions(value):
+    if is_four_numbers(value) or is_two_corners(value):
+        notes.append("a single box for a list")
+        return [value]
+    if isinstance(value, dict) and not _positions(value) and corners_of(value) is None:
         inner = [v for v in value.values() if isinstance(v, list)]
         if len(inner) == 1:
             notes.append("list inside an object")
@@ -221,6 +245,8 @@ def _as_items(value: Any, notes: list[str]) -> list[Any] | None:
         notes.append("a single object for a list")
         return [value]
     while isinstance(value, (list, tuple)) and len(value) == 1 and isinstance(value[0], (list, tuple)):
+        if is_four_numbers(value[0]) or is_two_corners(value[0]):
+            break
         notes.append("nested list")
         (value,) = value
     if not isinstance(value, (list, tuple)):
@@ -233,7 +259,7 @@ def _as_items(value: Any, notes: list[str]) -> list[Any] | None:
     return list(value)
 
 
-def _as_asked(item: Any, extent: tuple[float, float]) -> tuple[Box, float] | None:
+def _as_asked(item: Any, extent: tuple[float, float]) -> tuple[Box, float | None] | None:
     """The box and confidence of an item that is exactly as asked, else None.
 
     What :func:`_detection` would return, without a call per check: this runs for every box of every completion, and
@@ -255,15 +281,18 @@ def _as_asked(item: Any, extent: tuple[float, float]) -> tuple[Box, float] | Non
 
 def _detection(
     item: Any, extent: tuple[float, float], category: str | None, notes: list[str]
-) -> tuple[Box, float] | Failure:
+) -> tuple[Box, float | None] | Failure:
+    """The box of an item, and its confidence; None where it gives none."""
+    if is_four_numbers(item) or is_two_corners(item):
+        item = {_POSITION_KEYS[0]: list(item)}
     if not isinstance(item, dict):
         return Failure(Reason.NOT_AN_OBJECT)
     usual = len(item) == 2 and "Position" in item and "Confidence" in item
-    positions = [item["Position"]] if usual else _positions(item)
+    positions = [item["Position"]] if usual else _positions(item) or [v for v in (corners_of(item),) if v]
     if len(positions) != 1:
         return Failure(Reason.MORE_THAN_ONE_POSITION if positions else Reason.NO_POSITION)
     confidence: Any = item["Confidence"] if usual else next(iter(_under(_CONFIDENCE_KEYS, item)), None)
-    if not is_finite_number(confidence) or not 0 <= confidence <= 1:
+    if confidence is not None and (not is_finite_number(confidence) or not 0 <= confidence <= 1):
         return Failure(Reason.NO_CONFIDENCE)
     if not usual:
         names = _under(_LABEL_KEYS, item)
@@ -276,8 +305,11 @@ def _detection(
     while isinstance(position, list) and len(position) == 1 and isinstance(position[0], list):
         notes.append("nested position")
         (position,) = position
-    box = _box(position, extent, notes)
-    return box if isinstance(box, Failure) else (box, float(confidence))
+    if (corners := corners_of(position)) is not None:
+        notes.append("position as corner points")
+        position = corners
+    box = valid_box(position, extent, notes)
+    return box if isinstance(box, Failure) else (box, None if confidence is None else float(confidence))
 
 
 def _under(keys: tuple[str, ...], item: Mapping[Any, Any]) -> list[Any]:
@@ -287,23 +319,3 @@ def _under(keys: tuple[str, ...], item: Mapping[Any, Any]) -> list[Any]:
 
 def _positions(item: Mapping[Any, Any]) -> list[Any]:
     return _under(_POSITION_KEYS, item)
-
-
-def _box(position: Any, extent: tuple[float, float], notes: list[str]) -> Box | Failure:
-    """Four numbers as a valid box inside the image; a coordinate just outside is moved to the edge."""
-    if not is_four_numbers(position):
-        return Failure(Reason.NOT_FOUR_NUMBERS)
-    x1, y1, x2, y2 = position
-    width, height = extent
-    if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-        over, under = TOLERANCE * width, TOLERANCE * height
-        if min(x1, x2) < -over or max(x1, x2) > width + over or min(y1, y2) < -under or max(y1, y2) > height + under:
-            return Failure(Reason.OUTSIDE_THE_IMAGE)
-        x1, x2 = (min(max(v, 0), width) for v in (x1, x2))
-        y1, y2 = (min(max(v, 0), height) for v in (y1, y2))
-        if x2 <= x1:
-            return Failure(Reason.NO_WIDTH)
-        if y2 <= y1:
-            return Failure(Reason.NO_HEIGHT)
-        notes.append("moved to the edge of the image")
-    return float(x1), float(y1), float(x2), float(y2)

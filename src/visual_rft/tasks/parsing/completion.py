@@ -26,6 +26,20 @@ _PLAIN = re.compile(r"\s*<think>[^<]*</think>\s*<answer>([^<]*)</answer>\s*")
 _LOCATIONS = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")
 _DROPPED = re.compile("['\u2019`]")
 _PUNCTUATION = re.compile(r"[\W_]+")
+_DASHES = re.compile("[\u2212\u2013\ufe63]")
+_TELLING = re.compile(
+    r"(?<=[^\W_])([+-]+)(?![^\W_])"  # HER2+, A-, C++
+    r"|(?<=[^\W_])\s+(\++)(?=\W*$)"  # HER2 +
+    r"|(?<=[^\W\d_])(#)(?![^\W_])"  # C#
+    r"|^\s*([+-])(?=\d)"  # -1, but not the stroke of a list
+    r"|([<>\u2264\u2265])\s*(?=\d)"  # < 5
+    r"|([\u2640\u2642\u26a5])"  # female, male, both
+)
+"""Signs that tell names apart, where they cannot be mere punctuation."""
+_SIGN = frozenset("+-#<>\u2264\u2265\u2640\u2642\u26a5")
+_PLACES = {ord(sign): chr(0xE000 + number) for number, sign in enumerate(sorted(_SIGN))}
+_SIGNS = {ord(place): chr(sign) for sign, place in _PLACES.items()}
+_MARK = re.compile(r"[\ue000-\uf8ff]")
 _ARTICLE = re.compile(r"(?:an?|the) (?=.)")
 
 T = TypeVar("T")
@@ -191,9 +205,29 @@ def _tags(text: str) -> Iterator[re.Match[str]]:
 def normalized(name: str) -> str:
     """A name without case, punctuation, ``_``, extra spaces and a leading article: what two equal names share.
 
+    Signs that tell names apart stay: a ``+``, ``-`` or ``#`` that ends a word, ``-1``, ``< 5``, and a name that is
+    nothing but signs.
+
     >>> normalized("The German_Shepherd."), normalized("dog's toy")
     ('german shepherd', 'dogs toy')
+    >>> normalized("HER2+"), normalized("her2-"), normalized("+"), normalized("- red-poppy")
+    ('her2+', 'her2-', '+', 'red poppy')
     """
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    words = _PUNCTUATION.sub(" ", _DROPPED.sub("", folded)).strip()
+    folded = _DROPPED.sub("", unicodedata.normalize("NFKC", name).casefold())
+    if folded.isascii() and folded.isalnum():
+        return folded
+    words = _PUNCTUATION.sub(" ", folded).strip()
+    signs = not words or not _SIGN.isdisjoint(folded := _DASHES.sub("-", folded))
+    if signs:
+        words = _with_signs(folded)
     return _ARTICLE.sub("", words, count=1) if _ARTICLE.match(words) else words
+
+
+def _with_signs(folded: str) -> str:
+    """A name without punctuation, but with the signs that tell it from others."""
+    if not _PUNCTUATION.sub("", folded):
+        return "".join(c for c in folded if unicodedata.category(c) in ("Sm", "Sc", "So", "Pd"))
+    # Each telling sign becomes a letter that nobody writes, so that it is no punctuation.
+    kept = _TELLING.sub(lambda found: found[0].strip().translate(_PLACES), _MARK.sub(" ", folded))
+    kept = re.sub(r"[^\w\ue000-\uf8ff]+|_+", " ", kept)
+    return kept.translate(_SIGNS).strip()

@@ -16,9 +16,12 @@ import warnings
 from typing import Any
 
 from visual_rft.tasks.parsing.completion import Failure, Parsed, Reason
+from visual_rft.tasks.parsing.spellings import plain
 
 LONGEST_ANSWER = 20_000
 """Characters read of one answer; 100 boxes take about 6,000."""
+WIDE = "full-width or curly signs"
+"""What is noted where the text had to be written in ASCII first."""
 SALVAGED = "salvaged whole objects from a malformed list"
 
 # No two neighbouring parts of a pattern may both match a space: on 800 spaces, _FENCE took a second that way.
@@ -26,6 +29,9 @@ _FENCE = re.compile(r"```(?:\w*(?=\s*[\n\[{]))?(.*?)(?:```\s*)?", re.DOTALL)
 OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
 _BARE_KEY = re.compile(r"([{,]\s*)([A-Za-z_]\w*)\s*:")
 _APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
+_ENDLESS_NUMBER = re.compile(r"(?<!\w)\d\w{255}")
+"""256 digits: 2^1024 in hexadecimal, the first whole number that no float holds. Python refuses to write numbers of
+4,300 decimal digits as text, and a literal can give one, so no such number may reach a comparison or a message."""
 _UNREADABLE = object()
 _JSON = json.JSONDecoder()
 
@@ -40,6 +46,11 @@ def read_structure(text: str) -> Parsed[Any] | Failure:
     value = _parse(text)
     if value is not _UNREADABLE:
         return Parsed(value, notes)
+    if (ascii_text := plain(text)) != text:
+        text, notes = unfenced(ascii_text), (*notes, WIDE)
+        value = _parse(text)
+        if value is not _UNREADABLE:
+            return Parsed(value, notes)
     objects = [value for found in OBJECT.findall(text) if isinstance(value := _salvaged(found), dict)]
     if objects:
         return Parsed(objects, (*notes, SALVAGED))
@@ -62,6 +73,8 @@ def _salvaged(found: str) -> Any:
 
 def _parse(text: str) -> Any:
     text = text.strip()
+    if len(text) > 255 and _ENDLESS_NUMBER.search(text):
+        return _UNREADABLE
     try:
         # Python's single quotes: with no double quote and no backslash in the text, the two notations have the same
         # strings, and JSON is ten times as fast as a literal.

@@ -1,0 +1,168 @@
+"""The rows of a COCO file's ``annotations``: what is kept of each while the file is read, and what they say together.
+
+Decision: a row is five values from the moment it is read, and is used up when its box goes to its image: of the
+851,109 rows of train2017 no two forms are in memory at once.
+
+>>> read_boxes([10, 20, 30, 40])
+(10.0, 20.0, 40.0, 60.0)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from visual_rft.data.formats.reading import Problems, as_id, corners, is_crowd, known_id
+from visual_rft.errors import DataError
+from visual_rft.vision.boxes import Box, is_four_numbers
+
+Size = tuple[int, int]
+_NUMBERS = frozenset({int, float})
+CocoId = int | str
+"""What images, annotations and categories are called; numbers in COCO, sometimes text elsewhere."""
+
+
+class ObjectPlace(NamedTuple):
+    """Where the object of an annotation is found: the id of its image, and its place among that image's objects."""
+
+    image: str
+    number: int
+
+
+class Row(NamedTuple):
+    """What is kept of an annotation's row while the file is read; MISSING where the row says nothing."""
+
+    id: Any
+    image_id: Any
+    category_id: Any
+    bbox: Any
+    iscrowd: Any
+
+
+@dataclass(slots=True)
+class Regions:
+    """What the annotations say about one image: class and box in pixels, and classes of which a box was left out."""
+
+    labels: list[str] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+    crowds: list[tuple[str, Box]] | None = None
+    incomplete: set[str] | None = None
+
+    def leave_out(self, label: str) -> None:
+        self.incomplete = {*(self.incomplete or ()), label}
+
+
+_MISSING = object()
+
+
+def read_boxes(bbox: Sequence[float]) -> Box:
+    """COCO's ``[x, y, width, height]`` as ``(x1, y1, x2, y2)``, in pixels."""
+    x, y, w, h = (float(v) for v in bbox)
+    return x, y, x + w, y + h
+
+
+def kept_row(row: Any) -> Any:
+    """A row of ``annotations`` without what is not asked for: polygons are nine tenths of a file."""
+    if type(row) is not dict:
+        return row
+    get = row.get
+    return Row(get("id"), get("image_id", _MISSING), get("category_id", _MISSING), get("bbox", _MISSING),
+                get("iscrowd", 0))  # fmt: skip
+
+
+def identity_of(value: Any, key: str, where: str) -> CocoId:
+    identity = as_id(value)
+    if identity is None:
+        raise DataError(f"{where}: {key} {value!r} is not a number or text")
+    return identity
+
+
+def regions_of(
+    rows: deque[Any], names: Mapping[CocoId, str], sizes: Mapping[CocoId, Size], file: Path, problems: Problems,
+    places: dict[CocoId, ObjectPlace] | None,
+) -> tuple[Mapping[CocoId, Regions], set[CocoId]]:  # fmt: skip
+    """What is in each image, and the ids of the classes that have a row.
+
+    Args:
+        rows: what :func:`kept_row` made of the annotations; used up.
+        names: class names by id.
+        sizes: (width, height) in pixels of the images that are there, by id.
+        file: names the file in messages.
+        problems: what happens to rows that cannot be used.
+        places: filled with the place of each annotation's object, by the annotation's id; None where nobody asks.
+
+    Returns:
+        Regions by the image's id, none for an image without annotation; ids of classes.
+
+    Raises:
+        DataError: if a row cannot be used; the message names the annotation.
+    """
+    regions: dict[CocoId, Regions] = {}
+    categories: set[CocoId] = set()
+    seen: set[CocoId] = set()
+    for i in range(len(rows)):
+        row = rows.popleft()
+        if type(row) is not Row:
+            raise DataError(f"{file}: annotation number {i}: has no 'image_id'")
+        number = row.id
+        where = f"{file}: annotation {f'number {i}' if number is None else number}"
+        if number is not None:
+            number = identity_of(number, "id", where) if type(number) is not int else number
+        image, category = row.image_id, row.category_id
+        if type(image) is not int or image not in sizes:
+            image = known_id(identity_of(_given(image, "image_id", where), "image_id", where), sizes)
+        if type(category) is not int or category not in names:
+            category = known_id(identity_of(_given(category, "category_id", where), "category_id", where), names)
+            if category not in names:
+                raise DataError(f"{where}: category_id {category!r} is not in 'categories'")
+        categories.add(category)
+        if image not in sizes:
+            if not problems.skip:
+                raise DataError(f"{where}: image_id {image!r} is not in 'images'")
+            problems.leave_out("annotation of an image that is not there", f"{where}: image_id {image!r}")
+            continue
+        label = names[category]
+        here = regions.get(image)
+        if here is None:
+            here = regions[image] = Regions()
+        if number is not None and number in seen:
+            problems.add("annotation id used twice", f"{where}: this id is used twice")
+            here.leave_out(label)
+            continue
+        if number is not None:
+            seen.add(number)
+        box = _box(row.bbox, sizes[image], problems, where)
+        if box is None:
+            here.leave_out(label)
+        elif row.iscrowd and is_crowd(row.iscrowd, where):
+            here.crowds = [*(here.crowds or ()), (label, box)]
+        else:
+            if number is not None and places is not None:
+                places[number] = ObjectPlace(str(image), len(here.boxes))
+            here.labels.append(label)
+            here.boxes.append(box)
+    return regions, categories
+
+
+def _given(value: Any, key: str, where: str) -> Any:
+    if value is _MISSING:
+        raise DataError(f"{where}: has no {key!r}")
+    return value
+
+
+def _box(bbox: Any, size: tuple[int, int], problems: Problems, where: str) -> Box | None:
+    """COCO's box in pixels; None if it cannot be used and such rows are left out."""
+    if type(bbox) is list and len(bbox) == 4:  # nearly every row: inside its image, and then nothing to explain
+        x, y, w, h = bbox
+        if type(x) in _NUMBERS and type(y) in _NUMBERS and type(w) in _NUMBERS and type(h) in _NUMBERS:
+            x1, y1, x2, y2 = float(x), float(y), float(x) + float(w), float(y) + float(h)
+            if 0 <= x1 < x2 <= size[0] and 0 <= y1 < y2 <= size[1]:
+                return x1, y1, x2, y2
+    if bbox is _MISSING:
+        problems.add("annotation without a box", f"{where}: has no 'bbox'")
+        return None
+    moved = read_boxes(bbox) if is_four_numbers(bbox) else bbox
+    return corners(moved, size, problems, f"{where}: bbox", bbox, "x, y, width, height")
