@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from visual_rft.config.sections import LoraConfig, ModelConfig, RolloutConfig
 from visual_rft.errors import ModelError, VisualRFTError
+from visual_rft.policy import inputs
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import EMBEDDED, load_policy
 from visual_rft.policy.policy import Policy
@@ -146,3 +148,28 @@ def test_the_broken_file_is_named(model):
     (model / "tokenizer.json").write_text("")
     with pytest.raises(ModelError, match=r"\(tokenizer\.json: JSONDecodeError: Expecting value"):
         load(model)
+
+
+NESTED_LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize("in_main", [True, False])
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ x", "TemplateSyntaxError"),
+        ("{% for m in messages %}{{ m.nope.nope }}{% endfor %}", "UndefinedError"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("hello", "makes a prompt with 0 places for 1 images"),
+        (NESTED_LOOPS, r"OutOfTimeError: took more than 0\.3 seconds"),
+    ],
+)
+def test_a_chat_template_that_cannot_be_used_is_one_line(template, message, in_main, model, monkeypatch):
+    """In the thread, too, in which batches are prepared ahead."""
+    monkeypatch.setattr(inputs, "TEMPLATE_SECONDS", 0.3)
+    (model / "chat_template.jinja").write_text(template)
+    policy = load(model)
+    prompt = Prompt("a", "Find every cat.", (RenderedImage("k", lambda: Image.new("RGB", (56, 56))),))
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ModelError, match=f"the model's chat .*{message}") as raised:
+        policy.prepare([prompt]) if in_main else pool.submit(policy.prepare, [prompt]).result()
+    assert "\n" not in str(raised.value)

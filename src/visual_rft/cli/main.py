@@ -182,9 +182,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough: visual-rft ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
         return 1
+    except OSError as error:  # a name of 300 characters, a folder that may not be listed, a disk that went away
+        print(f"visual-rft: {_os_error(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"visual-rft: interrupted{verb.interrupted}", file=sys.stderr)
         return 130
+
+
+def _os_error(error: OSError) -> str:
+    """What the operating system says, and of which file."""
+    said = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"{str(error.filename)[:200]}: {said}" if error.filename else said
 
 
 def entry_point() -> None:
