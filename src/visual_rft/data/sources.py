@@ -36,7 +36,7 @@ from visual_rft.data.procedural.digits import Digits
 from visual_rft.data.procedural.flowers import Flowers
 from visual_rft.data.procedural.referring import KINDS, OneReferencePerImage
 from visual_rft.data.procedural.shapes import Shapes
-from visual_rft.errors import DataError
+from visual_rft.errors import DataError, printable
 from visual_rft.tasks.base import Sample, Task
 
 SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape"}
@@ -145,7 +145,7 @@ def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample
         questions = source.questions or task.questions
         dataset = load_dataset(source, questions)
         for reason, count in sorted(dataset.skipped.items()):
-            print(f"data: {source.path}: left out: {count} x {reason}", file=sys.stderr)
+            print(printable(f"data: {source.path}: left out: {count} x {reason}"), file=sys.stderr)
         if dataset.samples is not None:
             samples: Sequence[Sample] = [ready_made(sample, questions, task) for sample in dataset.samples]
         else:

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import is_flash_attn_2_available
 
 from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig
-from visual_rft.errors import ConfigError, ModelError
+from visual_rft.errors import ConfigError, ModelError, printable
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import Family, PixelLayout, family_of
 from visual_rft.policy.manifest import MANIFEST, damage
@@ -86,7 +86,7 @@ def model_folder(path: str) -> str:
         problem = _damage_of_model(checkpoint)
         if problem is None:
             for damaged in found:
-                warnings.warn(f"{damaged}; taking {checkpoint.name}", DamagedCheckpointWarning, stacklevel=2)
+                warnings.warn(printable(f"{damaged}; taking {checkpoint.name}"), DamagedCheckpointWarning, stacklevel=2)
             return str(checkpoint / "model")
         found.append(f"{checkpoint} is damaged ({problem})")
     if found:
@@ -164,8 +164,8 @@ def load_policy(
     _limit_pixels(processor, family, config, source)
     if getattr(processor.image_processor, "do_center_crop", False):
         warnings.warn(
-            f"{config.path}: the processor cuts images to their centre square, so the model cannot see objects beside "
-            "it, which then only lower the rewards; train on square images, or choose another family",
+            f"{printable(config.path)}: the processor cuts images to their centre square, so the model cannot see "
+            "objects beside it, which then only lower the rewards; train on square images, or choose another family",
             UnseenMarginWarning,
             stacklevel=2,
         )
