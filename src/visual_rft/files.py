@@ -27,6 +27,8 @@ MAX_YAML_BYTES = 4_000_000
 """A config has about ten thousand; YAML is read at about half a million bytes a second."""
 MAX_YAML_VALUES = 200_000
 """Values of a YAML file once its aliases are written out; nine lines of aliases can stand for a billion."""
+MAX_NUMBER = 2**1023
+"""Greatest integer of a JSON file; a float holds it."""
 MAX_DEPTH = 60
 """Lists and objects within each other; what this package writes has about ten."""
 
@@ -156,7 +158,8 @@ def parse_json(text: bytes | str) -> Any:
     """What a JSON text holds.
 
     Raises:
-        ValueError: if it is none, or is nested more than :data:`MAX_DEPTH` deep, which would stop whoever walks it.
+        ValueError: if it is none, is nested more than :data:`MAX_DEPTH` deep, or holds an integer that no float can
+            hold: either would stop whoever works with it.
     """
     try:
         value = json.loads(text)
@@ -166,12 +169,10 @@ def parse_json(text: bytes | str) -> Any:
     for _ in range(MAX_DEPTH + 1):
         if not level:
             return value
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, (dict, list))
-        ]
+        values = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [inner for inner in values if isinstance(inner, (dict, list))]
+        if any(isinstance(inner, int) and not -MAX_NUMBER <= inner <= MAX_NUMBER for inner in values):
+            raise ValueError("a number that is too large")
     raise ValueError("nested too deeply")
 
 
