@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -9,7 +10,7 @@ import threading
 import pytest
 
 from visual_rft.errors import DataError, RunFolderError
-from visual_rft.files import append_json_lines, write_json, write_whole
+from visual_rft.files import append_json_lines, parse_json, read_yaml, write_json, write_whole
 
 
 def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path):
@@ -65,3 +66,56 @@ def test_the_error_is_the_callers_and_names_the_file(tmp_path, error):
         append_json_lines(tmp_path / "a", [{}], error)
     with pytest.raises(error, match=r"/a.jsonl: cannot be written \(No such file or directory\)"):
         append_json_lines(tmp_path / "none" / "a.jsonl", [{}], error)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_yaml_is_read_in_the_encoding_that_it_states(tmp_path, encoding):
+    (tmp_path / "a.yaml").write_text("model: {path: tiný}\n", encoding=encoding)
+    assert read_yaml(tmp_path / "a.yaml", DataError) == {"model": {"path": "tiný"}}
+
+
+def test_an_empty_yaml_file_is_none(tmp_path):
+    (tmp_path / "a.yaml").write_text("")
+    assert read_yaml(tmp_path / "a.yaml", DataError) is None
+
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 5000, "is nested too deeply"),
+        (b"a: &a [*a]", "is nested too deeply, or holds itself"),
+        (LAUGHS.encode(), "stands for more than 200,000 values once its aliases are written out"),
+        (b"a" * 4_000_001, "has more than 4,000,000 bytes"),
+        (b"\xff\xfea\x00\n", "cannot be read as text"),
+        (b"a: \xff", "cannot be read as text; save it as UTF-8"),
+        (b"a: [", "not valid YAML"),
+        (b"a: \x00", "not valid YAML"),
+        (b"!!python/object/apply:os.system ['true']", "not valid YAML"),
+        (b"a: 2001-99-99", "not valid YAML"),
+    ],
+)
+def test_hostile_yaml_is_one_line_that_names_the_file(tmp_path, content, message):
+    (tmp_path / "a.yaml").write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.yaml: {message}") as raised:
+        read_yaml(tmp_path / "a.yaml", DataError)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 61 + "]" * 61, "[" * 100_000, '{"a":' * 70 + "1" + "}" * 70])
+def test_json_that_is_nested_too_deeply_is_none(text):
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json(text)
+    assert parse_json("[" * 60 + "]" * 60) is not None
+
+
+def test_nothing_unfinished_stays(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match="No space left"):
+        write_whole(tmp_path / "a.txt", "text", DataError)
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose.
+"""Every error this package raises on purpose, and how text of somebody else is printed.
 
     VisualRFTError
     ├── ConfigError        a run was described wrongly (unknown key, bad value, unknown name)
@@ -9,15 +9,27 @@
     └── RunStopped         a run was asked to stop and did: not a mistake, but not the end either
 
 The command line prints these as one line and exits with code 2; any other exception is a bug and keeps its traceback.
+Labels, file names and completions go to a terminal through :func:`printable` alone: what a data set or a model wrote
+must not clear the screen, rename the window, or look like a line of ours.
 
 >>> did_you_mean("detectoin", ["detection", "grounding"])
 "; did you mean 'detection'?"
+>>> print(printable("cat\\x1b[2J\\nwarning: none"))
+cat\\x1b[2J\\nwarning: none
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+MAX_PRINTED = 2_000
+"""Characters of a text that are printed."""
+_UNPRINTABLE = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff]"
+)
+"""Control characters, separators of lines, marks that turn the direction of writing, halves of characters."""
 
 
 class VisualRFTError(Exception):
@@ -61,3 +73,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the nearest known one, or nothing if none is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def printable(text: str, *, lines: bool = False, limit: int | None = MAX_PRINTED) -> str:
+    """A text for a terminal: what is not to be seen is written out, as Python would.
+
+    Args:
+        text: whatever a data set, a file's name or a model holds.
+        lines: whether its line breaks and tabs stay; without, it is one line.
+        limit: greatest number of characters; the rest is counted. None means all.
+    """
+    if limit is not None and len(text) > limit:
+        text = f"{text[:limit]}... ({len(text) - limit:,} more characters)"
+
+    def escaped(match: re.Match[str]) -> str:
+        return match[0] if lines and match[0] in "\n\t" else repr(match[0])[1:-1]
+
+    return _UNPRINTABLE.sub(escaped, text)

@@ -88,7 +88,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunFolderError, match=r"no run here \(no config.yaml\)"):
         read_run(tmp_path)
     (tmp_path / "config.yaml").write_text("a: [")
-    with pytest.raises(RunFolderError, match="cannot be read"):
+    with pytest.raises(RunFolderError, match="not valid YAML"):
         read_run(tmp_path)
     (tmp_path / "config.yaml").write_text("- a")
     with pytest.raises(RunFolderError, match="not a mapping"):

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from visual_rft.answering.asking import Asker, Reply
 from visual_rft.answering.image_files import Numbering, free_names
-from visual_rft.errors import DataError
+from visual_rft.errors import DataError, printable
 from visual_rft.files import append_json_lines, write_json
 from visual_rft.vision.drawing import save_picture
 from visual_rft.vision.images import ImageFile
@@ -82,7 +82,7 @@ def predict_files(
             try:
                 opened.append((file, ImageFile(file).load()))
             except DataError as error:
-                tqdm.write(f"warning: {error}; left out", file=sys.stderr)  # above the progress bar
+                tqdm.write(f"warning: {printable(str(error))}; left out", file=sys.stderr)  # above the progress bar
                 tally.unreadable.append(str(error))
         replies = asker.ask([(str(file), picture) for file, picture in opened], asks, batch)
         for (file, picture), row in zip(opened, replies, strict=True):

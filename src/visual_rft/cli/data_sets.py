@@ -34,7 +34,7 @@ from visual_rft.data.formats.yolo import write_yolo
 from visual_rft.data.info import describe
 from visual_rft.data.presets import Preset, check_base_count, preset
 from visual_rft.data.sources import load_dataset, path_of, questions_about, ready_made
-from visual_rft.errors import ConfigError
+from visual_rft.errors import ConfigError, printable
 from visual_rft.tasks import load_task
 
 WRITERS: dict[str, Callable[[Dataset, NewFolder], None]] = {
@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
         VisualRFTError: if the data cannot be used as asked.
     """
     verbs = {"few-shot": _few_shot, "open-vocabulary": _open_vocabulary, "convert": _convert, "info": _info}
-    print(json.dumps(verbs[arguments.data_verb](arguments), indent=2, ensure_ascii=False))
+    text = json.dumps(verbs[arguments.data_verb](arguments), indent=2, ensure_ascii=False)
+    print(printable(text, lines=True, limit=None))
 
 
 def _few_shot(arguments: argparse.Namespace) -> dict[str, Any]:

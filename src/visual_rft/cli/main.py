@@ -32,7 +32,7 @@ from visual_rft.cli.verbs import (
     train,
     view,
 )  # fmt: skip
-from visual_rft.errors import RunStopped, VisualRFTError
+from visual_rft.errors import RunStopped, VisualRFTError, printable
 
 
 class Command(Protocol):
@@ -177,14 +177,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return verb.command.run(arguments, fields) or 0
     except VisualRFTError as error:
-        print(f"visual-rft: {error}", file=sys.stderr)
+        print(f"visual-rft: {printable(str(error))}", file=sys.stderr)
         return error.exit_code if isinstance(error, RunStopped) else 2
     except BrokenPipeError:  # the reader has seen enough: visual-rft ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
         return 1
+    except OSError as error:  # a name of 300 characters, a folder that may not be listed, a disk that went away
+        print(f"visual-rft: {printable(_os_error(error))}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"visual-rft: interrupted{verb.interrupted}", file=sys.stderr)
         return 130
+
+
+def _os_error(error: OSError) -> str:
+    """What the operating system says, and of which file."""
+    said = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"{str(error.filename)[:200]}: {said}" if error.filename else said
 
 
 def entry_point() -> None:

@@ -15,6 +15,7 @@ visual_rft.errors.ConfigError: run.yaml: rollout.grop_size: unknown key; did you
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from visual_rft.config.sections import (
 )
 from visual_rft.config.sources import DataConfig
 from visual_rft.errors import ConfigError
+from visual_rft.files import read_yaml
 
 
 class Config(Section):
@@ -111,16 +113,9 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
 
 def _read(path: Path) -> Any:
     """What a config file says, or the config of the package by this name."""
-    if not path.exists() and (composed := compose(str(path))) is not None:
+    if not os.path.exists(path) and (composed := compose(str(path))) is not None:
         return composed.values
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    return read_yaml(path, ConfigError)
 
 
 def dump_config(config: Config) -> str:

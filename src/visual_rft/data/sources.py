@@ -116,7 +116,7 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
     if questions == "name":
         problems.notes += _same_names(dataset.classes)
     for line in problems.lines() if said else []:
-        print(f"data: {source.path}: {line}", file=sys.stderr)
+        print(printable(f"data: {source.path}: {line}"), file=sys.stderr)
     return dataset
 
 

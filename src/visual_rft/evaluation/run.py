@@ -27,7 +27,7 @@ from visual_rft.answering.predict import scored, warn_of_space
 from visual_rft.answering.questions import ImageAnswers, ImageQuestions, group_by_image
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
-from visual_rft.errors import ConfigError, DataError, RunFolderError
+from visual_rft.errors import ConfigError, DataError, RunFolderError, printable
 from visual_rft.evaluation.measures import ByImage, Measured, measure, measure_detection, measure_grounding
 from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_set
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
@@ -188,8 +188,8 @@ def _asked(
     """The answers image by image; those that ``folder`` holds are not asked for again."""
     journal = None if folder is None else Journal(folder / "answers.jsonl")
     if journal is not None and journal.rows:
-        print(f"{folder}: {len(journal.rows)} of {len(questions)} images were answered before; delete the folder "
-              "to ask again", file=sys.stderr)  # fmt: skip
+        print(f"{printable(str(folder))}: {len(journal.rows)} of {len(questions)} images were answered before; delete "
+              "the folder to ask again", file=sys.stderr)  # fmt: skip
     with progress_bar(len(questions), config.model.path) as bar:
         images = answer(policy, task, questions, plan.batch, journal, bar.update)
     warn_of_space(task, [one for row in images for one in row.answers])
@@ -249,7 +249,9 @@ def _questions(config: Config, task: Task, plan: Plan) -> tuple[DetectionSet | N
         raise ConfigError(f"--protocol said: the task {task.name!r} has no classes_prompt that asks for the classes")
     if plan.segmenter:
         raise ConfigError("--segmenter: detection has no masks; grounding has")
-    data = detection_set(config.data.evaluation, plan.classes, plan.rules, lambda text: print(text, file=sys.stderr))
+    data = detection_set(
+        config.data.evaluation, plan.classes, plan.rules, lambda text: print(printable(text), file=sys.stderr)
+    )
     return data, data.questions(plan.protocol)
 
 

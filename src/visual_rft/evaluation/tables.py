@@ -17,6 +17,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from visual_rft.errors import printable
+
 MAX_SIDE_PIXELS = 1600
 """Pixels a side of a confusion matrix without its labels, at most."""
 
@@ -24,7 +26,7 @@ MAX_SIDE_PIXELS = 1600
 def result_table(result: Mapping[str, Any], names: Sequence[str]) -> str:
     """The numbers of one model with their intervals."""
     heading = f"protocol: {result['protocol']}, {result['n_images']} images, {result['n_questions']} questions"
-    rows = [f"| {heading} | {result['model']} | 95 % |", "|---|---|---|"]
+    rows = [f"| {heading} | {printable(result['model'])} | 95 % |", "|---|---|---|"]
     rows += [f"| {name} | {_number(result[name])} | {_ends(result, name)} |" for name in names]
     if "classes" in result:
         rows += [
@@ -44,7 +46,7 @@ def comparison_table(
         names: the numbers to show.
         what: words for the heading, after the protocol.
     """
-    columns = [f"{n}: {result['model']}" for n, result in enumerate(results, 1)]
+    columns = [f"{n}: {printable(result['model'])}" for n, result in enumerate(results, 1)]
     columns += [f"{n} - 1 (95 %)" for n in range(2, len(results) + 1)]
     rows = [
         f"| protocol: {results[0]['protocol']}, {what} | {' | '.join(columns)} |",
@@ -77,6 +79,7 @@ def confusion_picture(confusion: Mapping[str, Mapping[str, int]], title: str) ->
         confusion: times each true class (outer) was called what (inner).
         title: text above the picture.
     """
+    confusion = {printable(k): {printable(said): n for said, n in row.items()} for k, row in confusion.items()}
     rows = sorted(confusion)
     columns = rows + sorted({said for row in confusion.values() for said in row} - set(rows))
     cell = max(4, min(40, MAX_SIDE_PIXELS // len(columns)))
@@ -112,4 +115,6 @@ def confusion_picture(confusion: Mapping[str, Mapping[str, int]], title: str) ->
 def progress_bar(images: int, model: str) -> Any:
     """On standard error; every half second on a terminal, every half minute in a log."""
     every = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=images, desc=model, unit="image", mininterval=every, file=sys.stderr, dynamic_ncols=True)
+    return tqdm(
+        total=images, desc=printable(model), unit="image", mininterval=every, file=sys.stderr, dynamic_ncols=True
+    )

@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoProcessor
 
 from visual_rft.config.config import Config, dump_config, load_config
-from visual_rft.errors import ConfigError, ModelError, RunFolderError
+from visual_rft.errors import ConfigError, RunFolderError
 from visual_rft.evaluation.run import weights_of
 from visual_rft.export.card import Facts, model_card, serve_command, snippet
 from visual_rft.policy.families import family_of
 from visual_rft.policy.loading import EXPORTED_CONFIG, RUN_CONFIG, model_folder, run_config_file
+from visual_rft.policy.weights import ADAPTER_CONFIG, load_adapter, load_model, read
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def export_run(source: Path, out: Path | None = None, adapter: bool = False, dty
         raise ConfigError(f"{source}: is not a run folder or a checkpoint of one (no {RUN_CONFIG})")
     run, config = file.parent, load_config(file)
     weights = Path(model_folder(str(source)))
-    is_adapter = (weights / "adapter_config.json").is_file()
+    is_adapter = (weights / ADAPTER_CONFIG).is_file()
     if adapter and not is_adapter:
         raise ConfigError(f"--adapter: {weights} holds all weights, not an adapter (the run has no model.lora)")
     if adapter and dtype:
@@ -78,17 +80,20 @@ def export_run(source: Path, out: Path | None = None, adapter: bool = False, dty
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         if adapter:
-            for name in ("adapter_config.json", "adapter_model.safetensors"):
+            for name in (ADAPTER_CONFIG, "adapter_model.safetensors"):
                 shutil.copyfile(weights / name, unfinished / name)
         else:
             _whole_model(config, weights, is_adapter, dtype).save_pretrained(unfinished)
-        AutoProcessor.from_pretrained(weights).save_pretrained(unfinished)
+        options = {"trust_remote_code": config.model.trust_remote_code}
+        read(str(weights), lambda: AutoProcessor.from_pretrained(weights, **options)).save_pretrained(unfinished)
         (unfinished / EXPORTED_CONFIG).write_text(dump_config(config), encoding="utf-8")
         facts = _facts(config, run, weights, target, adapter)
         (unfinished / "README.md").write_text(model_card(replace(facts, name=target.name)), encoding="utf-8")
         unfinished.rename(target)
-    except OSError as error:
-        raise RunFolderError(f"{target}: cannot be written ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
+        raise RunFolderError(f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     what = "adapter" if adapter else "merged weights" if is_adapter else "weights"
     return Exported(target, what, serve_command(facts), snippet(facts))
 
@@ -96,17 +101,11 @@ def export_run(source: Path, out: Path | None = None, adapter: bool = False, dty
 def _whole_model(config: Config, weights: Path, is_adapter: bool, dtype: str | None) -> Any:
     """The trained model without any adapter left on it."""
     wanted = getattr(torch, dtype or config.model.dtype)
-    options = {"trust_remote_code": config.model.trust_remote_code}
-    try:
-        if not is_adapter:
-            return AutoModelForImageTextToText.from_pretrained(weights, dtype=wanted, **options)
-        base = model_folder(config.model.path)
-        model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32, **options)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{weights}: cannot load this model or its base ({' '.join(str(error).split())})") from error
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(model, str(weights)).merge_and_unload().to(wanted)
+    options: dict[str, Any] = {"trust_remote_code": config.model.trust_remote_code}
+    if not is_adapter:
+        return load_model(str(weights), dtype=wanted, **options)
+    model = load_model(model_folder(config.model.path), dtype=torch.float32, **options)
+    return load_adapter(model, str(weights), learns=False).merge_and_unload().to(wanted)
 
 
 def _facts(config: Config, run: Path, weights: Path, target: Path, adapter: bool) -> Facts:
@@ -114,10 +113,9 @@ def _facts(config: Config, run: Path, weights: Path, target: Path, adapter: bool
     step = weights.parent.name if weights.name == "model" else ""
     summary, environment = _json(run / "summary.json"), _json(run / "environment.json")
     base = model_folder(config.model.path)
-    shape = AutoConfig.from_pretrained(
-        base if (weights / "adapter_config.json").is_file() else weights,
-        trust_remote_code=config.model.trust_remote_code,
-    )
+    source = base if (weights / ADAPTER_CONFIG).is_file() else str(weights)
+    options = {"trust_remote_code": config.model.trust_remote_code}
+    shape = read(source, lambda: AutoConfig.from_pretrained(source, **options))
     return Facts(
         config=config,
         name=str(target),

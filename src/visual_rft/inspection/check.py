@@ -17,7 +17,7 @@ from PIL import Image
 
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
-from visual_rft.errors import DataError, PromptTooLongError
+from visual_rft.errors import DataError, PromptTooLongError, printable
 from visual_rft.inspection.dry_run import memory_lines
 from visual_rft.inspection.look import TokenCounts, look_at_data, spread, warn
 from visual_rft.policy.inputs import Prompt
@@ -91,7 +91,9 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     if round_trips:
         print(f"coordinates: IoU after rounding to the model's units: least {min(round_trips):.3f}, "
               f"mean {sum(round_trips) / len(round_trips):.3f}")  # fmt: skip
-    print("rewards, mean total:  " + "  ".join(f"{name} {sum(v) / len(v):.2f}" for name, v in totals.items()))
+    print(
+        "rewards, mean total:  " + "  ".join(f"{printable(name)} {sum(v) / len(v):.2f}" for name, v in totals.items())
+    )
     print("\n".join(tokens.lines()))
     if tokens.longest is not None:
         print("\n".join(memory_lines(config, policy, tokens.longest)))
@@ -110,7 +112,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
             raise DataError(f"{sheet}: cannot write the contact sheet ({error})") from None
         print(f"contact sheet with the truth drawn: {sheet}")
     for violation in violations[:MAX_VIOLATIONS_PRINTED]:
-        print(f"VIOLATION {violation}")
+        print(f"VIOLATION {printable(violation)}")
     if len(violations) > MAX_VIOLATIONS_PRINTED:
         print(f"... and {len(violations) - MAX_VIOLATIONS_PRINTED} more")
     print(f"{len(violations)} violations" if violations else "no violation")

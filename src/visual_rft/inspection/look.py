@@ -19,6 +19,7 @@ from math import sqrt
 from statistics import median
 from typing import Any
 
+from visual_rft.errors import printable
 from visual_rft.policy.families import PixelLayout
 from visual_rft.policy.inputs import Inputs, Prompt
 from visual_rft.policy.policy import Policy
@@ -77,7 +78,7 @@ def look_at_data(policy: Policy, task: Task, samples: Sequence[Sample]) -> list[
 def warn(warnings: Sequence[str]) -> None:
     """Print warnings on standard error."""
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
+        print(f"warning: {printable(warning)}", file=sys.stderr, flush=True)
 
 
 def size_of_image(sample: Sample) -> Size | None:

@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
-from visual_rft.errors import DataError
+from visual_rft.errors import DataError, printable
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
@@ -159,7 +159,7 @@ def play(game: Game, source: TextIO, sink: TextIO, choose: random.Random | None 
     choose = choose or random.Random()  # noqa: S311 - a question is picked, nothing is kept secret
 
     def say(text: str) -> None:
-        print(text, file=sink, flush=True)
+        print(printable(text, lines=True, limit=None), file=sink, flush=True)
 
     def lines() -> Iterator[str]:
         while True:

@@ -17,12 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visual_rft.errors import DataError, PromptTooLongError
+from visual_rft.errors import DataError, ModelError, PromptTooLongError
 from visual_rft.policy.families import Family, Reading
 from visual_rft.policy.tower import Pixels
 from visual_rft.tasks import Sample, Task
+from visual_rft.tasks.time_limit import within
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.images import ImageReference
+
+TEMPLATE_SECONDS = 10.0
+"""Longest time of a chat template for one prompt; a usual one takes a tenth of a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,20 @@ def prepare(prompts: Sequence[Prompt], processor: Any, family: Family, image_tok
 
     Raises:
         DataError: if an image cannot be opened, or a text contains the family's image placeholder.
+        ModelError: if the model's chat template cannot be used.
     """
     texts = [_text(prompt, processor, family) for prompt in prompts]
     first: dict[str, int] = {}
     for i, prompt in enumerate(prompts):
         if prompt.images:
             first.setdefault(prompt.image_key, i)
-        if texts[i].count(processor.image_token) != len(prompt.images):
+        places = texts[i].count(processor.image_token)
+        if places < len(prompt.images):
+            raise ModelError(
+                f"the model's chat template makes a prompt with {places} places for {len(prompt.images)} images "
+                f"({processor.image_token!r}); take the chat template that came with the model"
+            )
+        if places > len(prompt.images):
             raise DataError(
                 f"sample {prompt.id!r}: the question contains {processor.image_token!r}, which stands for an image; "
                 "remove it from the text"
@@ -133,8 +144,8 @@ def prepare(prompts: Sequence[Prompt], processor: Any, family: Family, image_tok
         names = [name for name in processor.image_processor.model_input_names if name in batch]
         tensors = {name: _tensor(batch[name]) for name in names}
         pixels = Pixels(tensors, tuple(first), tuple(map(len, loaded)), tokens, family.pixels)
-    places = {key: place for place, key in enumerate(first)}
-    sets = tuple(places.get(prompt.image_key, -1) for prompt in prompts)
+    numbers = {key: number for number, key in enumerate(first)}
+    sets = tuple(numbers.get(prompt.image_key, -1) for prompt in prompts)
     inserted = [text for s in sets if s >= 0 for text in replacements[s]]
     expanded, _ = processor.get_text_with_replacements(texts, inserted)
     tensors = _left_padded(_tokenized(expanded, processor.tokenizer, family), processor.tokenizer.pad_token_id)
@@ -211,4 +222,13 @@ def _text(prompt: Prompt, processor: Any, family: Family) -> str:
         return f"{processor.image_token * len(prompt.images)}{processor.tokenizer.bos_token}{prompt.text}\n"
     content = [*({"type": "image"} for _ in prompt.images), {"type": "text", "text": prompt.text}]
     messages = [{"role": "user", "content": content}]
-    return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    try:
+        return within(
+            TEMPLATE_SECONDS,
+            lambda: str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)),
+        )
+    except Exception as error:  # a template is a program: it raises what it likes
+        raise ModelError(
+            f"the model's chat template cannot be used ({type(error).__name__}: {' '.join(str(error).split())[:300]}); "
+            "take the file chat_template.jinja that came with the model"
+        ) from error

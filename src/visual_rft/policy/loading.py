@@ -24,13 +24,14 @@ from transformers import (
 from transformers.utils import is_flash_attn_2_available
 
 from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig
-from visual_rft.errors import ConfigError, ModelError
+from visual_rft.errors import ConfigError, ModelError, printable
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import Family, PixelLayout, family_of
 from visual_rft.policy.manifest import MANIFEST, damage
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.requirements import require_cuda
 from visual_rft.policy.trainable import trainable
+from visual_rft.policy.weights import load_model, read
 
 transformers.utils.logging.disable_progress_bar()  # a run prints one line per step, and nothing else
 
@@ -85,7 +86,7 @@ def model_folder(path: str) -> str:
         problem = _damage_of_model(checkpoint)
         if problem is None:
             for damaged in found:
-                warnings.warn(f"{damaged}; taking {checkpoint.name}", DamagedCheckpointWarning, stacklevel=2)
+                warnings.warn(printable(f"{damaged}; taking {checkpoint.name}"), DamagedCheckpointWarning, stacklevel=2)
             return str(checkpoint / "model")
         found.append(f"{checkpoint} is damaged ({problem})")
     if found:
@@ -153,23 +154,18 @@ def load_policy(
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     if not empty:
         _require(config)
-    try:
-        processor = AutoProcessor.from_pretrained(source, **options)
-        options |= {"dtype": getattr(torch, config.dtype), "attn_implementation": None if empty else _attention(config)}
-        if empty:
-            with torch.device("meta"):
-                shape = AutoConfig.from_pretrained(source, trust_remote_code=config.trust_remote_code)
-                model = AutoModelForImageTextToText.from_config(shape, **options)
-        else:
-            model = AutoModelForImageTextToText.from_pretrained(source, **options, **_quantized(config, base))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model.path: cannot load {config.path!r} ({' '.join(str(error).split())})") from error
+    processor = read(config.path, lambda: AutoProcessor.from_pretrained(source, **options))
+    options |= {"dtype": getattr(torch, config.dtype), "attn_implementation": None if empty else _attention(config)}
+    if empty:
+        model = read(config.path, lambda: _without_weights(source, options))
+    else:
+        model = load_model(source, **options, **_quantized(config, base))
     family = family_of(model.config.model_type, config.family)
     _limit_pixels(processor, family, config, source)
     if getattr(processor.image_processor, "do_center_crop", False):
         warnings.warn(
-            f"{config.path}: the processor cuts images to their centre square, so the model cannot see objects beside "
-            "it, which then only lower the rewards; train on square images, or choose another family",
+            f"{printable(config.path)}: the processor cuts images to their centre square, so the model cannot see "
+            "objects beside it, which then only lower the rewards; train on square images, or choose another family",
             UnseenMarginWarning,
             stacklevel=2,
         )
@@ -177,6 +173,12 @@ def load_policy(
     model.eval()
     autocast = None if config.autocast == "no" else getattr(torch, config.autocast)
     return Policy(model, processor, sampling_of(rollout), autocast, engine, family)
+
+
+def _without_weights(source: str, options: dict[str, Any]) -> Any:
+    shape = AutoConfig.from_pretrained(source, trust_remote_code=options["trust_remote_code"])
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(shape, **options)
 
 
 def _require(config: ModelConfig) -> None:
@@ -203,7 +205,7 @@ def _quantized(config: ModelConfig, base: str) -> dict[str, Any]:
     """The base in few bits, less what sees: a vision tower is small, and boxes rest on its precision."""
     if config.quantization == "none":
         return {}
-    shape = AutoConfig.from_pretrained(base, trust_remote_code=config.trust_remote_code)
+    shape = read(base, lambda: AutoConfig.from_pretrained(base, trust_remote_code=config.trust_remote_code))
     family = family_of(shape.model_type, config.family)
     kept = [*family.tower, *family.projector, "lm_head"]
     bits: dict[str, Any] = {"load_in_8bit": True}

@@ -16,6 +16,7 @@ import torch
 from visual_rft.config.sections import ModelConfig
 from visual_rft.errors import ModelError
 from visual_rft.policy.families import Family
+from visual_rft.policy.weights import load_adapter
 
 
 def trainable(model: Any, family: Family, config: ModelConfig, weights: Path | None = None) -> Any:
@@ -67,7 +68,7 @@ def _adapted(model: Any, family: Family, config: ModelConfig, weights: Path | No
             "export RUN --out FOLDER) and train from that folder, or continue its run with --resume"
         )
     if weights is not None:
-        return peft.PeftModel.from_pretrained(model, str(weights), is_trainable=True)
+        return load_adapter(model, str(weights), learns=True)
     targets = adapted_layers(model, family, vision=config.lora.vision)
     if not targets:
         raise ModelError(

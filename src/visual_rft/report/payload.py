@@ -22,10 +22,9 @@ from visual_rft.config.config import parse_config
 from visual_rft.errors import ConfigError
 from visual_rft.report.health import HealthWatch
 from visual_rft.report.marks import of_answer, of_truth
-from visual_rft.report.pictures import data_uri
+from visual_rft.report.pictures import data_uri, size_of
 from visual_rft.report.reading import Row, Run, differences
 from visual_rft.report.series import Curve, curves_of
-from visual_rft.vision.images import open_image
 
 TEXT_BUDGET = 12_000_000
 """Characters of rollouts in a page, all runs together."""
@@ -65,7 +64,8 @@ class Pictures:
                 return None
             try:
                 self.images[key] = self.source(file)
-            except OSError:
+            except OSError as error:
+                run.remember(f"{file}: cannot be shown as a picture ({error}); left out")
                 return None
             self.files[key] = file
             self.used += len(self.images[key])
@@ -202,8 +202,7 @@ class _RunPart:
         marks = of_truth(truth)
         size = row.get("image_size") or truth.get("image_size")
         if not size and keys:
-            with open_image(self.pictures.files[keys[0]]) as image:
-                size = image.size
+            size = size_of(self.pictures.files[keys[0]])
         return {
             "id": str(row.get("id", "")),
             "images": keys,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,18 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from visual_rft.report.marks import Marks, of_answer, of_truth
 from visual_rft.report.reading import Row, Run
 from visual_rft.vision.drawing import PREDICTED, TRUTH, Mark, contact_sheet, draw_marks
-from visual_rft.vision.images import open_image
 
 COLOURS = ("#3b82f6", "#f97316", "#a855f7", "#ec4899", "#06b6d4", "#eab308", "#ef4444", "#a16207")
 """Of the completions of a group, in their order; also in page.css. None of them is the truth's green."""
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+"""What a page can show; a run stores the first two."""
+MAX_PICTURE_PIXELS = 17_000_000
+"""Of a stored picture; a run stores at most 1280 x 1280. A file of 10 kB can claim 100 million, 300 MB in memory."""
+MAX_PICTURE_BYTES = 20_000_000
+"""Of a stored picture; the largest that a run stores has four million."""
+UNREADABLE = (ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError,
+              Image.DecompressionBombWarning)  # fmt: skip
+"""What Pillow raises besides ``OSError`` for a picture that is none or too large."""
 MIN_SIDE_PIXELS = 384
 """An annotated picture is enlarged to at least this many pixels a side (whole-number enlargement)."""
 CELL_PIXELS = 256
@@ -31,11 +41,34 @@ def data_uri(file: Path, side: int) -> str:
     """A picture as a data URI, its longer side at most ``side`` pixels; a small file is taken as it is.
 
     Raises:
-        OSError: if it cannot be read as a picture.
+        OSError: if it cannot be read as a picture, or has more pixels or bytes than a run stores.
     """
+    if file.stat().st_size > MAX_PICTURE_BYTES:
+        raise OSError(f"{file}: has more than {MAX_PICTURE_BYTES:,} bytes")
     content = file.read_bytes()
-    with open_image(io.BytesIO(content)) as image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _encoded(content, side)
+    except UNREADABLE as error:
+        raise OSError(f"{file}: {error}") from error
+
+
+def size_of(file: Path) -> tuple[int, int] | None:
+    """(width, height) of a stored picture in pixels; None if it is none."""
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            width, height = image.size
+            return int(width), int(height)
+    except (OSError, *UNREADABLE):
+        return None
+
+
+def _encoded(content: bytes, side: int) -> str:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         kind, size = image.format or "", image.size
+        if size[0] * size[1] > MAX_PICTURE_PIXELS:
+            raise OSError(f"has {size[0]} x {size[1]} pixels")
         if max(size) > side or len(content) > 150_000:
             image.draft("RGB", (side, side))  # a JPEG is decoded at a fraction of its size
             picture = image.convert("RGB")
@@ -76,7 +109,7 @@ def before_after(run: Run) -> Image.Image | None:
         file = run.image(row["images"][0]) if row.get("images") else None
         if file is None or row["id"] not in after or len(above) == MAX_QUESTIONS:
             continue
-        with open_image(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             picture = image.convert("RGB")
         size = row.get("image_size") or picture.size
         above.append(_example(picture, size, row))

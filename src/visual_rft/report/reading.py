@@ -1,8 +1,9 @@
 """A run folder as plain values: whatever is there, of runs that finished, go on, or crashed.
 
 Decision: reading never needs the process that wrote. Everything but ``config.yaml`` may be missing; a last line that
-was torn by a crash is left out and named in ``Run.problems``, as is any file that is not what it should be. Rollouts
-are read step by step when asked for, because a long run has more of them than fit into memory.
+was torn by a crash is left out and named in ``Run.problems``, as is any file that is not what it should be: the folder
+may come from a stranger, so sizes and nesting are bounded, and what is kept has the shape that docs/run-folder.md says.
+Rollouts are read step by step when asked for, because a long run has more of them than fit into memory.
 
     run = read_run(Path("runs/demo"))
     run.metrics[-1]["reward"], run.evaluations[-1]["AP"]
@@ -13,17 +14,22 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from visual_rft.errors import RunFolderError
+from visual_rft.files import parse_json, read_yaml
 
 Row = Mapping[str, Any]
 """One JSON object."""
+MAX_BYTES = 500_000_000
+"""A file of rows or numbers that is larger is left out and named; a step of 512 completions has two million."""
+SECTIONS = ("model", "task", "data", "rollout", "objective", "engine", "optimizer", "run")
+"""Of a config, each a mapping."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +65,22 @@ class Run:
     def rollouts(self, step: int) -> list[Row]:
         """The groups of one step, in the order in which they were sampled; problems are added to ``problems``."""
         rows, problem = read_lines(self.rollout_file(step))
-        self._remember(problem)
-        whole = [row for row in rows if isinstance(row.get("completions"), list)]
-        if len(whole) < len(rows):
-            self._remember(f"{self.rollout_file(step)}: {len(rows) - len(whole)} rows have no completions; left out")
+        self.remember(problem)
+        answered = [row for row in rows if isinstance(row.get("completions"), list)]
+        if len(answered) < len(rows):
+            self.remember(f"{self.rollout_file(step)}: {len(rows) - len(answered)} rows have no completions; left out")
+        whole = [row for row in answered if _is_question(row) and all(map(_is_completion, row["completions"]))]
+        if len(whole) < len(answered):
+            self.remember(f"{self.rollout_file(step)}: {len(answered) - len(whole)} rows are no rollouts; left out")
         return whole
 
     def image(self, name: str) -> Path | None:
         """The file of a stored image by the name that rows give it; None if it is missing or outside the folder."""
         for base in (self.path, self.path / "rollouts"):
             file = base / name
-            if file.is_file() and file.resolve().is_relative_to(self.path.resolve()):
-                return file
+            with suppress(OSError, ValueError):  # a name that no file can have
+                if file.is_file() and file.resolve().is_relative_to(self.path.resolve()):
+                    return file
         return None
 
     @property
@@ -84,7 +94,8 @@ class Run:
         planned = (self.config.get("run") or {}).get("steps", 0)
         return planned if isinstance(planned, int) else 0
 
-    def _remember(self, problem: str | None) -> None:
+    def remember(self, problem: str | None) -> None:
+        """Add what could not be read to ``problems``, once."""
         if problem and problem not in self.problems:
             self.problems.append(problem)
 
@@ -103,24 +114,33 @@ def read_run(path: Path, name: str | None = None) -> Run:
     file = path / "config.yaml"
     if not file.is_file():
         raise RunFolderError(f"{path}: no run here (no config.yaml); name the folder that run.folder named")
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RunFolderError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
+    config = read_yaml(file, RunFolderError)
     if not isinstance(config, dict):
         raise RunFolderError(f"{file}: is not a mapping of sections, as a config is")
+    config = _shaped(config, file, problems, **dict.fromkeys(SECTIONS, dict))
     metrics, problem = read_lines(path / "metrics.jsonl")
     evaluations = []
     for place in sorted((path / "evaluation").glob("step-*.json")):
         content = _read_json(place, problems)
         step = _step_of(place)
         if content is not None and step is not None:
-            evaluations.append({**content, "step": step})
+            content = _shaped(content, place, problems, examples=list)
+            examples = [row for row in content.get("examples", []) if _is_example(row)]
+            if len(examples) < len(content.get("examples", [])):
+                problems.append(f"{place}: {len(content['examples']) - len(examples)} examples are none; left out")
+            evaluations.append({**content, **({"examples": examples} if "examples" in content else {}), "step": step})
     steps = (_step_of(place) for place in (path / "rollouts").glob("step-*.jsonl"))
+    environment = _read_json(path / "environment.json", problems) or {}
+    environment = _shaped(environment, path / "environment.json", problems, git=dict, packages=dict, command=list)
+    if not isinstance(environment.get("git", {}).get("commit"), str):
+        environment.pop("git", None)
+    summary = _read_json(path / "summary.json", problems)
+    if summary is not None:
+        summary = _shaped(summary, path / "summary.json", problems, seconds=dict)
     return Run(
-        path, name or path.resolve().name, config, _read_json(path / "environment.json", problems) or {},
-        tuple(row for row in metrics if isinstance(row.get("step"), int)), tuple(evaluations),
-        tuple(sorted(step for step in steps if step is not None)), _read_json(path / "summary.json", problems),
+        path, name or path.resolve().name, config, environment,
+        tuple(_numbers(row) for row in metrics if type(row.get("step")) is int), tuple(evaluations),
+        tuple(sorted(step for step in steps if step is not None)), summary,
         [*problems, *([problem] if problem else [])],
     )  # fmt: skip
 
@@ -135,16 +155,18 @@ def read_lines(file: Path) -> tuple[list[Row], str | None]:
         The rows (none if the file is missing), and a sentence or None.
     """
     try:
-        lines = file.read_bytes().split(b"\n")
+        lines = _content(file).split(b"\n")
     except FileNotFoundError:
         return [], None
     except OSError as error:
         return [], f"{file}: cannot be read ({error.strerror})"
+    except ValueError as error:
+        return [], f"{file}: {error}; left out"
     rows: list[Row] = []
     broken = []
     for number, line in enumerate(lines[:-1], 1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             row = None
         if isinstance(row, dict):
@@ -201,14 +223,17 @@ def _flat(value: Any, prefix: str = "") -> dict[str, str]:
 
 def _read_json(file: Path, problems: list[str]) -> dict[str, Any] | None:
     try:
-        content = json.loads(file.read_bytes())
+        content = parse_json(_content(file))
     except FileNotFoundError:
         return None
     except OSError as error:
         problems.append(f"{file}: cannot be read ({error.strerror})")
         return None
-    except ValueError:
+    except json.JSONDecodeError:
         problems.append(f"{file}: not valid JSON; left out")
+        return None
+    except ValueError as error:
+        problems.append(f"{file}: {error}; left out")
         return None
     if not isinstance(content, dict):
         problems.append(f"{file}: not a JSON object; left out")
@@ -219,3 +244,57 @@ def _read_json(file: Path, problems: list[str]) -> dict[str, Any] | None:
 def _step_of(file: Path) -> int | None:
     digits = file.stem.removeprefix("step-")
     return int(digits) if digits.isdigit() else None
+
+
+def _content(file: Path) -> bytes:
+    """The bytes of an ordinary file.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is a pipe or device, or too large.
+    """
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("is not an ordinary file")
+    if status.st_size > MAX_BYTES:
+        raise ValueError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
+    return file.read_bytes()
+
+
+def _shaped(content: Row, file: Path, problems: list[str], **kinds: type) -> dict[str, Any]:
+    """``content`` without the fields that are not of the kind they should be; each is named."""
+    wrong = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind | None)]
+    if wrong:
+        problems.append(f"{file}: {', '.join(wrong)}: not what it should be; left out")
+    return {
+        name: value for name, value in content.items() if name not in wrong and (value is not None or name not in kinds)
+    }
+
+
+def _numbers(row: Row) -> Row:
+    """The numbers of a line of metrics, None for those that were not finite."""
+    return {name: value for name, value in row.items() if value is None or isinstance(value, (int, float))}
+
+
+def _is_question(row: Any) -> bool:
+    """Whether the fields that a report shows of a question have their shapes."""
+    size = row.get("image_size")
+    return (
+        isinstance(row.get("images", []), list)
+        and all(isinstance(row.get(name), Mapping | None) for name in ("question", "truth"))
+        and (size is None or (isinstance(size, list) and len(size) == 2 and all(_is_size(side) for side in size)))
+    )
+
+
+def _is_size(side: Any) -> bool:
+    return isinstance(side, (int, float)) and 0 < side < 1e9
+
+
+def _is_completion(row: Any) -> bool:
+    return isinstance(row, dict) and all(
+        isinstance(row.get(name), kind) for name, kind in (("rewards", dict | None), ("notes", list | None))
+    )
+
+
+def _is_example(row: Any) -> bool:
+    return isinstance(row, dict) and _is_question(row) and _is_completion(row.get("completion") or {})

@@ -2,13 +2,14 @@
 
 Decision: the standard library's server on 127.0.0.1 only. The page asks every second whether anything changed and gets
 the data anew if so; pictures are files of their own, named by the data and by nothing else. A request whose ``Host`` is
-another name is refused, so that no web page can read a run through a name of its own that points here.
+another name is refused, so that no web page can read a run through a name of its own that points here. Whatever goes
+wrong with one request is its answer, and no other's.
 """
 
 from __future__ import annotations
 
 import json
-import mimetypes
+import re
 import sys
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from visual_rft.errors import ConfigError
+from visual_rft.errors import ConfigError, VisualRFTError, printable
 from visual_rft.report.page import as_json, render
 from visual_rft.report.payload import Pictures, payload
 from visual_rft.report.reading import Row, Run, read_run
@@ -25,6 +26,14 @@ from visual_rft.report.reading import Row, Run, read_run
 TEXT_BUDGET = 4_000_000
 """Characters of rollouts; less than in a file, because they are sent again at every change."""
 ADDRESS = "127.0.0.1"
+OWN_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
+"""The ``Host`` of a request that was typed here; ``127.0.0.1:x@elsewhere`` is another one."""
+WAITING = 512
+"""Connections that may wait to be taken; five, the library's own number, lets most of 200 at once fail."""
+IDLE_SECONDS = 60
+"""After which a connection that says nothing is closed, and its thread ends."""
+KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"}
+"""Pictures by their ending; anything else could be a page with a script in it, and is sent as bytes."""
 
 
 class LiveRuns:
@@ -86,14 +95,28 @@ def _stamp(file: Path) -> tuple[int, int]:
 class _Handler(BaseHTTPRequestHandler):
     runs: LiveRuns
     protocol_version = "HTTP/1.1"
+    timeout = IDLE_SECONDS
 
     def do_GET(self) -> None:
         """The page, its data, or a picture."""
-        host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
-        if host not in (ADDRESS, "localhost"):
+        try:
+            self._respond()
+        except (OSError, VisualRFTError) as error:  # a run that is deleted or damaged while it is looked at
+            self._answer(503, "text/plain; charset=utf-8", f"the run cannot be read now: {error}".encode())
+
+    def do_HEAD(self) -> None:
+        """What GET would say, without the body."""
+        self.do_GET()
+
+    def _respond(self) -> None:
+        if len(self.headers.get_all("Host", [])) != 1 or not OWN_HOST.fullmatch(self.headers["Host"].strip()):
             self._answer(403, "text/plain", b"this page answers to 127.0.0.1 only")
             return
-        place = urlsplit(self.path)
+        try:
+            place = urlsplit(self.path)
+        except ValueError:
+            self._answer(400, "text/plain", b"this is no address")
+            return
         version, content, pictures = self.runs.current()
         key = unquote(place.path.removeprefix("/picture/"))
         if place.path == "/":
@@ -104,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif place.path == "/data.json":
             self._answer(200, "application/json", as_json(content).encode())
         elif place.path.startswith("/picture/") and key in pictures:
-            kind = mimetypes.guess_type(pictures[key].name)[0] or "application/octet-stream"
+            kind = KINDS.get(pictures[key].suffix.lower(), "application/octet-stream")
             self._answer(200, kind, pictures[key].read_bytes(), "max-age=3600")
         else:
             self._answer(404, "text/plain", b"there is no such page")
@@ -117,12 +140,24 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Cache-Control", cache)
             self.send_header("X-Content-Type-Options", "nosniff")
             self.end_headers()
-            self.wfile.write(body)
-        except (BrokenPipeError, ConnectionResetError):  # the browser went away
+            if self.command != "HEAD":
+                self.wfile.write(body)
+        except (ConnectionError, TimeoutError):  # the browser went away
             self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing about requests."""
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = WAITING
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that broke is no news; anything else is one line, and the others are served on."""
+        error = sys.exception()
+        if not isinstance(error, (ConnectionError, TimeoutError)):
+            print(f"warning: a request failed ({printable(repr(error))})", file=sys.stderr)
 
 
 def server_of(folders: Sequence[Path], names: Sequence[str], port: int) -> ThreadingHTTPServer:
@@ -139,10 +174,9 @@ def server_of(folders: Sequence[Path], names: Sequence[str], port: int) -> Threa
     """
     handler = type("Handler", (_Handler,), {"runs": LiveRuns(folders, names)})
     try:
-        server = ThreadingHTTPServer((ADDRESS, port), handler)
+        server = _Server((ADDRESS, port), handler)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"--port {port}: cannot be used ({error}); choose another, or 0 for any") from None
-    server.daemon_threads = True
     return server
 
 

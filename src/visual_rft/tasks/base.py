@@ -22,7 +22,7 @@ from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
 from visual_rft.tasks.parsing.completion import Failure, Parsed, has_tag_format
-from visual_rft.tasks.plugins import load_object
+from visual_rft.tasks.plugins import MAX_REWARD, load_object, users_reward
 from visual_rft.vision.boxes import is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
@@ -106,14 +106,16 @@ class Task(ABC):
         weights: factor of each reward part in the total, by name; a reward of the user's own is named
             ``module:function`` or ``file.py:function``. None takes the task's ``default_weights``.
         length_window: fewest and most words for the reward ``length``.
+        reward_seconds: longest time that a reward of the user's own may take for one completion.
 
     A user's reward is ``f(completion: str, truth: Mapping, answer) -> float | None``; ``answer`` is as in
-    :class:`Score`, None means "does not apply".
+    :class:`Score`, None means "does not apply". Both are copies.
     """
 
     think: bool = True
     weights: Mapping[str, float] | None = None
     length_window: tuple[int, int] = (1, 120)
+    reward_seconds: float = 60.0
 
     name: ClassVar[str]
     questions: ClassVar[QuestionKind]
@@ -147,10 +149,16 @@ class Task(ABC):
                 )
             if not is_finite_number(weight):
                 raise ConfigError(f"task.weights.{name}: {weight!r} is not a finite number")
+            if abs(weight) > MAX_REWARD:
+                raise ConfigError(f"task.weights.{name}: {weight!r} is more than {MAX_REWARD:g}")
             parts.append(part_name(name))
         twice = [part for part, times in Counter(parts).items() if times > 1]
         if twice:
             raise ConfigError(f"task.weights: two rewards are called {twice[0]!r}; rename your function")
+        if not (is_finite_number(self.reward_seconds) and self.reward_seconds > 0):
+            raise ConfigError(
+                f"task.options.reward_seconds: {self.reward_seconds!r} is not a number of seconds above 0"
+            )
         window = self.length_window
         if not (len(window) == 2 and all(isinstance(v, int) for v in window) and 0 <= window[0] <= window[1] >= 1):
             raise ConfigError(f"task.options.length_window: {list(window)} is not [fewest, most] words")
@@ -233,7 +241,8 @@ class Task(ABC):
             return 0.0 if isinstance(parsed, Failure) else self.rewards[name](comparison)
         if name in TEXT_REWARDS:
             return TEXT_REWARDS[name](self, completion, parsed)
-        return users_reward(name, completion, truth, None if isinstance(parsed, Failure) else parsed.value)
+        answer = None if isinstance(parsed, Failure) else parsed.value
+        return users_reward(name, completion, truth, answer, self.reward_seconds)
 
     _nothing: ClassVar[Any] = None
     """An answer that stands for none, so that a broken truth is found out even by an answer that cannot be read."""
@@ -297,23 +306,3 @@ TEXT_REWARDS: dict[str, Callable[[Task, str, Parsed[Any] | Failure], float]] = {
 def part_name(name: str) -> str:
     """The name under which a reward is reported: of ``file.py:function`` the function."""
     return name.rpartition(":")[2]
-
-
-def users_reward(name: str, completion: str, truth: Mapping[str, Any], answer: Any) -> float | None:
-    """What the user's own reward gives a completion.
-
-    Args:
-        name: where the function is, ``module:function`` or ``file.py:function``.
-        completion: the model's text.
-        truth: as in :class:`Sample`.
-        answer: as in :class:`Score`.
-
-    Raises:
-        ConfigError: if there is no such function, or it returns anything but a finite number or None.
-    """
-    value = load_object(name)(completion, truth, answer)
-    if value is None:
-        return None
-    if not is_finite_number(value):
-        raise ConfigError(f"task.weights: reward {name!r} returned {value!r}; return a finite number, or None")
-    return float(value)

@@ -1,20 +1,32 @@
 """The user's own tasks and rewards, named in a config: ``package.module:name`` or ``path/to/file.py:name``.
 
 Decision: a file is run as Python when it is named, like any import; nothing is looked for, and nothing is run that
-was not named by the user in a config or on the command line.
+was not named by the user in a config or on the command line. What the user's code raises, ``SystemExit`` too, is an
+error that names the function and the line; a reward has a time limit and gets copies, so that it cannot change the
+truth that the other rewards see.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import signal
 import sys
+import traceback
+from collections.abc import Mapping
 from functools import cache
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from visual_rft.errors import ConfigError
+from visual_rft.tasks.time_limit import OutOfTimeError, within
+from visual_rft.vision.boxes import is_finite_number
+
+MAX_REWARD = 1e9
+"""Greatest size of a reward or weight: the variance of products of the two still fits into float32, the advantages of
+greater ones are not finite."""
 
 
 @cache
@@ -27,15 +39,94 @@ def load_object(spec: str) -> Any:
     place, _, name = spec.rpartition(":")
     if not place or not name.isidentifier():
         raise ConfigError(f"{spec!r}: write package.module:name or path/to/file.py:name")
+    if place.endswith(".py") and not Path(place).is_file():
+        raise ConfigError(f"{spec!r}: there is no file {place}")
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except FileNotFoundError:
-        raise ConfigError(f"{spec!r}: there is no file {place}") from None
     except ModuleNotFoundError as error:
         raise ConfigError(f"{spec!r}: {error}; name an installed module or a file that ends in .py") from None
+    except BaseException as error:
+        if _asked_to_stop(error):
+            raise
+        raise ConfigError(f"{spec!r}: cannot be imported: {_told(error)}") from error
     if not hasattr(module, name):
         raise ConfigError(f"{spec!r}: {place} defines no {name!r}")
     return getattr(module, name)
+
+
+def users_reward(name: str, completion: str, truth: Mapping[str, Any], answer: Any, seconds: float) -> float | None:
+    """What the user's own reward gives a completion.
+
+    Args:
+        name: where the function is, ``module:function`` or ``file.py:function``.
+        completion: the model's text.
+        truth: as in :class:`visual_rft.tasks.Sample`; the function gets a copy.
+        answer: as in :class:`visual_rft.tasks.Score`; the function gets a copy.
+        seconds: greatest duration.
+
+    Returns:
+        A number of any real type as a float, None where the reward does not apply.
+
+    Raises:
+        ConfigError: if there is no such function, it raises, takes too long, or returns anything but a number from
+            -1e9 to 1e9 or None.
+    """
+    function, where = load_object(name), f"task.weights: reward {name!r}"
+    given = (completion, _copied(truth), _copied(answer))
+    try:
+        value = within(seconds, lambda: function(*given))
+    except OutOfTimeError as error:
+        raise ConfigError(f"{where} {error}; make it quicker, or raise task.options.reward_seconds") from None
+    except BaseException as error:
+        if _asked_to_stop(error):
+            raise
+        raise ConfigError(f"{where} {_told(error)}") from error
+    if value is None:
+        return None
+    number = _as_number(value)
+    if number is None or not -MAX_REWARD <= number <= MAX_REWARD:
+        said = " ".join(repr(value).split())[:200]
+        raise ConfigError(f"{where} returned {said}; return a finite number of at most {MAX_REWARD:g}, or None")
+    return number
+
+
+def _as_number(value: Any) -> float | None:
+    """A finite number of any type, numpy's and bools among them, as a float; None for anything else."""
+    if isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, Real) and type(value).__module__ in ("numpy", "torch") and getattr(value, "size", 0) == 1:
+        value = value.item()  # numpy's bool, an array of one number
+        return _as_number(value) if isinstance(value, (bool, Real)) else None
+    if isinstance(value, Real):
+        try:
+            value = float(value)
+        except OverflowError:
+            return None
+    return value if is_finite_number(value) else None
+
+
+def _copied(value: Any) -> Any:
+    """Plain values copied through and through; ten times as quick as ``copy.deepcopy``."""
+    if isinstance(value, Mapping):
+        return {key: _copied(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_copied(inner) for inner in value]
+    if isinstance(value, tuple):
+        return tuple(_copied(inner) for inner in value)
+    return value
+
+
+def _asked_to_stop(error: BaseException) -> bool:
+    """Whether somebody pressed Ctrl-C, which in a run is a note and no exception (``training/run/stopping.py``)."""
+    return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def _told(error: BaseException) -> str:
+    """``raised KIND: text (file, line N)`` in one line; the line is the deepest one of the traceback."""
+    text = " ".join(str(error).split())[:300]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"raised {type(error).__name__}{': ' if text else ''}{text}{place}"
 
 
 def _from_file(path: Path) -> ModuleType:

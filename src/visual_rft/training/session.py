@@ -27,6 +27,7 @@ from visual_rft.inspection.look import look_at_data, warn
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.inputs import Inputs, Prompt
 from visual_rft.policy.loading import base_of, load_policy
+from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.household import Household
@@ -98,6 +99,7 @@ class Session:
             weights = checkpoint / "model" if checkpoint else None
             policy = load_policy(config.model, config.rollout, weights, engine=config.engine)
             warn(look_at_data(policy, task, samples))
+            _try_rewards(policy, task, samples[0])
             learner = Learner.of(policy, config, accelerator)
             first_step = learner.restore(checkpoint) if checkpoint else 0
             # The folder is made (or reopened), and the model computes its first batch in two ways.
@@ -170,6 +172,17 @@ def _compare(folder: RunFolder, config: Config, anyway: bool) -> None:
             f"{folder.path}: cannot resume: the data are not what they were: {'; '.join(data)}; restore them, or go on "
             "with --resume-anyway"
         )
+
+
+def _try_rewards(policy: Policy, task: Task, sample: Sample) -> None:
+    """Call the user's own rewards once, so that one which cannot be used leaves no run folder.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if any(":" in name for name in task.weights or ()):
+        frame = policy.prepare([Prompt.of(task, sample, policy.space)]).frames[0]
+        task.score(task.gold(sample.truth, frame), sample.truth, frame)
 
 
 def prepare_process(config: Config) -> None:

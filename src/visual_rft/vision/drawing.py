@@ -7,10 +7,14 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from visual_rft.errors import DataError
+from visual_rft.errors import DataError, printable
 
 PREDICTED = (255, 64, 64)
 TRUTH = (40, 200, 90)
+MAX_LABEL = 200
+"""Characters of a label that are drawn."""
+MAX_ENLARGED = 8192
+"""Longer side in pixels to which a small picture is enlarged; one of 4,000 x 2 would become 2 million wide."""
 
 Mark = tuple[Sequence[float] | None, str]
 """A box in pixels with its label, or None with a caption for the whole picture."""
@@ -27,7 +31,7 @@ def draw_marks(
         colour: RGB, 0..255.
         least_side: the shorter side of the result is at least this many pixels (whole-number enlargement).
     """
-    factor = max(1, -(-least_side // min(image.size)))
+    factor = max(1, min(-(-least_side // min(image.size)), MAX_ENLARGED // max(image.size)))
     picture = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=max(12, min(picture.size) // 24))
@@ -35,7 +39,8 @@ def draw_marks(
     bottom = picture.height
     _, top, _, low = draw.textbbox((0, 0), "Ag", font=font)  # the same height for every label
     height = low - top + 4
-    for box, label in marks:
+    for box, said in marks:
+        label = printable(said, limit=MAX_LABEL)  # a line break has no length, and a control character no shape
         right = draw.textlength(label, font=font)
         if box is None:
             bottom -= height

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from visual_rft.errors import ConfigError, DataError
+from visual_rft.errors import ConfigError, DataError, printable
 from visual_rft.files import write_json
 
 FILES = ("annotations", "predictions", "report")
@@ -152,4 +152,4 @@ def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> No
 
 
 def _note(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)

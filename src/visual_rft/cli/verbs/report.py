@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from visual_rft.errors import ConfigError
+from visual_rft.errors import ConfigError, printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     file = arguments.out or arguments.runs[0] / "report.html"
     size = write_report(runs, file)
     for problem in (problem for one in runs for problem in one.problems):
-        print(f"warning: {problem}", file=sys.stderr)
-    print(f"{file}: {size / 1e6:.1f} MB, {time.monotonic() - start:.1f} s")
+        print(f"warning: {printable(problem)}", file=sys.stderr)
+    print(f"{printable(str(file))}: {size / 1e6:.1f} MB, {time.monotonic() - start:.1f} s")
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

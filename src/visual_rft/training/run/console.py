@@ -1,7 +1,8 @@
 """What a run says while it goes on: one line that lives on a terminal, one line per step in a pipe.
 
 Decision: the numbers are the same in both; only a terminal is redrawn, by rich. Everything that is said once (an
-evaluation, a warning) stays above the live line.
+evaluation, a warning) stays above the live line. All of it may quote labels and completions, so all is made
+printable.
 
 >>> progress_line({"step": 4, "loss": 0.25, "grad_norm": 1.5, "samples_per_second": 32.0}, steps=10)
 'step 5/10 | loss 0.2500 | grad norm 1.50 | 32 samples/s'
@@ -16,6 +17,8 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from visual_rft.errors import printable
 
 
 class RunConsole:
@@ -37,7 +40,7 @@ class RunConsole:
     def step(self, metrics: Mapping[str, Any]) -> None:
         """Report one step."""
         if not self.output.is_terminal:
-            print(progress_line(metrics, self.steps), file=self.output.file, flush=True)
+            print(printable(progress_line(metrics, self.steps)), file=self.output.file, flush=True)
             return
         _, _, numbers = progress_line(metrics, self.steps).partition(" | ")
         if self._live is None:
@@ -48,21 +51,23 @@ class RunConsole:
             self._bar = self._live.add_task("", total=self.steps, completed=self.first_step)
             self._live.start()
         assert self._bar is not None
-        self._live.update(self._bar, completed=metrics["step"] + 1, description=escape(_short(metrics) or numbers))
+        self._live.update(
+            self._bar, completed=metrics["step"] + 1, description=escape(printable(_short(metrics) or numbers))
+        )
 
     def say(self, text: str) -> None:
         """Something that stays."""
         if self.output.is_terminal:
-            self.output.print(escape(text))
+            self.output.print(escape(printable(text)))
         else:
-            print(text, file=self.output.file, flush=True)
+            print(printable(text), file=self.output.file, flush=True)
 
     def warn(self, text: str) -> None:
         """Something to act on."""
         if self.output.is_terminal:
-            self.output.print(f"[yellow]warning:[/yellow] {escape(text)}")
+            self.output.print(f"[yellow]warning:[/yellow] {escape(printable(text))}")
         else:
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+            print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leave the live line as it is and give the terminal back."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from visual_rft.config.config import Config, dump_config
-from visual_rft.errors import RunFolderError
+from visual_rft.errors import RunFolderError, printable
 from visual_rft.files import append_json_lines, json_or_nothing, write_json, write_whole
 from visual_rft.report.reading import finite, read_lines
 from visual_rft.tasks.base import Prediction, Sample, Score
@@ -93,7 +93,7 @@ class RunFolder:
         try:
             before = json.loads(file.read_bytes())
         except (OSError, ValueError):
-            print(f"warning: {file}: cannot be read; written anew", file=sys.stderr)
+            print(f"warning: {printable(str(file))}: cannot be read; written anew", file=sys.stderr)
             before = {}
         resumed = [*before.get("resumed", []), {"after_steps": step, **environment(config.run.seed)}]
         self.write_json("environment.json", {**before, "resumed": resumed})
@@ -159,7 +159,7 @@ class RunFolder:
         file = self.path / "metrics.jsonl"
         rows, problem = read_lines(file)
         if problem:
-            print(f"warning: {problem}", file=sys.stderr)
+            print(f"warning: {printable(problem)}", file=sys.stderr)
         if file.exists():
             write_whole(file, "".join(json.dumps(row) + "\n" for row in rows if row["step"] < step))
 
@@ -260,4 +260,4 @@ def _completion_row(text: str, score: Score) -> dict[str, Any]:
 def _warn(where: str, names: Sequence[str]) -> None:
     """Name the values that are not finite."""
     if names:
-        print(f"warning: {where}: not finite: {', '.join(names)}", file=sys.stderr)
+        print(printable(f"warning: {where}: not finite: {', '.join(names)}"), file=sys.stderr)
