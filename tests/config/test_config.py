@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from visual_rft.config.config import Config, dump_config, load_config, parse_config
 from visual_rft.config.describe import describe
@@ -8,7 +9,7 @@ from visual_rft.errors import ConfigError
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "run.yaml"
-    path.write_text("rollout: {group_size: 4}\n")
+    path.write_text("rollout: {group_size: 4}\ndata: {train: [{source: digits}]}\n")
     return path
 
 
@@ -39,7 +40,7 @@ def test_written_config_reads_back_the_same(file):
         ({"model": {"lora": {"rnk": 4}}}, "model.lora.rnk: unknown key; did you mean 'rank'?"),
         ({"data": {"train": [{"cuont": 4}]}}, "data.train.0.cuont: unknown key; did you mean 'count'?"),
         ({"rollout": {"group_size": 1}}, "rollout: group_size is 1, but GRPO compares"),
-        ({"rollout": {"temperature": 0}}, "rollout.temperature: Input should be greater than 0"),
+        ({"rollout": {"temperature": 0}}, "rollout.temperature: must be greater than 0, this is 0"),
         ({"data": {"train": [{"source": "coco"}]}}, "data.train.0: a coco source needs 'path'"),
         ({"data": {"train": [{"source": "flowers", "max_objects": 1}]}}, "'max_objects' is for shapes and digits"),
         ({"data": {"evaluation": [{"copies": 3}]}}, "evaluation.0.copies is for training"),
@@ -78,8 +79,88 @@ def test_broken_or_missing_file(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
         load_config(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [1")
-    with pytest.raises(ConfigError, match=r"bad\.yaml: not valid YAML"):
+    with pytest.raises(ConfigError, match=r"bad\.yaml: line 1, column 6: not valid YAML"):
         load_config(tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no data; e.g. data: {train: [{source: yolo, path: DIR, split: train}], evaluation: "),
+        ("# only a comment\n", "names no data; e.g. data: {train: "),
+        ("run: {steps: 3}", "names no data; e.g. data: {train: "),
+        ("data:", "names no data; e.g. data: {train: "),
+        ("data: {}", "names no data; e.g. data: {train: "),
+        ("data: {train: [{source: shapes}]}", "names no data.evaluation; e.g. data: {evaluation: "),
+        ("data: {evaluation: [{source: shapes}]}", "names no data.train; e.g. data: {train: "),
+    ],
+)
+def test_a_run_names_its_data(tmp_path, text, message):
+    """Else it would be a valid run on digits that nobody asked for."""
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, needs=("train", "evaluation"))
+    assert str(caught.value).startswith(f"{file}: {message}")
+    assert "\n" not in str(caught.value)
+    example = yaml.safe_load(str(caught.value).partition("e.g. ")[2].partition(" (docs")[0])
+    assert parse_config(example, "the line that is shown").data.evaluation[0].source == "yolo"
+    flags = ["--data.train", "[{source: shapes}]", "--data.evaluation", "[{source: shapes}]"]
+    assert load_config(file, flags, needs=("train", "evaluation")).data.train[0].source == "shapes"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "line 1, column 6: not valid YAML"),
+        ("run:\n  steps: 3\n\tseed: 1\n", "line 3, column 1: not valid YAML (found character"),
+        ("run: {steps: 3}\ndata: {}\nrun: {seed: 1}\n", "line 3: 'run' is there already, in line 1; keep one of them"),
+        ("run:\n  steps: 3\n  seed: 1\n  steps: 4\n", "line 4: 'steps' is there already, in line 2; keep one"),
+        ("a: \x07", "not valid YAML (unacceptable character #x0007"),
+    ],
+)
+def test_mistakes_of_yaml_are_named_by_file_and_line(tmp_path, text, message):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert str(caught.value).startswith(f"{file}: {message}")
+    assert "unicode string" not in str(caught.value)
+
+
+def test_a_key_may_override_what_it_merges(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("data:\n  train: [&one {source: shapes, count: 3}]\n  evaluation: [{<<: *one, count: 4}]\n")
+    assert [source.count for source in (*load_config(file).data.train, *load_config(file).data.evaluation)] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model.lora", "true"], "model.lora: is true, but takes fields of its own: write {} for their defaults, or "
+         "e.g. {rank: 16}"),
+        (["--data.train", "DIR"], 'data.train: is "DIR", but is a list: write [{source: coco, path: DIR}]'),
+        (["--data.train", "{source: shapes}"], 'data.train: is {"source": "shapes"}, but is a list: write [{source: '),
+        (["--data.train", "[DIR]"], 'data.train.0: is "DIR", but takes fields of its own: write '
+         "{source: coco, path: DIR}"),
+        (["--run.steps", "many"], 'run.steps: is "many", but must be a whole number'),
+        (["--run.steps", "1.5"], "run.steps: is 1.5, but must be a whole number"),
+        (["--run.seed", "null"], "run.seed: is null, but must be a whole number"),
+        (["--optimizer.learning_rate", "fast"], 'optimizer.learning_rate: is "fast", but must be a number'),
+        (["--task.think", "maybe"], 'task.think: is "maybe", but must be true or false'),
+        (["--model.path", "7"], "model.path: is 7, but must be text"),
+        (["--task.weights", "[iou]"], 'task.weights: is ["iou"], but must be a mapping such as'),
+        (["--run.steps", "0"], "run.steps: must be greater than or equal to 1, this is 0"),
+        (["--optimizer.schedule", "cosin"], "optimizer.schedule: \"cosin\" is not known; did you mean 'cosine'?"),
+        (["--data.train.0.source", "yollo"], "data.train.0.source: \"yollo\" is not known; did you mean 'yolo'?"),
+        (["--task.weights", "{iou: 1, iou: 2}"], "--task.weights: line 1: 'iou' is there already, in line 1"),
+    ],
+)  # fmt: skip
+def test_values_of_the_wrong_kind_are_told_in_words_of_a_config(file, flags, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, flags)
+    assert str(caught.value).startswith(f"command line: {message}")
+    assert "\n" not in str(caught.value)
 
 
 def test_every_field_has_a_description():

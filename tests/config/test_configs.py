@@ -87,7 +87,7 @@ def test_a_name_is_taken_with_and_without_folder_and_ending_and_a_file_goes_firs
     assert load_config("configs/qwen3-vl-2b/lisa.yaml") == plain
     monkeypatch.chdir(tmp_path)
     (tmp_path / "qwen3-vl-2b").mkdir()
-    (tmp_path / "qwen3-vl-2b" / "lisa").write_text("run: {steps: 3}")
+    (tmp_path / "qwen3-vl-2b" / "lisa").write_text("run: {steps: 3}\ndata: {train: [{source: shapes}]}")
     assert load_config("qwen3-vl-2b/lisa").run.steps == 3
 
 

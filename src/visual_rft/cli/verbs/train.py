@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Train by reinforcement, or on the gold answers."""
     from visual_rft.config.config import load_config
 
-    config = load_config(arguments.config, overrides)
+    config = load_config(arguments.config, overrides, needs=("train", "evaluation"))
     if arguments.dry_run:
         from visual_rft.inspection.dry_run import dry_run
 
