@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from visual_rft.cli.arguments import split_fields
+from visual_rft.cli.arguments import OTHER_NAMES, split_fields
 from visual_rft.cli.main import VERBS, main, make_parser
+from visual_rft.config.describe import describe
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -138,6 +139,8 @@ def test_missing_files_are_one_line(arguments, message, capsys):
         ("score --no_think", "did you mean '--no-think'?"),
         ("train run.yaml --step 3", "did you mean '--run.steps'?"),
         ("sft run.yaml --learning-rate 1e-4", "did you mean '--optimizer.learning_rate'?"),
+        ("train run.yaml --lr 1e-4", "unknown flag '--lr'; did you mean '--optimizer.learning_rate'?"),
+        ("train run.yaml --num-generations=4", "did you mean '--rollout.group_size'?"),
         ("train run.yaml --resum", "did you mean '--resume'?"),
         ("demo --sede 1", "did you mean '--seed'?"),
         ("check run.yaml --xyzzy", "unknown flag '--xyzzy'; --help lists all"),
@@ -220,6 +223,11 @@ def test_version(capsys):
         main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"visual-rft {version('visual-rft')}\n"
+
+
+def test_what_other_trainers_call_a_field_is_a_field():
+    for name in OTHER_NAMES.values():
+        assert f"--{name} " in describe() or f"--{name}.rank " in describe(), name
 
 
 def test_fields_are_listed(capsys):

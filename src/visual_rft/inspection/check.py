@@ -113,7 +113,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
         print(f"VIOLATION {violation}")
     if len(violations) > MAX_VIOLATIONS_PRINTED:
         print(f"... and {len(violations) - MAX_VIOLATIONS_PRINTED} more")
-    print(f"{len(violations)} violations" if violations else "no violation")
+    print(f"{len(violations)} violation{'s' * (len(violations) > 1)}" if violations else "no violation")
     return not violations
 
 
