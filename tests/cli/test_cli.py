@@ -55,13 +55,16 @@ def test_a_coco_folder_trains_and_evaluates(tmp_path, coco_folder, model_folders
     assert {"AP", "AP50", "AP75", "mean_iou", "format_rate", "parse_rate"} <= result.keys()
 
 
-def test_predict_writes_the_picture(tmp_path, model_folders, capsys):
+def test_predict_writes_the_picture(tmp_path, model_folders, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     Image.new("RGB", (90, 70), (250, 250, 250)).save(tmp_path / "a.png")
     arguments = ["predict", str(tmp_path / "a.png"), "--ask", "red circle", "--model", str(model_folders["qwen3_vl"])]
     assert main(arguments) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["answer"] is None
     assert result["failure"] is not None  # a random model writes no answer, and is told so
+    assert result["picture"] == "answers/a.answer.png"
+    assert [file.name for file in tmp_path.glob("*")] in (["a.png", "answers"], ["answers", "a.png"])
     with Image.open(result["picture"]) as picture:
         assert picture.width >= 512
 

@@ -24,6 +24,7 @@ from typing import Any
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.errors import DataError
 from visual_rft.vision.boxes import Box, is_four_numbers
+from visual_rft.vision.drawing import is_drawn
 from visual_rft.vision.images import SUFFIXES, ImageFile
 
 EDGE_TOLERANCE = 1.0
@@ -142,12 +143,16 @@ def find_image(roots: Iterable[Path], names: Iterable[str], where: str) -> Image
 
 
 def images_under(folder: Path, problems: Problems) -> Iterator[Path]:
-    """Every image file in a folder and its subfolders, sorted; other files are counted, hidden ones passed over."""
+    """Every image file in a folder and its subfolders, sorted; other files are counted.
+
+    Hidden files are passed over, and pictures that this package drew (answers, contact sheets), which are no data.
+    """
     for path in sorted(folder.rglob("*")):
         if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
             continue
         if path.suffix.lower() in SUFFIXES:
-            yield path
+            if not is_drawn(path):
+                yield path
         elif path.name not in ("metadata.jsonl", "Thumbs.db", "classes.txt"):
             problems.counts["file that is not an image"] += 1
 
