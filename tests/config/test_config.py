@@ -1,9 +1,14 @@
+import os
+
 import pytest
 import yaml
 
 from visual_rft.config.config import Config, dump_config, load_config, parse_config
 from visual_rft.config.describe import describe
-from visual_rft.errors import ConfigError
+from visual_rft.config.sources import SourceConfig
+from visual_rft.data.sources import path_of
+from visual_rft.errors import ConfigError, DataError
+from visual_rft.tasks.plugins import load_object
 
 
 @pytest.fixture
@@ -171,3 +176,82 @@ def test_every_field_has_a_description():
             assert f".{name} " in text or f".{name}.0 " in text
     assert "--model.lora.rank " in text
     assert "--data.train.0.source " in text
+
+
+OWN = """
+model: {path: ./model}
+task: {name: "own.py:Own", weights: {"own.py:reward": 1.0, "package.module:other": 1.0}}
+data:
+  train: [{source: coco, path: photos, annotations: ../a.json}, {source: shapes}, {source: parquet, path: some/hub-id}]
+  evaluation: [{source: parquet, path: tables/x}, {source: jsonl, path: "%s"}]
+run: {folder: runs/x}
+"""
+
+
+def own_config(tmp_path):
+    """A config that names files beside it, above it, elsewhere, and what are no files."""
+    (tmp_path / "here" / "tables" / "x").mkdir(parents=True)
+    file = tmp_path / "here" / "own.yaml"
+    file.write_text(OWN % (tmp_path / "elsewhere.jsonl"))
+    return file
+
+
+@pytest.mark.parametrize("place", [".", "here", "elsewhere"])
+def test_paths_in_a_config_are_relative_to_its_folder(tmp_path, monkeypatch, place):
+    file = own_config(tmp_path)
+    (tmp_path / place).mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / place)
+    for config in (load_config(file), load_config(os.path.relpath(file))):
+        absolute = [os.path.abspath(source.path) for source in config.data.train if source.format == "coco"]
+        assert absolute == [str(tmp_path / "here" / "photos")]
+        assert os.path.abspath(config.data.train[0].annotations) == str(tmp_path / "a.json")
+        assert [source.path for source in config.data.train[1:]] == [None, "some/hub-id"]
+        assert os.path.abspath(config.data.evaluation[0].path) == str(tmp_path / "here" / "tables" / "x")
+        assert config.data.evaluation[1].path == str(tmp_path / "elsewhere.jsonl")
+        assert os.path.abspath(config.model.path) == str(tmp_path / "here" / "model")
+        assert os.path.abspath(config.task.name) == str(tmp_path / "here" / "own.py:Own")
+        assert list(config.task.weights)[1] == "package.module:other"
+        assert config.run.folder == "runs/x"
+    assert load_config(file) == load_config(os.path.relpath(file)), "however it is named, so that a run can be resumed"
+
+
+def test_flags_are_relative_to_the_current_folder_and_a_kept_config_is_read_as_it_stands(tmp_path, monkeypatch):
+    file = own_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    config = load_config(file, ["--data.train.0.path", "photos"])
+    assert config.data.train[0].path == "photos"
+    run = tmp_path / "runs" / "x"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(dump_config(config))
+    (run / "environment.json").write_text("{}")
+    (run / "photos").mkdir()
+    assert load_config(run / "config.yaml") == config
+
+
+def test_what_only_the_current_folder_has_is_taken_and_said(tmp_path, monkeypatch, capsys):
+    file = own_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    assert load_config("here/own.yaml").data.train[0].path == "photos"
+    warning = (
+        "warning: data.train.0.path: photos is taken from the current folder, because here has none; write ../photos"
+    )
+    assert capsys.readouterr().err == f"{warning}\n"
+    file.write_text(file.read_text().replace("photos", "../photos"))
+    assert load_config("here/own.yaml").data.train[0].path == "photos"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_path_that_is_missing_is_told_the_rule(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        path_of(SourceConfig(source="coco", path="here/photos"))
+    assert str(caught.value) == (
+        "here/photos: there is no such folder (paths in a config are relative to its folder, those of flags to the "
+        "current one)"
+    )
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match=r"to mean photos here, write \.\./photos\)"):
+        path_of(SourceConfig(source="coco", path="here/photos"))
+    with pytest.raises(ConfigError, match=r"there is no file here/own\.py \(paths in a config are relative"):
+        load_object("here/own.py:Own")

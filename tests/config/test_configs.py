@@ -120,11 +120,12 @@ def test_configs_lists_all(capsys):
 
 
 @pytest.mark.parametrize("name", [*PAIRS[:10], "qwen2.5-vl-7b/lisa", "tiny/exact"])
-def test_init_writes_the_same_run_and_never_overwrites(name, tmp_path, capsys):
+def test_init_writes_the_same_run_and_never_overwrites(name, tmp_path, capsys, monkeypatch):
     file = tmp_path / "mine.yaml"
     assert main(["init", name, "--out", str(file)]) == 0
     text = file.read_text()
     assert text.startswith(f"# visual-rft {'sft' if name == 'tiny/exact' else 'train'} {file}")
+    monkeypatch.chdir(tmp_path)  # the file's folder: what it reads lies beside it
     assert load_config(file) == load_config(name)
     assert yaml.safe_load(text).keys() == compose(name).values.keys()
     assert all(len(line) <= 120 for line in text.splitlines() if line.lstrip().startswith("#") and " /" not in line)

@@ -24,6 +24,7 @@ from pydantic import ValidationError, model_validator
 from visual_rft.config.compose import compose
 from visual_rft.config.explain import explain
 from visual_rft.config.overrides import apply_flags
+from visual_rft.config.paths import completed, is_kept_by_a_run
 from visual_rft.config.sections import (
     EngineConfig,
     LoopConfig,
@@ -86,6 +87,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), needs: Sequence
 
     Args:
         path: a YAML file, or the name of a config of the package (``qwen2-vl-2b/few-shot-coco``); a file goes first.
+            Its paths are relative to the file's folder (:mod:`visual_rft.config.paths`).
         overrides: ``["--section.field", "value", ...]``, values in YAML; entries of lists by number
             (``--data.train.0.count 32``).
         needs: parts of ``data`` that must be named, ``train`` or ``evaluation``; where one is not, the default would
@@ -97,6 +99,9 @@ def load_config(path: Path | str, overrides: Sequence[str] = (), needs: Sequence
     """
     values = _read(Path(path))
     config = parse_config(values, str(path))  # a mistake in the file is reported as such, not as one of the flags
+    if values and Path(path).exists() and not is_kept_by_a_run(Path(path)):
+        values = completed(values, Path(path).parent)
+        config = parse_config(values, str(path))
     if overrides:
         values = apply_flags(values or {}, overrides, Config().model_dump(mode="json"))
         config = parse_config(values, "command line")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
+from visual_rft.config.paths import hint
 from visual_rft.config.sources import PROCEDURAL, QuestionKind, SourceConfig
 from visual_rft.data.annotated import (
     AnnotatedImage,
@@ -53,8 +54,16 @@ def path_of(source: SourceConfig) -> Path:
     """
     path = Path(str(source.path))
     if not path.exists():
-        raise DataError(f"{path}: there is no such {'file' if source.format == 'jsonl' else 'folder'}")
+        raise DataError(f"{path}: there is no such {'file' if source.format == 'jsonl' else 'folder'}{hint(path)}")
     return path
+
+
+def _annotations_of(source: SourceConfig) -> Path | None:
+    """The annotation file that a source names, if any; a missing one is an error, as in :func:`path_of`."""
+    file = Path(source.annotations) if source.annotations else None
+    if file is not None and not file.exists():
+        raise DataError(f"{file}: no such file{hint(file)}")
+    return file
 
 
 Reader = Callable[[SourceConfig, QuestionKind, Problems], Dataset]
@@ -67,8 +76,7 @@ def _reader(load: Callable[[Path, str | None, Problems], Dataset]) -> Reader:
 
 
 def _read_coco(source: SourceConfig, _questions: QuestionKind, problems: Problems) -> Dataset:
-    annotations = Path(source.annotations) if source.annotations else None
-    return load_coco(path_of(source), annotations, problems)
+    return load_coco(path_of(source), _annotations_of(source), problems)
 
 
 def _read_jsonl(source: SourceConfig, _questions: QuestionKind, problems: Problems) -> Dataset:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from visual_rft.config.paths import hint
 from visual_rft.errors import ConfigError
 
 
@@ -30,7 +31,7 @@ def load_object(spec: str) -> Any:
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except FileNotFoundError:
-        raise ConfigError(f"{spec!r}: there is no file {place}") from None
+        raise ConfigError(f"{spec!r}: there is no file {place}{hint(Path(place))}") from None
     except ModuleNotFoundError as error:
         raise ConfigError(f"{spec!r}: {error}; name an installed module or a file that ends in .py") from None
     if not hasattr(module, name):
