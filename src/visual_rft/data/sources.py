@@ -33,6 +33,7 @@ from visual_rft.data.formats.yolo import load_yolo
 from visual_rft.data.imprecise import Imprecise
 from visual_rft.data.lazy import LazySequence
 from visual_rft.data.moved import Moved
+from visual_rft.data.parts import part_of
 from visual_rft.data.procedural.digits import Digits
 from visual_rft.data.procedural.flowers import Flowers
 from visual_rft.data.procedural.referring import KINDS, OneReferencePerImage
@@ -115,6 +116,8 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
         return _selected(_procedural(source, questions), source)
     problems = problems or Problems(skip=source.broken == "skip")
     dataset = READERS[source.format](source, questions, problems)
+    if source.part is not None:
+        dataset = part_of(dataset, source.part)
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
     return check_sizes(_selected(replace(dataset, images=images, samples=samples), source), problems)
