@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import runpy
 import shlex
 import subprocess
@@ -42,13 +43,21 @@ def run_config(tmp_path: Path, model: Path, coco: Path, **run) -> Path:
     return file
 
 
-def test_a_coco_folder_trains_and_evaluates(tmp_path, coco_folder, model_folders, capsys):
+def test_a_coco_folder_trains_and_evaluates(tmp_path, coco_folder, model_folders, capsys, monkeypatch):
     file = run_config(tmp_path, model_folders["qwen3_vl"], coco_folder)
     assert main(["train", str(file)]) == 0
     out = capsys.readouterr().out
     assert "step 1/1 | iou" in out
     assert "evaluation after 1 steps | AP" in out
     checkpoint = tmp_path / "run" / "checkpoints" / "step-000001" / "model"
+    assert f"model     {checkpoint}" in out
+    assert re.search(r"^held-out images +base +after RFT +change\nAP +\d\.\d{3} +\d\.\d{3} +[+-]\d\.\d{3}$", out, re.M)
+    commands = [shlex.split(line)[1:] for line in out[out.index("next:") :].splitlines()[1:]]
+    assert [words[0] for words in commands] == ["predict", "evaluate", "export"]
+    monkeypatch.chdir(tmp_path)
+    for words in commands:
+        assert main(words) == 0, words  # they run as they stand
+    capsys.readouterr()
     assert main(["evaluate", str(file), "--model.path", str(checkpoint)]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["n_images"] == 6
