@@ -68,7 +68,7 @@ def test_commands_are_understood(words, tmp_path):
     file = ROOT / str(getattr(arguments, "config", None) or getattr(arguments, "what", None))
     if not file.is_file():  # a config of the reader's
         file = tmp_path / "run.yaml"
-        file.write_text("{}")
+        file.write_text("data: {train: [{source: shapes}]}")
     if fields:
         load_config(file, fields)
 

@@ -9,8 +9,9 @@ import threading
 
 import pytest
 
+from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import DataError, RunFolderError
-from visual_rft.files import append_json_lines, parse_json, read_yaml, write_json, write_whole
+from visual_rft.files import append_json_lines, parse_json, write_json, write_whole
 
 
 def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path):
@@ -99,7 +100,7 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] *
 )
 def test_hostile_yaml_is_one_line_that_names_the_file(tmp_path, content, message):
     (tmp_path / "a.yaml").write_bytes(content)
-    with pytest.raises(DataError, match=rf"a\.yaml: {message}") as raised:
+    with pytest.raises(DataError, match=rf"a\.yaml: .*{message}") as raised:
         read_yaml(tmp_path / "a.yaml", DataError)
     assert "\n" not in str(raised.value)
 

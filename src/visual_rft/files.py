@@ -13,7 +13,6 @@ read may come from a stranger: nesting, size and repetition (YAML's aliases) are
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -23,10 +22,6 @@ from typing import Any
 
 from visual_rft.errors import RunFolderError, VisualRFTError
 
-MAX_YAML_BYTES = 4_000_000
-"""A config has about ten thousand; YAML is read at about half a million bytes a second."""
-MAX_YAML_VALUES = 200_000
-"""Values of a YAML file once its aliases are written out; nine lines of aliases can stand for a billion."""
 MAX_NUMBER = 2**1023
 """Greatest integer of a JSON file; a float holds it."""
 MAX_DEPTH = 60
@@ -103,55 +98,6 @@ def append_json_lines(
             opened.write("".join(json.dumps(row) + "\n" for row in rows))
     except OSError as cause:
         raise error(f"{file}: cannot be written ({cause.strerror})") from cause
-
-
-def read_yaml(file: Path, error: type[VisualRFTError]) -> Any:
-    """What a YAML file holds, as plain values; UTF-8, or UTF-16 if it says so (a redirection in PowerShell does).
-
-    Raises:
-        VisualRFTError: of the class ``error``, if the file cannot be read, is no YAML, is nested too deeply, or stands
-            for more values than a config can have.
-    """
-    import yaml  # here, because a reward needs this module but no YAML
-
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(MAX_YAML_BYTES + 1)
-        if len(content) > MAX_YAML_BYTES:
-            raise error(f"{file}: has more than {MAX_YAML_BYTES:,} bytes; a config is a few lines of text")
-        loader = yaml.SafeLoader(_text(content))
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                return None
-            if _values(node, {}) > MAX_YAML_VALUES:
-                raise error(f"{file}: stands for more than {MAX_YAML_VALUES:,} values once its aliases are written out")
-            return loader.construct_document(node)
-        finally:
-            loader.dispose()
-    except RecursionError:
-        raise error(f"{file}: is nested too deeply, or holds itself; a config has a few levels") from None
-    except OSError as cause:
-        raise error(f"{file}: cannot be read ({cause.strerror})") from None
-    except UnicodeError:
-        raise error(f"{file}: cannot be read as text; save it as UTF-8") from None
-    except (ValueError, yaml.YAMLError) as cause:
-        raise error(f"{file}: not valid YAML ({' '.join(str(cause).split())})") from None
-
-
-def _text(content: bytes) -> str:
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16")
-    return content.decode("utf-8-sig")
-
-
-def _values(node: Any, known: dict[int, int]) -> int:
-    """Values below a YAML node, each alias counted as what it stands for; a node within itself recurses."""
-    if id(node) not in known:
-        pairs = node.value if isinstance(node.value, list) else []
-        inner = [part for pair in pairs for part in (pair if isinstance(pair, tuple) else (pair,))]
-        known[id(node)] = 1 + sum(_values(part, known) for part in inner)
-    return known[id(node)]
 
 
 def parse_json(text: bytes | str) -> Any:

@@ -16,11 +16,13 @@ from visual_rft.answering.predict_files import predict_files
 from visual_rft.cli.main import main
 from visual_rft.cli.verbs.evaluate import score_files
 from visual_rft.config.config import Config, dump_config
+from visual_rft.data.formats.imagefolder import load_imagefolder
+from visual_rft.data.formats.yolo import load_yolo
 from visual_rft.errors import ConfigError, DataError, ModelError
 from visual_rft.policy.loading import EMBEDDED, model_folder, run_config_file
 from visual_rft.policy.manifest import write_manifest
 from visual_rft.tasks import load_task
-from visual_rft.vision.drawing import PREDICTED
+from visual_rft.vision.drawing import PREDICTED, save_picture
 from visual_rft.vision.images import ImageFile
 
 BOXES = {"cat": "[{'Position': [250, 500, 750, 1000], 'Confidence': 0.8}]", "dog": "No Objects"}
@@ -50,6 +52,26 @@ def test_files_folders_and_patterns_each_image_once(tmp_path, monkeypatch):
     for name, message in (("d.png", "d.png: no such image file"), ("d/*.png", "holds no image")):
         with pytest.raises(DataError, match=message):
             find_images([name])
+
+
+@pytest.mark.parametrize("name", ["1.answer.png", "drawn.png", "1.answer.jpg.answer.png"])
+def test_drawn_answers_among_the_data_are_no_data(tmp_path, name):
+    """One that is read would be an image more, without labels: a false negative of every object in it."""
+    yolo = tmp_path / "yolo"
+    picture(yolo / "images" / "1.png")
+    (yolo / "labels").mkdir()
+    (yolo / "labels" / "1.txt").write_text("0 0.5 0.5 0.2 0.2")
+    (yolo / "classes.txt").write_text("cat\n")
+    classes = tmp_path / "classes"
+    picture(classes / "cat" / "1.png")
+    for folder in (yolo / "images", classes / "cat"):
+        save_picture(ImageFile(folder / "1.png").load(), folder / name)
+        assert find_images([str(folder)]) == [folder / "1.png"]
+        assert find_images([str(folder / "*.png")]) == [folder / "1.png"]
+    assert [image.id for image in load_yolo(yolo).images] == ["images/1"]
+    assert load_yolo(yolo).skipped == {}
+    assert [image.id for image in load_imagefolder(classes).images] == ["cat/1.png"]
+    assert find_images([str(classes / "cat" / name)]) == [classes / "cat" / name]  # named by hand
 
 
 def test_a_file_whose_name_looks_like_a_pattern(tmp_path):

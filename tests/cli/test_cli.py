@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import runpy
 import shlex
 import subprocess
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from visual_rft.cli.arguments import split_fields
+from visual_rft.cli.arguments import OTHER_NAMES, split_fields
 from visual_rft.cli.main import VERBS, main, make_parser
+from visual_rft.config.describe import describe
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -41,26 +43,37 @@ def run_config(tmp_path: Path, model: Path, coco: Path, **run) -> Path:
     return file
 
 
-def test_a_coco_folder_trains_and_evaluates(tmp_path, coco_folder, model_folders, capsys):
+def test_a_coco_folder_trains_and_evaluates(tmp_path, coco_folder, model_folders, capsys, monkeypatch):
     file = run_config(tmp_path, model_folders["qwen3_vl"], coco_folder)
     assert main(["train", str(file)]) == 0
     out = capsys.readouterr().out
     assert "step 1/1 | iou" in out
     assert "evaluation after 1 steps | AP" in out
     checkpoint = tmp_path / "run" / "checkpoints" / "step-000001" / "model"
+    assert f"model     {checkpoint}" in out
+    assert re.search(r"^held-out images +base +after RFT +change\nAP +\d\.\d{3} +\d\.\d{3} +[+-]\d\.\d{3}$", out, re.M)
+    commands = [shlex.split(line)[1:] for line in out[out.index("next:") :].splitlines()[1:]]
+    assert [words[0] for words in commands] == ["predict", "evaluate", "export"]
+    monkeypatch.chdir(tmp_path)
+    for words in commands:
+        assert main(words) == 0, words  # they run as they stand
+    capsys.readouterr()
     assert main(["evaluate", str(file), "--model.path", str(checkpoint)]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["n_images"] == 6
     assert {"AP", "AP50", "AP75", "mean_iou", "format_rate", "parse_rate"} <= result.keys()
 
 
-def test_predict_writes_the_picture(tmp_path, model_folders, capsys):
+def test_predict_writes_the_picture(tmp_path, model_folders, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     Image.new("RGB", (90, 70), (250, 250, 250)).save(tmp_path / "a.png")
     arguments = ["predict", str(tmp_path / "a.png"), "--ask", "red circle", "--model", str(model_folders["qwen3_vl"])]
     assert main(arguments) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["answer"] is None
     assert result["failure"] is not None  # a random model writes no answer, and is told so
+    assert result["picture"] == "answers/a.answer.png"
+    assert [file.name for file in tmp_path.glob("*")] in (["a.png", "answers"], ["answers", "a.png"])
     with Image.open(result["picture"]) as picture:
         assert picture.width >= 512
 
@@ -138,6 +151,8 @@ def test_missing_files_are_one_line(arguments, message, capsys):
         ("score --no_think", "did you mean '--no-think'?"),
         ("train run.yaml --step 3", "did you mean '--run.steps'?"),
         ("sft run.yaml --learning-rate 1e-4", "did you mean '--optimizer.learning_rate'?"),
+        ("train run.yaml --lr 1e-4", "unknown flag '--lr'; did you mean '--optimizer.learning_rate'?"),
+        ("train run.yaml --num-generations=4", "did you mean '--rollout.group_size'?"),
         ("train run.yaml --resum", "did you mean '--resume'?"),
         ("demo --sede 1", "did you mean '--seed'?"),
         ("check run.yaml --xyzzy", "unknown flag '--xyzzy'; --help lists all"),
@@ -220,6 +235,11 @@ def test_version(capsys):
         main(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"visual-rft {version('visual-rft')}\n"
+
+
+def test_what_other_trainers_call_a_field_is_a_field():
+    for name in OTHER_NAMES.values():
+        assert f"--{name} " in describe() or f"--{name}.rank " in describe(), name
 
 
 def test_fields_are_listed(capsys):

@@ -251,7 +251,8 @@ def test_info_counts_what_is_broken_and_goes_on(tmp_path, capsys):
 def test_info_of_parts(tmp_path, capsys):
     coco_folder(tmp_path / "data")
     data(capsys, "convert", "--format", "coco", "--path", tmp_path / "data", "--to", "yolo", "--out", tmp_path / "y")
-    shutil.copytree(tmp_path / "y" / "images" / "train", tmp_path / "y" / "images" / "val")
+    for part in ("images", "labels"):
+        shutil.copytree(tmp_path / "y" / part / "train", tmp_path / "y" / part / "val")
     with (tmp_path / "y" / "data.yaml").open("a") as file:
         file.write("val: images/val\n")
     result = data(capsys, "info", "--format", "yolo", "--path", tmp_path / "y", "--split", "train", "val")

@@ -143,7 +143,7 @@ def test_a_bad_row_is_named(tmp_path, capsys, part, change, message):
             "[5]",
             "pred.json: row 0: is 5, not an object",
         ),
-        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "\xff", "pred.json: not valid JSON"),
+        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "\xff", "pred.json: line 1: not UTF-8"),
     ],
 )
 def test_a_file_that_is_something_else_is_named(tmp_path, capsys, annotations, predictions, message):

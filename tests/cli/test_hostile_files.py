@@ -36,7 +36,9 @@ def test_a_config_that_is_none(verb, content, tmp_path, capsys):
 )
 def test_a_name_longer_than_a_file_system_takes(words, tmp_path, capsys):
     if words[1].startswith("--"):
-        (tmp_path / "run.yaml").write_text(f"run: {{folder: {tmp_path / 'run'}}}")
+        sources = "[{source: digits}]"
+        text = f"data: {{train: {sources}, evaluation: {sources}}}\nrun: {{folder: {tmp_path / 'run'}}}"
+        (tmp_path / "run.yaml").write_text(text)
         words = [words[0], str(tmp_path / "run.yaml"), *words[1:]]
     if words[1] == "PICTURE":
         Image.new("RGB", (56, 56)).save(tmp_path / "a.png")

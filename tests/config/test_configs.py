@@ -87,7 +87,7 @@ def test_a_name_is_taken_with_and_without_folder_and_ending_and_a_file_goes_firs
     assert load_config("configs/qwen3-vl-2b/lisa.yaml") == plain
     monkeypatch.chdir(tmp_path)
     (tmp_path / "qwen3-vl-2b").mkdir()
-    (tmp_path / "qwen3-vl-2b" / "lisa").write_text("run: {steps: 3}")
+    (tmp_path / "qwen3-vl-2b" / "lisa").write_text("run: {steps: 3}\ndata: {train: [{source: shapes}]}")
     assert load_config("qwen3-vl-2b/lisa").run.steps == 3
 
 
@@ -120,11 +120,12 @@ def test_configs_lists_all(capsys):
 
 
 @pytest.mark.parametrize("name", [*PAIRS[:10], "qwen2.5-vl-7b/lisa", "tiny/exact"])
-def test_init_writes_the_same_run_and_never_overwrites(name, tmp_path, capsys):
+def test_init_writes_the_same_run_and_never_overwrites(name, tmp_path, capsys, monkeypatch):
     file = tmp_path / "mine.yaml"
     assert main(["init", name, "--out", str(file)]) == 0
     text = file.read_text()
     assert text.startswith(f"# visual-rft {'sft' if name == 'tiny/exact' else 'train'} {file}")
+    monkeypatch.chdir(tmp_path)  # the file's folder: what it reads lies beside it
     assert load_config(file) == load_config(name)
     assert yaml.safe_load(text).keys() == compose(name).values.keys()
     assert all(len(line) <= 120 for line in text.splitlines() if line.lstrip().startswith("#") and " /" not in line)

@@ -56,6 +56,9 @@ def test_violations_are_named_and_exit_with_1(tmp_path, model_folders, capsys):
     assert "violations" in out.splitlines()[-1]
     assert main(["check", file, "--sheet", str(tmp_path / "s.png"), "--rollout.max_new_tokens", "5"]) == 1
     assert "a right answer would be cut off" in capsys.readouterr().out
+    one = ["--samples", "1", "--rollout.max_new_tokens", "5"]
+    assert main(["check", file, "--sheet", str(tmp_path / "s.png"), *one]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "1 violation"
     assert main(["check", file, "--sheet", str(tmp_path / "s.png"), "--task.options", "{length_window: [50, 60]}",
                  "--task.weights", "{iou: 1, length: 1}"]) == 1  # fmt: skip
     assert "the gold answer is not full: length" in capsys.readouterr().out

@@ -391,7 +391,7 @@ def fetched(url: str, host: str | None = None) -> bytes:
 
 
 def test_the_view_serves_the_page_its_data_and_its_pictures(served, folder):
-    assert embedded_data(fetched(served).decode())["live"] is True
+    assert embedded_data(fetched(served).decode())["runs"][0]["done"] == 3
     data = json.loads(fetched(f"{served}/data.json"))
     (picture,) = data["images"].values()
     assert fetched(f"{served}/{picture}") == (folder / "images" / "a.png").read_bytes()
@@ -400,6 +400,12 @@ def test_the_view_serves_the_page_its_data_and_its_pictures(served, folder):
         file.write(json.dumps({"step": 3, "reward": 9.0}) + "\n")
     fresh = json.loads(fetched(f"{served}/data.json?known={data['version']}"))
     assert fresh["runs"][0]["done"] == 4
+
+
+def test_the_view_of_a_finished_run_is_not_called_live(served, folder):
+    assert embedded_data(fetched(served).decode())["live"] is False
+    (folder / "summary.json").unlink()
+    assert embedded_data(fetched(served).decode())["live"] is True
 
 
 @pytest.mark.parametrize("path", ["/picture/0/config.yaml", "/picture/..%2f..%2fetc%2fpasswd", "/config.yaml", "/x"])

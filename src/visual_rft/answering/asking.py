@@ -27,8 +27,11 @@ from visual_rft.policy.loading import load_policy, run_config_file
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Sample, Task, load_task, task_of
 from visual_rft.tasks.parsing.completion import Parsed
-from visual_rft.vision.drawing import PREDICTED, draw_marks, save_picture
+from visual_rft.vision.drawing import DRAWN_SUFFIX, PREDICTED, draw_marks, save_picture
 from visual_rft.vision.images import ImageFile, RenderedImage
+
+ANSWERS = Path("answers")
+"""Folder of the drawn answers to a question about one image."""
 
 
 class Reply(NamedTuple):
@@ -143,7 +146,7 @@ def predict_image(
         image: an image file.
         ask: a category or expression to find, or for classification the kind of thing to name.
         model: name or folder as in :meth:`Asker.load`.
-        out: file of the picture; default beside the image, ``NAME.answer.png``.
+        out: file of the picture; default ``answers/NAME.answer.png``, away from images that may be data.
         task: name as in :meth:`Asker.load`.
         dtype: type of the weights as in :meth:`Asker.load`.
 
@@ -159,6 +162,6 @@ def predict_image(
     picture = ImageFile(image).load()
     asker = Asker.load(model, task, dtype)
     ((reply,),) = asker.ask([(image.name, picture)], [ask])
-    target = out or image.with_suffix(".answer.png")
-    save_picture(asker.draw(picture, [reply]), target)
+    target = out or ANSWERS / f"{image.stem}{DRAWN_SUFFIX}"
+    save_picture(asker.draw(picture, [reply]), target, make_folder=out is None)
     return {**reply._asdict(), "picture": str(target)}

@@ -13,14 +13,14 @@ from typing import Any
 
 from visual_rft.data.formats.coco_results import read_ground_truth
 from visual_rft.errors import DataError
+from visual_rft.vision.drawing import is_drawn
 from visual_rft.vision.images import SUFFIXES
-
-DRAWN_SUFFIX = ".answer.png"
-"""Ending of the pictures that ``predict`` leaves beside an image; such files in a folder are not asked about."""
 
 
 def find_images(names: Sequence[str]) -> list[Path]:
     """Image files by file, folder (with all below it) or pattern, each once, folders and patterns sorted.
+
+    Answers that were drawn before are passed over, unless they are named themselves.
 
     Raises:
         DataError: if a file is not there, or a folder or pattern holds no image.
@@ -43,7 +43,7 @@ def find_images(names: Sequence[str]) -> list[Path]:
 
 
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.endswith(DRAWN_SUFFIX) and file.is_file()
+    return file.suffix.lower() in SUFFIXES and file.is_file() and not is_drawn(file)
 
 
 class Numbering:

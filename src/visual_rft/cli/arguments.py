@@ -19,6 +19,28 @@ from visual_rft.errors import did_you_mean
 _FIELD = re.compile(r"--[a-z_]+\.[^=\s]+(=.*)?", re.DOTALL)
 
 
+OTHER_NAMES = {
+    "batch_size": "run.prompts_per_batch",
+    "epochs": "run.steps",
+    "gradient_accumulation_steps": "run.accumulation",
+    "kl": "objective.beta",
+    "kl_coef": "objective.beta",
+    "lr": "optimizer.learning_rate",
+    "lora": "model.lora",
+    "max_completion_length": "rollout.max_new_tokens",
+    "max_steps": "run.steps",
+    "num_epochs": "run.steps",
+    "num_generations": "rollout.group_size",
+    "num_train_epochs": "run.steps",
+    "output": "run.folder",
+    "output_dir": "run.folder",
+    "per_device_train_batch_size": "run.prompts_per_batch",
+    "rank": "model.lora.rank",
+    "wd": "optimizer.weight_decay",
+}
+"""Fields by what other trainers call them; too far from ours to be found by their letters."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser without abbreviations that suggests the nearest verb, value or flag.
 
@@ -49,6 +71,9 @@ class Parser(argparse.ArgumentParser):
         if not word.startswith("-"):
             self.error(f"{word!r} is one too many")
         flag = word.split("=")[0]
+        other = OTHER_NAMES.get(flag.removeprefix("--").replace("-", "_")) if self.takes_fields else None
+        if other is not None:
+            self.error(f"unknown flag {flag!r}; did you mean '--{other}'?")
         known = [*self._option_string_actions, *(_fields(flag) if self.takes_fields else ())]
         self.error(f"unknown flag {flag!r}{did_you_mean(flag, known) or '; --help lists all'}")
 

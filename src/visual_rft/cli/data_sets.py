@@ -19,7 +19,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from visual_rft.config.config import explain, load_config
+from visual_rft.config.config import load_config
+from visual_rft.config.explain import explain
 from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import Dataset
 from visual_rft.data.builders import check_unseen, few_shot, open_vocabulary, restrict
@@ -175,7 +176,7 @@ def _source(
         broken = "skip" if getattr(arguments, "skip_broken", True) else "refuse"  # info always counts
         return SourceConfig.model_validate({**values, "count": arguments.count, "broken": broken})
     except ValidationError as error:
-        raise ConfigError(f"command line: {explain(error)}") from None
+        raise ConfigError(f"command line: {explain(error, SourceConfig)}") from None
 
 
 def _task(arguments: argparse.Namespace) -> str:

@@ -119,8 +119,8 @@ VERBS: dict[str, Verb] = {
         "visual-rft configs 2b few-shot",
     ),
     "init": Verb(
-        init, "Write a config of the package as a commented file to edit.",
-        "visual-rft init qwen2-vl-2b/few-shot-coco --out mine.yaml",
+        init, "Look at your data and write a commented config for them; or copy a config of the package to edit.",
+        "visual-rft init --data photos --out photos.yaml",
     ),
     "reproduce": Verb(
         reproduce, "The paper's experiments in miniature: base, supervised and reinforcement fine-tuning.",

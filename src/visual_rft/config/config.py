@@ -14,7 +14,6 @@ visual_rft.errors.ConfigError: run.yaml: rollout.grop_size: unknown key; did you
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,9 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from visual_rft.config.compose import compose
+from visual_rft.config.explain import explain
 from visual_rft.config.overrides import apply_flags
+from visual_rft.config.paths import completed, is_kept_by_a_run
 from visual_rft.config.sections import (
     EngineConfig,
     LoopConfig,
@@ -34,11 +35,10 @@ from visual_rft.config.sections import (
     RolloutConfig,
     Section,
     TaskConfig,
-    section_of,
 )
 from visual_rft.config.sources import DataConfig
+from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import ConfigError
-from visual_rft.files import read_yaml
 
 
 class Config(Section):
@@ -79,7 +79,7 @@ def parse_config(values: Any, where: str) -> Config:
     """A validated config from plain values.
 
     Args:
-        values: what YAML gave; None means an empty file.
+        values: what YAML gave; None means an empty file, or a section with nothing below its name.
         where: names the origin in error messages.
 
     Raises:
@@ -88,27 +88,48 @@ def parse_config(values: Any, where: str) -> Config:
     if not isinstance(values, Mapping | None):
         raise ConfigError(f"{where}: a config is a mapping of sections, this is a {type(values).__name__}")
     try:
-        return Config.model_validate(dict(values or {}))
+        return Config.model_validate({name: value for name, value in (values or {}).items() if value is not None})
     except ValidationError as error:
-        raise ConfigError(f"{where}: {explain(error)}") from None
+        raise ConfigError(f"{where}: {explain(error, Config)}") from None
 
 
-def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path | str, overrides: Sequence[str] = (), needs: Sequence[str] = ()) -> Config:
     """Read a config file, or put together one that comes with the package, and apply command-line flags.
 
     Args:
         path: a YAML file, or the name of a config of the package (``qwen2-vl-2b/few-shot-coco``); a file goes first.
+            Its paths are relative to the file's folder (:mod:`visual_rft.config.paths`).
         overrides: ``["--section.field", "value", ...]``, values in YAML; entries of lists by number
             (``--data.train.0.count 32``).
+        needs: parts of ``data`` that must be named, ``train`` or ``evaluation``; where one is not, the default would
+            be images that have nothing to do with the user's.
 
     Raises:
-        ConfigError: if there is no such file or name, it is not YAML, or the result is not a valid config.
+        ConfigError: if there is no such file or name, it is not YAML, the result is not a valid config, or it names no
+            data.
     """
     values = _read(Path(path))
     config = parse_config(values, str(path))  # a mistake in the file is reported as such, not as one of the flags
-    if not overrides:
-        return config
-    return parse_config(apply_flags(values or {}, overrides, Config().model_dump(mode="json")), "command line")
+    if values and Path(path).exists() and not is_kept_by_a_run(Path(path)):
+        values = completed(values, Path(path).parent)
+        config = parse_config(values, str(path))
+    if overrides:
+        values = apply_flags(values or {}, overrides, Config().model_dump(mode="json"))
+        config = parse_config(values, "command line")
+    named = (values or {}).get("data") or {}
+    missing = [part for part in needs if part not in named] if named else [needs[0] if needs else "train"]
+    if missing:
+        what = f"data.{missing[0]}" if named else "data"
+        raise ConfigError(f"{path}: names no {what}; e.g. {_EXAMPLES[missing[0]]} (docs/data.md has every format)")
+    return config
+
+
+_EXAMPLES = {
+    "train": "data: {train: [{source: yolo, path: DIR, split: train}], evaluation: [{source: yolo, path: DIR, "
+    "split: val}]}",
+    "evaluation": "data: {evaluation: [{source: yolo, path: DIR, split: val}]}",
+}
+"""What a config that names no data lacks, by the part that is missed."""
 
 
 def _read(path: Path) -> Any:
@@ -121,28 +142,3 @@ def _read(path: Path) -> Any:
 def dump_config(config: Config) -> str:
     """The config as YAML that :func:`load_config` reads back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def explain(error: ValidationError) -> str:
-    """The first problem of a validation error in one line, with its path and, for a misspelt key, a suggestion."""
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
-    path = ".".join(location)
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(location[:-1])
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"{path}: unknown key; {hint}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message
-
-
-def _fields_at(location: list[str]) -> list[str]:
-    """Field names of the section at a path such as ``["data", "train", "0"]``."""
-    section: type[Section] = Config
-    for part in location:
-        if not part.isdigit():
-            inner = section_of(section.model_fields[part].annotation)
-            assert inner is not None
-            section = inner
-    return list(section.model_fields)

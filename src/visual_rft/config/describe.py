@@ -1,7 +1,7 @@
 """A config for people: every field with its meaning, and a run as commented YAML.
 
 >>> print(commented({"run": {"steps": 200}, "objective": {"beta": 0.04}}))
-# The GRPO loss.
+# The policy loss, and how rewards become advantages (docs/objectives.md).
 objective:
   # Weight of the KL divergence to the reference; 0 keeps no reference.
   beta: 0.04

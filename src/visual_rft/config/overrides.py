@@ -17,8 +17,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from visual_rft.config.yaml_text import NotYaml, parse_yaml
 from visual_rft.errors import ConfigError
 
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -82,16 +81,22 @@ def _set(values: dict[str, Any], defaults: Mapping[str, Any], name: str, text: s
             )
         if not isinstance(place, (dict, list)):
             raise ConfigError(f"command line: {name}: there is no {part!r} to set a field of")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    # YAML reads 1e-4 as text, because it wants a dot before the exponent.
-    if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
-        value = float(value)
+    value = _value(text, name)
     if isinstance(place, list):
         raise ConfigError(f"command line: {name}: name a field of the entry, e.g. {name}.count")
     place[last] = value
+
+
+def _value(text: str, name: str) -> Any:
+    """What the text of a flag says; text that is no YAML is itself."""
+    try:
+        value = parse_yaml(text)
+    except NotYaml:
+        return text
+    except ConfigError as error:
+        raise ConfigError(f"command line: {name}: {error}") from None
+    # YAML reads 1e-4 as text, because it wants a dot before the exponent.
+    return float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
 
 
 def _child(place: Any, part: str) -> Any:

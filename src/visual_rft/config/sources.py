@@ -51,6 +51,9 @@ class SourceConfig(Section):
     split: str | None = None
     """Which part of the source, e.g. ``train`` or ``val``; of ``digits`` the scans ``base``, ``train`` (or its parts
     ``shots`` and ``validation``) or ``test``."""
+    part: Literal["train", "held_out"] | None = None
+    """Where the data have no split to hold out: ``held_out`` takes every fifth image, ``train`` the others; null takes
+    all."""
     subject: str | None = None
     """What classification asks the kind of, e.g. ``flower``; null takes ``object``, or what the source holds."""
     broken: Literal["refuse", "skip"] = "refuse"
@@ -105,6 +108,8 @@ class SourceConfig(Section):
             raise ValueError(f"min_objects {self.min_objects} is more than max_objects {self.max_objects}")
         if self.expressions is not None and self.format != "shapes":
             raise ValueError(f"'expressions' is for shapes, this is a {self.format} source; set it to null")
+        if self.part is not None and self.format in PROCEDURAL:
+            raise ValueError(f"'part' is for files; of {self.format} another seed makes other images")
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from visual_rft.config.sources import QuestionKind, SourceConfig
 from visual_rft.data.annotated import AnnotatedImage
@@ -20,7 +19,7 @@ from visual_rft.data.duplicates import Fingerprint, fingerprint, near_duplicates
 from visual_rft.data.formats.reading import Problems
 from visual_rft.data.sources import load_dataset
 from visual_rft.errors import DataError
-from visual_rft.vision.drawing import TRUTH, Mark, contact_sheet, draw_marks
+from visual_rft.vision.drawing import TRUTH, Mark, contact_sheet, draw_marks, save_picture
 
 PICTURES = 12
 """Images drawn on the contact sheet."""
@@ -66,7 +65,7 @@ def describe(
             if i in drawn:
                 pictures.append(draw_marks(picture, _marks(image), TRUTH, least_side=384))
         if sheet and pictures:
-            _save(pictures, sheet)
+            save_picture(contact_sheet(pictures, columns=4), sheet, "contact sheet")
         summaries[name] = _summary(images, problems, broken)
     pairs = [(owners[i], owners[j]) for i, j in near_duplicates(prints)]
     across = [pair for pair in pairs if pair[0][0] != pair[1][0]]
@@ -114,10 +113,3 @@ def _marks(image: AnnotatedImage) -> list[Mark]:
     marks: list[Mark] = list(zip(image.boxes, image.labels, strict=True))
     marks += [(box, f"crowd: {label}") for label, box in image.crowds]
     return marks + [(None, text) for text, _ in image.expressions[:2]]
-
-
-def _save(pictures: Sequence[Image.Image], sheet: Path) -> None:
-    try:
-        contact_sheet(pictures, columns=4).save(sheet)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{sheet}: cannot write the contact sheet ({error})") from None

@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
+from visual_rft.config.paths import hint
 from visual_rft.config.sources import PROCEDURAL, QuestionKind, SourceConfig
 from visual_rft.data.annotated import (
     AnnotatedImage,
@@ -32,11 +33,12 @@ from visual_rft.data.formats.yolo import load_yolo
 from visual_rft.data.imprecise import Imprecise
 from visual_rft.data.lazy import LazySequence
 from visual_rft.data.moved import Moved
+from visual_rft.data.parts import part_of
 from visual_rft.data.procedural.digits import Digits
 from visual_rft.data.procedural.flowers import Flowers
 from visual_rft.data.procedural.referring import KINDS, OneReferencePerImage
 from visual_rft.data.procedural.shapes import Shapes
-from visual_rft.errors import DataError
+from visual_rft.errors import DataError, printable
 from visual_rft.tasks.base import Sample, Task
 from visual_rft.tasks.parsing.completion import normalized
 
@@ -54,8 +56,16 @@ def path_of(source: SourceConfig) -> Path:
     """
     path = Path(str(source.path))
     if not path.exists():
-        raise DataError(f"{path}: there is no such {'file' if source.format == 'jsonl' else 'folder'}")
+        raise DataError(f"{path}: there is no such {'file' if source.format == 'jsonl' else 'folder'}{hint(path)}")
     return path
+
+
+def _annotations_of(source: SourceConfig) -> Path | None:
+    """The annotation file that a source names, if any; a missing one is an error, as in :func:`path_of`."""
+    file = Path(source.annotations) if source.annotations else None
+    if file is not None and not file.exists():
+        raise DataError(f"{file}: no such file{hint(file)}")
+    return file
 
 
 Reader = Callable[[SourceConfig, QuestionKind, Problems], Dataset]
@@ -68,8 +78,7 @@ def _reader(load: Callable[[Path, str | None, Problems], Dataset]) -> Reader:
 
 
 def _read_coco(source: SourceConfig, _questions: QuestionKind, problems: Problems) -> Dataset:
-    annotations = Path(source.annotations) if source.annotations else None
-    return load_coco(path_of(source), annotations, problems)
+    return load_coco(path_of(source), _annotations_of(source), problems)
 
 
 def _read_jsonl(source: SourceConfig, _questions: QuestionKind, problems: Problems) -> Dataset:
@@ -110,6 +119,8 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
     said = problems is None
     problems = problems or Problems(skip=source.broken == "skip")
     dataset = READERS[source.format](source, questions, problems)
+    if source.part is not None:
+        dataset = part_of(dataset, source.part)
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
     dataset = check_sizes(_selected(replace(dataset, images=images, samples=samples), source), problems)

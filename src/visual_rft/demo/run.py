@@ -1,7 +1,7 @@
 """The demonstrations: few-shot reinforcement with the embedded model, before and after.
 
-Decision: exactly :func:`visual_rft.training.rft.train` on a config beside this file; only the table and the names in
-the summary are its own.
+Decision: exactly :func:`visual_rft.training.rft.train` on a config beside this file; only the names in the
+summary are its own.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from visual_rft.config.config import Config, load_config
+from visual_rft.config.config import load_config
 from visual_rft.errors import ConfigError
-from visual_rft.tasks import Task, task_of
+from visual_rft.report.ending import ending
+from visual_rft.tasks import task_of
 from visual_rft.training.rft import train
 from visual_rft.training.run.folder import RunFolder
 
@@ -50,24 +51,5 @@ def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) 
         "seed": seed,
     }
     RunFolder(Path(config.run.folder)).write_json("summary.json", summary)
-    print(_table(summary, config, task_of(config.task)))
+    print(ending(trained, Path(config.run.folder), task_of(config.task).headline, "RFT"))
     return summary
-
-
-def _table(summary: dict[str, Any], config: Config, task: Task) -> str:
-    base, rft, folder = summary["base"], summary["rft"], config.run.folder
-    names = (*task.headline, "format_rate", "parse_rate")
-    lines = [
-        "",
-        f"{'held-out images':<22}{'base':>9}{'after RFT':>11}{'change':>9}",
-        *(f"{name:<22}{base[name]:>9.3f}{rft[name]:>11.3f}{rft[name] - base[name]:>+9.3f}" for name in names),
-        "",
-        f"{base['n_images']} images, {base['n_questions']} questions; "
-        f"{summary['seconds']['total']:.0f} s in all, {summary['seconds']['evaluation']:.0f} s of it evaluation",
-        f"report    {folder}/report.html                  every rollout with its boxes; opens in a browser",
-        f"pictures  {folder}/plots/before_after.png       (green: truth, red: answer; base above, after RFT below)",
-        f"curves    {folder}/plots/learning_curve.png",
-        f"rollouts  {folder}/rollouts/                    metrics {folder}/metrics.jsonl",
-        f"model     {summary['checkpoint']}/model",
-    ]
-    return "\n".join(lines)

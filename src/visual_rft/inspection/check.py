@@ -27,7 +27,7 @@ from visual_rft.tasks.parsing.completion import Parsed
 from visual_rft.tasks.truth import frame_of
 from visual_rft.vision.boxes import as_box, iou
 from visual_rft.vision.coordinates import Frame
-from visual_rft.vision.drawing import TRUTH, contact_sheet, draw_marks
+from visual_rft.vision.drawing import TRUTH, contact_sheet, draw_marks, save_picture
 
 MAX_PICTURES = 12
 """Questions drawn on the contact sheet."""
@@ -106,16 +106,13 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
 
     # The contact sheet, and the verdict.
     if pictures:
-        try:
-            contact_sheet(pictures, columns=4).save(sheet)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{sheet}: cannot write the contact sheet ({error})") from None
+        save_picture(contact_sheet(pictures, columns=4), sheet, "contact sheet")
         print(f"contact sheet with the truth drawn: {sheet}")
     for violation in violations[:MAX_VIOLATIONS_PRINTED]:
         print(f"VIOLATION {printable(violation)}")
     if len(violations) > MAX_VIOLATIONS_PRINTED:
         print(f"... and {len(violations) - MAX_VIOLATIONS_PRINTED} more")
-    print(f"{len(violations)} violations" if violations else "no violation")
+    print(f"{len(violations)} violation{'s' * (len(violations) > 1)}" if violations else "no violation")
     return not violations
 
 

@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import RunFolderError
-from visual_rft.files import parse_json, read_yaml
+from visual_rft.files import parse_json
 
 Row = Mapping[str, Any]
 """One JSON object."""

@@ -73,7 +73,9 @@ class LiveRuns:
                 pictures = Pictures(lambda file: file.name)
                 content = payload(runs, pictures, self._groups, TEXT_BUDGET)
                 content["images"] = {key: f"picture/{quote(key)}" for key in pictures.images}
-                self._made = (version, {**content, "live": True, "version": version}, pictures.files)
+                # What has ended is a page like any other, and is not asked for again every second.
+                live = any(run.summary is None for run in runs)
+                self._made = (version, {**content, "live": live, "version": version}, pictures.files)
             return self._made
 
     def _groups(self, run: Run, step: int) -> list[Row]:

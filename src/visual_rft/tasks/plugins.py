@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from visual_rft.config.paths import hint
 from visual_rft.errors import ConfigError
 from visual_rft.tasks.time_limit import OutOfTimeError, within
 from visual_rft.vision.boxes import is_finite_number
@@ -40,7 +41,7 @@ def load_object(spec: str) -> Any:
     if not place or not name.isidentifier():
         raise ConfigError(f"{spec!r}: write package.module:name or path/to/file.py:name")
     if place.endswith(".py") and not Path(place).is_file():
-        raise ConfigError(f"{spec!r}: there is no file {place}")
+        raise ConfigError(f"{spec!r}: there is no file {place}{hint(Path(place))}")
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ModuleNotFoundError as error:

@@ -1,4 +1,11 @@
-"""Boxes and captions drawn on pictures, and pictures side by side."""
+"""Boxes and captions drawn on pictures, and pictures side by side.
+
+Decision: a picture that was drawn says so in its first bytes, so that whatever reads a folder of images tells it from
+an image: an answer drawn beside the data was once counted as one more image without objects.
+
+    save_picture(draw_marks(picture, [((10, 20, 60, 80), "cat 0.9")]), Path("answers/a.answer.png"))
+    is_drawn(Path("answers/a.answer.png"))      # True
+"""
 
 from __future__ import annotations
 
@@ -6,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from visual_rft.errors import DataError, printable
 
@@ -15,6 +23,12 @@ MAX_LABEL = 200
 """Characters of a label that are drawn."""
 MAX_ENLARGED = 8192
 """Longer side in pixels to which a small picture is enlarged; one of 4,000 x 2 would become 2 million wide."""
+
+DRAWN_SUFFIX = ".answer.png"
+"""Ending of the names of drawn answers; older ones have nothing else that tells them from an image."""
+_SOFTWARE = "visual-rft"
+_HEAD_BYTES = 128
+"""Where a PNG's text stands that was given when it was saved: behind its signature (8) and header (25)."""
 
 Mark = tuple[Sequence[float] | None, str]
 """A box in pixels with its label, or None with a caption for the whole picture."""
@@ -65,13 +79,36 @@ def contact_sheet(pictures: Sequence[Image.Image], columns: int, cell: int = 400
     return sheet
 
 
-def save_picture(picture: Image.Image, file: Path) -> None:
-    """Write a picture.
+def save_picture(picture: Image.Image, file: Path, what: str = "picture", *, make_folder: bool = False) -> None:
+    """Write a picture that was drawn; :func:`is_drawn` knows it again.
+
+    Args:
+        picture: RGB picture.
+        file: path of the picture; its ending says the format.
+        what: noun for the picture in the message of an error.
+        make_folder: make the folders above it where they are missing; else a missing folder is an error.
 
     Raises:
         DataError: if it cannot be written.
     """
+    about = PngInfo()
+    about.add_text("Software", _SOFTWARE)
     try:
-        picture.save(file)
+        if make_folder:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(file, **({"pnginfo": about} if file.suffix.lower() == ".png" else {}))
     except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot write the picture ({error})") from None
+        raise DataError(f"{file}: cannot write the {what} ({error})") from None
+
+
+def is_drawn(file: Path) -> bool:
+    """Whether an image file is one of :func:`save_picture`'s, told by its name or its first bytes; no data, that is."""
+    if file.name.endswith(DRAWN_SUFFIX):
+        return True
+    if file.suffix.lower() != ".png":
+        return False
+    try:
+        with file.open("rb") as opened:
+            return f"Software\0{_SOFTWARE}".encode() in opened.read(_HEAD_BYTES)
+    except OSError:  # whoever opens it says what is wrong
+        return False

@@ -21,4 +21,5 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     from visual_rft.config.config import load_config
     from visual_rft.inspection.check import check_run
 
-    return 0 if check_run(load_config(arguments.config, overrides), arguments.samples, arguments.sheet) else 1
+    config = load_config(arguments.config, overrides, needs=("train",))
+    return 0 if check_run(config, arguments.samples, arguments.sheet) else 1

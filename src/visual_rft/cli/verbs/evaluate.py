@@ -111,7 +111,7 @@ def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str
     file = Path(arguments.what) if arguments.what else _config_of_run(models)
     from visual_rft.config.config import load_config
 
-    config = load_config(file, overrides)
+    config = load_config(file, overrides, needs=("evaluation",))
     if arguments.batch is not None and arguments.batch < 1:
         raise ConfigError(f"--batch: {arguments.batch} is not at least 1")
     from visual_rft.evaluation.run import Plan, compare, evaluate

@@ -1,7 +1,9 @@
-"""``visual-rft init``: a config of the package as a commented file to edit.
+"""``visual-rft init``: a config to edit, of one's own data or of the package.
 
 Decision: what is written is a whole config that depends on no other file, and begins with the command that runs it.
+With ``--data`` a folder is looked at first (:mod:`visual_rft.inspection.first_config`).
 
+    visual-rft init --data photos --model Qwen/Qwen2.5-VL-3B-Instruct
     visual-rft init qwen2-vl-2b/few-shot-coco --out cats.yaml
 """
 
@@ -17,16 +19,31 @@ from visual_rft.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``visual-rft init``."""
-    parser.add_argument("name", metavar="NAME", help="e.g. qwen2-vl-2b/few-shot-coco; visual-rft configs lists all")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="what to write (default: EXPERIMENT.yaml here)")
+    text = "a config of the package, e.g. qwen2-vl-2b/few-shot-coco; visual-rft configs lists all"
+    parser.add_argument("name", nargs="?", metavar="NAME", help=text)
+    text = "a folder or file of your data, whose format, classes and splits are found (coco, yolo, voc, imagefolder, "
+    text += "jsonl, refcoco, lisa, parquet)"
+    parser.add_argument("--data", type=Path, metavar="PATH", help=text)
+    text = "with --data: the model to train, a folder or hub id (default: tiny, the embedded one)"
+    parser.add_argument("--model", metavar="MODEL", help=text)
+    text = "what to write (default: EXPERIMENT.yaml here, or named after the data)"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=text)
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Write a config of the package as a file to edit.
+    """Write a config as a file to edit.
 
     Raises:
         ConfigError: if there is no such config, or the file exists or cannot be written.
+        DataError: if the data cannot be used.
     """
+    if (arguments.name is None) == (arguments.data is None):
+        raise ConfigError("init: name your data (--data PATH) or a config of the package (see visual-rft configs)")
+    if arguments.data is not None:
+        _of_data(arguments)
+        return
+    if arguments.model is not None:
+        raise ConfigError("init: --model goes with --data; the model of a config of the package is part of its name")
     from visual_rft.config.config import load_config
 
     composed = compose(arguments.name)
@@ -34,14 +51,33 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         raise ConfigError(f"{arguments.name}: is no config of the package (visual-rft configs lists them)")
     file: Path = arguments.out or Path(f"{composed.name.split('/')[1]}.yaml")
     load_config(composed.name)  # nothing that does not run is written
+    _write(file, written(composed, str(file)))
+    print(f"{file}: {composed.line}\n  needs {composed.needs}\n  {composed.command(str(file))}")
+
+
+def _of_data(arguments: argparse.Namespace) -> None:
+    data: Path = arguments.data
+    file: Path = arguments.out or Path(f"{data.resolve().name.removesuffix(data.suffix) or 'data'}.yaml")
+    _refuse_existing(file)  # before the data are read
+    from visual_rft.inspection.first_config import first_config
+
+    made = first_config(data, arguments.model or "tiny", file)
+    _write(file, made.text)
+    print("\n".join(made.lines))
+
+
+def _refuse_existing(file: Path) -> None:
+    if file.exists():
+        raise ConfigError(f"{file}: exists already and is not overwritten; name another with --out")
+
+
+def _write(file: Path, text: str) -> None:
+    _refuse_existing(file)
     try:
         with file.open("x", encoding="utf-8") as opened:
-            opened.write(written(composed, str(file)))
-    except FileExistsError:
-        raise ConfigError(f"{file}: exists already and is not overwritten; name another with --out") from None
+            opened.write(text)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written ({error.strerror})") from None
-    print(f"{file}: {composed.line}\n  needs {composed.needs}\n  {composed.command(str(file))}")
 
 
 def written(composed: Composed, file: str) -> str:

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         raise ConfigError("--completion and --gold: give one of them")
     from visual_rft.config.config import load_config
 
-    config = load_config(arguments.config, overrides)
+    config = load_config(arguments.config, overrides, needs=("evaluation" if arguments.held_out else "train",))
     from visual_rft.inspection.play import Game, play
 
     game = Game.load(config, arguments.out, arguments.held_out)

@@ -1,7 +1,8 @@
 """The command ``visual-rft predict``: one image, or files, folders and patterns.
 
-Decision: one question about one image prints its answer and leaves a picture beside the image; anything more goes
-into a folder (``predict_files.py``), and a summary is printed. Standard output holds JSON and nothing else.
+Decision: one question about one image prints its answer and draws it in the folder ``answers``; anything more goes
+into a folder of its own (``predict_files.py``), and a summary is printed. Nothing is written beside the images, where
+it would become data. Standard output holds JSON and nothing else.
 
     visual-rft predict a.png --ask "red circle"
     visual-rft predict photos more/*.jpg --ask cat --ask dog --model runs/pets --out found
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "or a hub id")  # fmt: skip
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: that of the model's "
                         "run, or float32)")  # fmt: skip
-    parser.add_argument("--out", type=Path, help="one image: the drawn picture (default: IMAGE with .answer.png); "
+    parser.add_argument("--out", type=Path, help="one image: the drawn picture (default: answers/IMAGE.answer.png); "
                         "several: a folder that does not exist yet (default: predictions)")  # fmt: skip
     parser.add_argument("--annotations", type=Path, metavar="FILE",
                         help="COCO annotations whose image and category ids the predictions shall bear")  # fmt: skip

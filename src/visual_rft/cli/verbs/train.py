@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visual_rft.config.config import Config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +25,8 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Train by reinforcement, or on the gold answers."""
     from visual_rft.config.config import load_config
 
-    config = load_config(arguments.config, overrides)
+    config = load_config(arguments.config, overrides, needs=("train", "evaluation"))
+    resume: bool = arguments.resume or arguments.resume_anyway
     if arguments.dry_run:
         from visual_rft.inspection.dry_run import dry_run
 
@@ -29,8 +34,17 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     elif arguments.verb == "train":
         from visual_rft.training.rft import train
 
-        train(config, resume=arguments.resume or arguments.resume_anyway, anyway=arguments.resume_anyway)
+        _say_goodbye(config, train(config, resume=resume, anyway=arguments.resume_anyway), "RFT")
     else:
         from visual_rft.training.sft import train_supervised
 
-        train_supervised(config, resume=arguments.resume or arguments.resume_anyway, anyway=arguments.resume_anyway)
+        summary = train_supervised(config, resume=resume, anyway=arguments.resume_anyway)
+        _say_goodbye(config, summary, "SFT")
+
+
+def _say_goodbye(config: Config, summary: Mapping[str, Any], kind: str) -> None:
+    """Before and after, where everything is, and the next three commands."""
+    from visual_rft.report.ending import ending
+    from visual_rft.tasks import task_of
+
+    print(ending(summary, Path(config.run.folder), task_of(config.task).headline, kind))

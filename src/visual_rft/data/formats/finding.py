@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from visual_rft.data.formats.reading import Problems
 from visual_rft.errors import DataError
+from visual_rft.vision.drawing import is_drawn
 from visual_rft.vision.images import ImageFile, is_image
 
 OUR_FILES = ("metadata.jsonl", "metadata.csv", "Thumbs.db", "desktop.ini", "classes.txt")
@@ -166,10 +167,14 @@ def files_under(folder: Path) -> Iterator[Path]:
 
 
 def images_under(folder: Path, problems: Problems) -> Iterator[Path]:
-    """Every image file in a folder and its subfolders, sorted; other files are counted and named."""
+    """Every image file in a folder and its subfolders, sorted; other files are counted and named.
+
+    Pictures that this package drew (answers, contact sheets) are no data and passed over.
+    """
     for path in files_under(folder):
         if is_image(path):
-            yield path
+            if not is_drawn(path):
+                yield path
         elif path.name not in OUR_FILES:
             problems.leave_out("file that is not an image", str(path))
 
