@@ -84,7 +84,7 @@ def ids(page) -> list[str]:
 def test_it_opens_and_shows_the_last_step(opened, run_folder):
     page = opened()
     assert page.title() == "run · Visual-RFT"
-    assert page.locator("#step-label").inner_text() == "2 of 2"
+    assert page.locator("#step-label").inner_text() == "3 of 3"
     assert ids(page) == [row["id"] for row in rows(run_folder, 2)]
     charts = page.eval_on_selector_all("#charts .chart", "all => all.map(one => one.dataset.chart)")
     assert {"reward", "reward/iou", "reward/confidence", "reward/format", "length", "zero_std_share", "grad_norm",
@@ -119,17 +119,17 @@ def test_the_slider_the_buttons_and_the_arrows_change_the_step(opened, run_folde
     slider.evaluate("s => { s.value = 0; s.dispatchEvent(new Event('input')) }")
     assert ids(page) == [row["id"] for row in rows(run_folder, 0)]
     page.keyboard.press("ArrowRight")
-    assert page.locator("#step-label").inner_text() == "1 of 2"
+    assert page.locator("#step-label").inner_text() == "2 of 3"
     page.locator("#next").click()
     assert ids(page) == [row["id"] for row in rows(run_folder, 2)]
     assert page.locator("#next").is_disabled()
     slider.focus()
     page.keyboard.press("ArrowLeft")
-    assert page.locator("#step-label").inner_text() == "1 of 2", "one step, with the focus on the slider too"
+    assert page.locator("#step-label").inner_text() == "2 of 3", "one step, with the focus on the slider too"
     chart = page.locator("[data-chart='reward'] svg")
     size = chart.bounding_box()
     chart.click(position={"x": 0.15 * size["width"], "y": size["height"] / 2})
-    assert page.locator("#step-label").inner_text() == "0 of 2"
+    assert page.locator("#step-label").inner_text() == "1 of 3"
 
 
 def all_rows(folder: Path) -> list[dict]:
@@ -247,7 +247,7 @@ def test_everything_works_from_the_keyboard(opened):
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "search"
     page.keyboard.press("ArrowLeft")
-    assert page.locator("#step-label").inner_text() == "2 of 2", "arrows in the search field stay there"
+    assert page.locator("#step-label").inner_text() == "3 of 3", "arrows in the search field stay there"
     summary = page.locator("[data-reply='0'] > summary").first
     summary.focus()
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
@@ -323,14 +323,14 @@ def test_the_live_view_picks_up_a_new_step_and_keeps_the_place(opened, run_folde
     try:
         address = f"http://127.0.0.1:{server.server_address[1]}/"
         follows, reads = opened(address), opened(address)
-        assert follows.locator("#step-label").inner_text() == "1 of 1"
+        assert follows.locator("#step-label").inner_text() == "2 of 2"
         assert "2 of 3 steps" in follows.locator("#notices").inner_text()
         reads.locator("#previous").click()
         reads.locator("[data-reply='1'] > summary").first.click()
         reads.locator(".picture img").first.evaluate("picture => picture.decode()")
         (folder / "rollouts" / "step-000002.jsonl").write_text(later["rollouts/step-000002.jsonl"])
         (folder / "metrics.jsonl").write_text(later["metrics.jsonl"])
-        for page, label in ((follows, "2 of 2"), (reads, "0 of 2")):
+        for page, label in ((follows, "3 of 3"), (reads, "1 of 3")):
             expect(page.locator("#step-label")).to_have_text(label, timeout=10_000)
         assert ids(follows) == [row["id"] for row in rows(run_folder, 2)]
         assert ids(reads) == [row["id"] for row in rows(run_folder, 0)]

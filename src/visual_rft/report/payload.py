@@ -24,7 +24,7 @@ from visual_rft.errors import ConfigError
 from visual_rft.report.health import HealthWatch
 from visual_rft.report.marks import of_answer, of_truth
 from visual_rft.report.pictures import data_uri
-from visual_rft.report.reading import Row, Run, differences
+from visual_rft.report.reading import Row, Run, differences, step_number
 from visual_rft.report.series import Curve, curves_of
 
 TEXT_BUDGET = 12_000_000
@@ -104,7 +104,7 @@ def payload(
         chosen, cut = part.fitting_steps(groups_of, budget)
         text_budget -= sum(_size(group) for groups in chosen.values() for group in groups)
         waiting -= bool(run.rollout_steps)
-        one["rollouts"] = {str(step): chosen[step] for step in sorted(chosen)}
+        one["rollouts"] = {str(step_number({"step": step})): chosen[step] for step in sorted(chosen)}
         one["left_out"] = _left_out(run, len(chosen), cut)
         one["problems"] = list(run.problems)
     return {"runs": shown, "images": pictures.images, "differences": differences(runs)}
@@ -132,7 +132,7 @@ class _RunPart:
         """Everything but the rollouts."""
         run = self.run
         section = run.config.get("task")
-        last = max([row["step"] + 1 for row in run.metrics], default=0)
+        last = max(map(step_number, run.metrics), default=0)
         evaluations = [run.evaluations[i] for i in sorted(by_halving(len(run.evaluations))[:MAX_EVALUATIONS])]
         return {
             "name": run.name,
@@ -226,7 +226,7 @@ def _warnings(run: Run) -> list[str]:
     except ConfigError:  # of another version of this package; the advice then names its defaults
         config = None
     watch = HealthWatch(config)
-    told = [f"{run.name}, step {row['step']}: {text}" for row in run.metrics for text in watch.new(row)]
+    told = [f"{run.name}, step {step_number(row)}: {text}" for row in run.metrics for text in watch.new(row)]
     return told[-MAX_WARNINGS:]
 
 

@@ -89,6 +89,18 @@ class Run:
             self.problems.append(problem)
 
 
+def step_number(row: Row) -> int:
+    """The number of a step for people: the first is 1, and after step N, N steps are done.
+
+    Files hold the steps that were done before it, so that what was sampled and what was evaluated with the same weights
+    bear the same number; the console, the report, plots and trackers say this one.
+
+    >>> step_number({"step": 0, "reward": 0.5})
+    1
+    """
+    return int(row["step"]) + 1
+
+
 def read_run(path: Path, name: str | None = None) -> Run:
     """Read a run folder.
 
