@@ -24,6 +24,7 @@ from visual_rft.report.payload import by_halving, embedded, payload
 from visual_rft.report.pictures import COLOURS, annotated, before_after, data_uri
 from visual_rft.report.reading import finite, read_lines, read_run
 from visual_rft.report.series import curves_of, thinned
+from visual_rft.report.titles import title_of
 from visual_rft.report.view import server_of
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> {{DATA}} \u2028 <think>é"
@@ -422,3 +423,20 @@ def test_a_port_that_is_taken_is_one_line(served, folder, capsys):
     assert main(["view", str(folder), "--port", port]) == 2
     assert f"--port {port}: cannot be used" in capsys.readouterr().err
     assert main(["view", str(folder), "--port", "99999"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("question", "prompt", "title"),
+    [
+        ({"category": "red circle"}, "Find every red circle.", "red circle"),
+        ({"expression": "the left one"}, "", "the left one"),
+        ({"problem": "Which thing is gone?", "category": "object"}, "", "Which thing is gone?"),
+        ({"image_count": 2, "query": "How many cups?"}, "", "How many cups?"),
+        ({}, "Look. How many coins are there? Answer with a number.", "How many coins are there?"),
+        ({}, "Describe the scene\nin one line", "Describe the scene"),
+        ({}, "", ""),
+        ({"question": "word " * 40}, "", "word " * 17 + "word …"),
+    ],
+)
+def test_the_title_of_a_question(question, prompt, title):
+    assert title_of(question, prompt) == title

@@ -26,6 +26,8 @@ from visual_rft.report.marks import of_answer, of_truth
 from visual_rft.report.pictures import data_uri
 from visual_rft.report.reading import Row, Run, differences, step_number
 from visual_rft.report.series import Curve, curves_of
+from visual_rft.report.titles import title_of
+from visual_rft.units import duration
 
 TEXT_BUDGET = 12_000_000
 """Characters of rollouts in a page, all runs together."""
@@ -151,6 +153,7 @@ class _RunPart:
                 for row in evaluations
             ],
             "warnings": _warnings(run),
+            "leakage": list(run.leakage),
         }
 
     def fitting_steps(
@@ -209,7 +212,7 @@ class _RunPart:
             "images": keys,
             "size": list(size) if size else None,
             "prompt": _clipped(str(row.get("prompt", ""))),
-            "asked": _asked(row.get("question") or {}),
+            "asked": title_of(row.get("question") or {}, str(row.get("prompt", ""))),
             "truth": {"boxes": _rounded(marks.boxes), "text": marks.text},
         }
 
@@ -236,6 +239,7 @@ def _facts(run: Run) -> list[list[str]]:
     git = environment.get("git")
     packages = environment.get("packages")
     command = environment.get("command")
+    seconds = ((run.summary or {}).get("seconds") or {}).get("total")
     facts = {
         "model": (config.get("model") or {}).get("path"),
         "seed": (config.get("run") or {}).get("seed"),
@@ -244,9 +248,9 @@ def _facts(run: Run) -> list[list[str]]:
         "commit": git["commit"][:12] + (" and changes" if git.get("changed") else "") if git else None,
         "versions": ", ".join(f"{k} {v}" for k, v in packages.items()) if packages else None,
         "command": " ".join(map(str, command)) if command else None,
-        "seconds": (run.summary or {}).get("seconds", {}).get("total"),
+        "time": duration(seconds) if isinstance(seconds, (int, float)) else None,
     }
-    return [[name, f"{v:.0f}" if isinstance(v, float) else str(v)] for name, v in facts.items() if v is not None]
+    return [[name, str(value)] for name, value in facts.items() if value is not None]
 
 
 def by_halving(size: int) -> list[int]:
@@ -273,11 +277,6 @@ def _left_out(run: Run, steps: int, cut: int) -> str | None:
     if len(run.evaluations) > MAX_EVALUATIONS:
         said.append(f"{MAX_EVALUATIONS} of the {len(run.evaluations)} evaluations show their examples")
     return f"{run.name}: {'; '.join(said)}. All of it is in {run.path}." if said else None
-
-
-def _asked(question: Mapping[str, Any]) -> str:
-    """The question in two words, where it has a parameter."""
-    return next((str(question[name]) for name in ("category", "expression", "subject") if name in question), "")
 
 
 def _answer(completion: Row) -> dict[str, Any]:

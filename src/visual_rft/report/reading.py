@@ -39,6 +39,7 @@ class Run:
         evaluations: the files of ``evaluation/``, oldest first, each with its ``step``.
         rollout_steps: the steps that ``rollouts/`` holds, ascending.
         summary: ``summary.json``, None if the run has not finished.
+        leakage: sentences of ``data.json`` on held-out images that are trained on too.
         problems: one sentence for each thing that could not be read.
     """
 
@@ -50,6 +51,7 @@ class Run:
     evaluations: tuple[Row, ...]
     rollout_steps: tuple[int, ...]
     summary: Row | None
+    leakage: tuple[str, ...] = ()
     problems: list[str] = field(default_factory=list)
 
     def rollout_file(self, step: int) -> Path:
@@ -133,7 +135,7 @@ def read_run(path: Path, name: str | None = None) -> Run:
         path, name or path.resolve().name, config, _read_json(path / "environment.json", problems) or {},
         tuple(row for row in metrics if isinstance(row.get("step"), int)), tuple(evaluations),
         tuple(sorted(step for step in steps if step is not None)), _read_json(path / "summary.json", problems),
-        [*problems, *([problem] if problem else [])],
+        _leakage(_read_json(path / "data.json", problems)), [*problems, *([problem] if problem else [])],
     )  # fmt: skip
 
 
@@ -226,6 +228,11 @@ def _read_json(file: Path, problems: list[str]) -> dict[str, Any] | None:
         problems.append(f"{file}: not a JSON object; left out")
         return None
     return content
+
+
+def _leakage(data: Row | None) -> tuple[str, ...]:
+    said = (data or {}).get("leakage")
+    return tuple(map(str, said)) if isinstance(said, list) else ()
 
 
 def _step_of(file: Path) -> int | None:
