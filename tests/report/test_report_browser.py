@@ -330,6 +330,58 @@ def test_before_and_after_is_second_sorted_by_change_and_names_what_got_worse(op
     assert len({len(cell.partition(".")[2]) for cell in cells}) == 1, "the numbers of a column share their decimals"
 
 
+def questions(page) -> list[str]:
+    return page.eval_on_selector_all("[data-question]", "all => all.map(one => one.dataset.question)")
+
+
+def answers_of(folder: Path, step: int) -> list[dict]:
+    text = (folder / "evaluation" / f"step-{step:06d}.answers.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_the_gallery_shows_all_held_out_questions_and_filters_them(opened, run_folder, tmp_path):
+    """The answers are made, one of each kind, because a random model writes none that can be read."""
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    kept = answers_of(run_folder, STEPS)
+    assert {row["id"] for row in kept} == {row["id"] for row in answers_of(run_folder, 0)}
+    assert all((folder / row["images"][0]).is_file() for row in kept)
+    for n, row in enumerate(kept):
+        boxes = row["truth"]["boxes"]
+        given = [boxes, [], [*boxes, boxes[0]]][min(n, 2)]
+        answer = {"boxes": given, "confidence": [0.9] * len(given)}
+        row["completion"].update(answer=answer, failure=None, total=[3.0, 0.0, 2.0][min(n, 2)])
+    file = folder / "evaluation" / f"step-{STEPS:06d}.answers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    write_report([read_run(folder)], folder / "report.html")
+    page = opened((folder / "report.html").as_uri())
+    names = [row["id"] for row in kept]
+    assert set(questions(page)) == set(names)
+    assert questions(page)[0] == names[1], "the worst first"
+    page.locator("#gallery-order").select_option("best")
+    assert questions(page)[0] == names[0]
+    page.locator("[data-kind='missed']").click()
+    assert questions(page) == [names[1]]
+    page.locator("[data-kind='missed']").click()
+    page.locator("[data-kind='duplicate']").click()
+    assert set(questions(page)) == set(names[2:])
+    card = page.locator("[data-question]").first
+    drawn = card.locator("[data-answer] [data-box]").count()
+    assert drawn == len(next(row for row in kept if row["id"] == questions(page)[0])["completion"]["answer"]["boxes"])
+    page.locator("[data-kind='duplicate']").click()
+    category = kept[0]["question"]["category"]
+    page.locator("#gallery-class").select_option(category)
+    assert set(questions(page)) == {row["id"] for row in kept if row["question"]["category"] == category}
+    page.locator("#gallery-class").select_option("")
+    page.locator("#gallery-search").fill(names[0])
+    assert questions(page) == [names[0]]
+    shown = page.eval_on_selector_all("[data-drawing]", "all => all.map(one => one.dataset.drawing)")
+    assert {"mistakes", "classes", "precision-recall", "calibration"} <= set(shown)
+    page.set_viewport_size({"width": 320, "height": 800})
+    page.evaluate("location.hash = '#evaluation'")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
 def test_curves_that_say_nothing_fold_away(opened, run_folder, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run_folder, folder)

@@ -12,21 +12,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import yaml
-from PIL import Image
 
 from visual_rft.config.config import parse_config
 from visual_rft.errors import ConfigError
+from visual_rft.report.gallery import gallery_of
 from visual_rft.report.health import HealthWatch
-from visual_rft.report.marks import of_answer, of_truth
 from visual_rft.report.pictures import data_uri
+from visual_rft.report.questions import Pictures, answer_of, example_of, question_of, short
 from visual_rft.report.reading import Row, Run, differences, step_number
 from visual_rft.report.series import Curve, curves_of
-from visual_rft.report.titles import title_of
 from visual_rft.units import duration
 
 TEXT_BUDGET = 12_000_000
@@ -39,39 +37,8 @@ MAX_EVALUATIONS = 40
 """Evaluations of a run that are shown with their examples."""
 MAX_WARNINGS = 8
 """Warnings of a run that are shown, the newest."""
-MAX_TEXT_CHARACTERS = 4_000
-"""Characters of a prompt or completion that are shown."""
 MAX_SIDE_PIXELS = ((100, 768), (400, 512), (1_600, 320))
 """Pictures of a page, at most, and the longer side in pixels at which they are then embedded; more are 224."""
-
-
-@dataclass
-class Pictures:
-    """The pictures of a page, each once.
-
-    Args:
-        source: function from a file to the address of its ``img`` element; called once per file.
-    """
-
-    source: Callable[[Path], str]
-    images: dict[str, str] = field(default_factory=dict)
-    files: dict[str, Path] = field(default_factory=dict)
-    used: int = 0
-
-    def key(self, run: Run, number: int, name: str) -> str | None:
-        """The key of a stored picture; None if it is not there or no picture."""
-        key = f"{number}/{name}"
-        if key not in self.images:
-            file = run.image(name)
-            if file is None:
-                return None
-            try:
-                self.images[key] = self.source(file)
-            except OSError:
-                return None
-            self.files[key] = file
-            self.used += len(self.images[key])
-        return key
 
 
 def embedded(runs: Sequence[Run]) -> Pictures:
@@ -108,6 +75,7 @@ def payload(
         waiting -= bool(run.rollout_steps)
         one["rollouts"] = {str(step_number({"step": step})): chosen[step] for step in sorted(chosen)}
         one["left_out"] = _left_out(run, len(chosen), cut)
+        one["gallery"] = gallery_of(run, part.number, pictures)
         one["problems"] = list(run.problems)
     return {"runs": shown, "images": pictures.images, "differences": differences(runs)}
 
@@ -149,7 +117,10 @@ class _RunPart:
             "config": yaml.safe_dump(dict(run.config), sort_keys=False),
             "curves": [_curve(curve) for curve in curves_of(run)],
             "evaluations": [
-                {"step": row["step"], "examples": [self._example(e) for e in row.get("examples", [])]}
+                {
+                    "step": row["step"],
+                    "examples": [example_of(run, self.number, self.pictures, e) for e in row.get("examples", [])],
+                }
                 for row in evaluations
             ],
             "warnings": _warnings(run),
@@ -183,8 +154,8 @@ class _RunPart:
         text, before = 0, self.pictures.used
         for row in rows:
             group = {
-                **self._question(row),
-                "answers": [_answer(completion) for completion in row["completions"] if isinstance(completion, dict)],
+                **question_of(self.run, self.number, self.pictures, row),
+                "answers": [answer_of(completion) for completion in row["completions"] if isinstance(completion, dict)],
             }
             text += _size(group)
             if groups and (text > budget.text or self.pictures.used - before > budget.pictures):
@@ -192,33 +163,9 @@ class _RunPart:
             groups.append(group)
         return groups
 
-    def _example(self, row: Row) -> dict[str, Any]:
-        return {**self._question(row), "answers": [_answer(row.get("completion") or {})]}
-
-    def _question(self, row: Row) -> dict[str, Any]:
-        keys = [
-            key
-            for name in row.get("images", [])
-            if (key := self.pictures.key(self.run, self.number, str(name))) is not None
-        ]
-        truth = row.get("truth") or {}
-        marks = of_truth(truth)
-        size = row.get("image_size") or truth.get("image_size")
-        if not size and keys:
-            with Image.open(self.pictures.files[keys[0]]) as image:
-                size = image.size
-        return {
-            "id": str(row.get("id", "")),
-            "images": keys,
-            "size": list(size) if size else None,
-            "prompt": _clipped(str(row.get("prompt", ""))),
-            "asked": title_of(row.get("question") or {}, str(row.get("prompt", ""))),
-            "truth": {"boxes": _rounded(marks.boxes), "text": marks.text},
-        }
-
 
 def _curve(curve: Curve) -> dict[str, Any]:
-    values = [_short(value) for value in curve.values]
+    values = [short(value) for value in curve.values]
     return {"name": curve.name, "label": curve.label, "of": curve.of, "steps": curve.steps, "values": values}
 
 
@@ -279,40 +226,6 @@ def _left_out(run: Run, steps: int, cut: int) -> str | None:
     return f"{run.name}: {'; '.join(said)}. All of it is in {run.path}." if said else None
 
 
-def _answer(completion: Row) -> dict[str, Any]:
-    marks = of_answer(completion.get("answer"))
-    rewards = completion.get("rewards") or {}
-    return {
-        "text": _clipped(str(completion.get("text", ""))),
-        "rewards": {name: _short(value) for name, value in rewards.items()},
-        "total": _short(completion.get("total")),
-        "advantage": _short(completion.get("advantage")),
-        "truncated": bool(completion.get("truncated")),
-        "tokens": completion.get("tokens"),
-        "boxes": _rounded(marks.boxes),
-        "labels": marks.labels,
-        "words": marks.text,
-        "failure": completion.get("failure"),
-        "notes": [str(note) for note in completion.get("notes") or []],
-    }
-
-
 def _size(group: Mapping[str, Any]) -> int:
     """Characters of a group in the page, roughly: texts, and 300 for the numbers of an answer."""
     return len(group["prompt"]) + 300 + sum(len(answer["text"]) + 300 for answer in group["answers"])
-
-
-def _clipped(text: str) -> str:
-    more = len(text) - MAX_TEXT_CHARACTERS
-    return f"{text[:MAX_TEXT_CHARACTERS]} … ({more} more characters)" if more > 0 else text
-
-
-def _short(value: Any) -> Any:
-    """A number with the digits that a page can show; None if it is not finite."""
-    if not isinstance(value, float):
-        return value
-    return float(f"{value:.5g}") if value - value == 0 else None
-
-
-def _rounded(boxes: Sequence[Sequence[float]]) -> list[list[float]]:
-    return [[round(v, 2) for v in box] for box in boxes]

@@ -67,6 +67,12 @@ class Run:
             self._remember(f"{self.rollout_file(step)}: {len(rows) - len(whole)} rows have no completions; left out")
         return whole
 
+    def answers(self, step: int) -> list[Row]:
+        """The answers that the evaluation after ``step`` steps kept, one line per held-out question; [] without any."""
+        rows, problem = read_lines(self.path / "evaluation" / f"step-{step:06d}.answers.jsonl")
+        self._remember(problem)
+        return [row for row in rows if isinstance(row.get("completion"), dict)]
+
     def image(self, name: str) -> Path | None:
         """The file of a stored image by the name that rows give it; None if it is missing or outside the folder."""
         for base in (self.path, self.path / "rollouts"):

@@ -262,7 +262,10 @@ class Household:
             return
         self.evaluation = self.task.metrics(predictions)
         kept = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_examples)]
-        prompts = {p.sample.id: self.task.prompt(p.sample.question, policy.space) for p in kept}
+        looked_at = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_answers)]
+        prompts = {p.sample.id: self.task.prompt(p.sample.question, policy.space) for p in [*kept, *looked_at]}
+        if looked_at:
+            self.folder.write_answers(done, prompts, looked_at)
         self.folder.write_evaluation(done, self.evaluation, prompts, kept)
         self.trackers.metrics(done, {f"evaluation/{name}": value for name, value in self.evaluation.items()})
         when = f"after {done} steps" if done else "before the first step"

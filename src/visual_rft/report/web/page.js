@@ -134,6 +134,7 @@ async function update() {
     view.place = view.follow ? steps.length - 1 : Math.max(0, steps.indexOf(before));
     drawOverview();
     drawCharts(data.runs, goTo);
+    if (!byId("evaluation").contains(document.activeElement)) drawGallery(data);
     if (!byId("example-columns").contains(document.activeElement)) drawExamples(data);
     const same = !view.all && JSON.stringify(data.runs[view.run].rollouts[steps[view.place]]) === shownBefore;
     if (same) keepCards(steps);
@@ -193,6 +194,8 @@ view.place = startRun ? stepsOf(startRun).length - 1 : 0;
 drawOverview();
 drawCharts(data.runs, goTo);
 drawExamples(data);
+startGallery(() => data);
+drawGallery(data);
 drawRollouts(data);
 startFolding();
 if (data.live) {
