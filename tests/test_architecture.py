@@ -26,7 +26,7 @@ SUB_ROOMS = (
     ("data", ("annotated", "lazy", "imprecise", "moved", "presets", "duplicates"), ("formats", "procedural")),
     ("policy", ("families", "requirements", "tower", "inputs"), ("engine",)),
     ("tasks", ("parsing",)),
-    ("cli", ("verbs", "data_sets", "arguments")),
+    ("cli", ("printed",), ("verbs", "data_sets", "arguments")),
     ("training", ("advantages", "losses", "batches"), ("run", "metrics", "objective")),
 )  # fmt: skip
 MOST_FILES, MOST_LINES = 16, 330

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support import browser
 
 from visual_rft.cli.arguments import split_fields
 from visual_rft.cli.main import VERBS, make_parser
@@ -157,17 +158,48 @@ def test_the_site_shows_every_page():
     assert shown == {str(page.relative_to(ROOT / "docs")) for page in PAGES if (ROOT / "docs") in page.parents}
 
 
-@pytest.mark.skipif(find_spec("material") is None, reason="mkdocs-material is not installed; make docs builds the site")
-def test_the_site_builds_without_warnings_and_without_the_network(tmp_path):
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(ROOT / "mkdocs.yml"), "-d", str(tmp_path)]
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The built site; a warning fails whoever asks for it."""
+    if find_spec("material") is None:
+        pytest.skip("mkdocs-material is not installed; make docs builds the site")
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(ROOT / "mkdocs.yml"), "-d", str(out)]
     built = subprocess.run(
         command, capture_output=True, text=True, check=False, env={"NO_MKDOCS_2_WARNING": "1", "PATH": ""}
     )
     assert built.returncode == 0, built.stderr
     assert "WARNING" not in built.stderr
-    pages = list(tmp_path.rglob("*.html"))
+    return out
+
+
+def test_the_site_builds_without_warnings_and_without_the_network(site):
+    pages = list(site.rglob("*.html"))
     assert len(pages) > 15
     for page in pages:
         text = page.read_text()
         fetched = re.findall(r"<(?:script|img|link|iframe)\b[^>]*(?:src|href)=\"(https?://[^\"]*)", text)
         assert not fetched, f"{page.name} fetches {fetched[0]}"
+
+
+@pytest.mark.skipif(browser.missing() is not None, reason=browser.missing() or "")
+def test_pages_opened_as_files_can_be_searched_and_cut_nothing(site):
+    with browser.chromium() as chromium:
+        page = chromium.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        fetched = []
+        page.on("request", lambda request: fetched.append(request.url))
+        page.goto((site / "rewards.html").as_uri())
+        page.locator("input.md-search__input").click()
+        page.keyboard.type("calibration")
+        page.locator(".md-search-result__item").first.wait_for(timeout=20_000)
+        assert "report.html" in page.locator(".md-search-result__item a").first.get_attribute("href")
+        assert all(url.startswith(("file:", "data:")) for url in fetched)
+        for name in ("rewards", "evaluation"):
+            for width in (1280, 768, 390):
+                page.set_viewport_size({"width": width, "height": 900})
+                page.goto((site / f"{name}.html").as_uri())
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+                cut = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).length"
+                assert page.eval_on_selector_all("pre > code", cut) == 0
+                broken = "all => all.filter(one => one.getClientRects().length > 1).length"
+                assert page.eval_on_selector_all("td:first-child code", broken) == 0

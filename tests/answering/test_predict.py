@@ -159,7 +159,8 @@ def test_the_command_goes_on_and_ends_with_1(tmp_path, model_folders, capsys):
     model = str(model_folders["qwen3_vl"])
     picture(tmp_path / "in" / "1.png")
     (tmp_path / "in" / "2.png").write_bytes(b"\x89PNG\r\n")
-    line = ["predict", str(tmp_path / "in"), "--ask", "cat", "--model", model, "--out", str(tmp_path / "out")]
+    line = ["predict", str(tmp_path / "in"), "--ask", "cat", "--model", model, "--json", "--out",
+            str(tmp_path / "out")]  # fmt: skip
     assert main(line) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out)["images"] == 1

@@ -58,7 +58,7 @@ def test_a_coco_folder_trains_and_evaluates(tmp_path, coco_folder, model_folders
     for words in commands:
         assert main(words) == 0, words  # they run as they stand
     capsys.readouterr()
-    assert main(["evaluate", str(file), "--model.path", str(checkpoint)]) == 0
+    assert main(["evaluate", str(file), "--model.path", str(checkpoint), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["n_images"] == 6
     assert {"AP", "AP50", "AP75", "mean_iou", "format_rate", "parse_rate"} <= result.keys()
@@ -68,7 +68,7 @@ def test_predict_writes_the_picture(tmp_path, model_folders, capsys, monkeypatch
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (90, 70), (250, 250, 250)).save(tmp_path / "a.png")
     arguments = ["predict", str(tmp_path / "a.png"), "--ask", "red circle", "--model", str(model_folders["qwen3_vl"])]
-    assert main(arguments) == 0
+    assert main([*arguments, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["answer"] is None
     assert result["failure"] is not None  # a random model writes no answer, and is told so

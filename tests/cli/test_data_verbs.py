@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("tables_stay_here")
 
 
 def data(capsys, *arguments: object) -> dict:
-    assert main(["data", *map(str, arguments)]) == 0
+    assert main(["data", *map(str, arguments), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -27,6 +28,7 @@ def write(folder: Path, truth, results) -> list[str]:
     return [
         "evaluate",
         "detection",
+        "--json",
         "--annotations",
         str(folder / "gt.json"),
         "--predictions",
@@ -209,21 +211,27 @@ def coins(tmp_path, model_folders) -> Path:
 @pytest.mark.parametrize("protocol", ["asked", "present", "all", "said"])
 def test_every_protocol_is_named_in_table_and_files(tmp_path, coins, capsys, protocol):
     assert main(["evaluate", str(coins), "--protocol", protocol]) == 0
-    captured = capsys.readouterr()
-    result = json.loads(captured.out)
+    printed = capsys.readouterr().out
+    assert f"| protocol: {protocol}, 6 images" in printed
+    assert ("| images with the lowest reward" in printed) == (protocol != "said"), "the model names no class to ask for"
+    assert main(["evaluate", str(coins), "--protocol", protocol, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
     assert set(KEYS) <= result.keys()
     assert result["protocol"] == protocol
-    assert f"| protocol: {protocol}, 6 images" in captured.err
+    assert re.search(rf"\n\| AP +\| {result['AP']:.3f} ", printed)
+    assert len(result["worst_images"]) <= 6
+    rewards = [row["reward"] for row in result["worst_images"]]
+    assert rewards == sorted(rewards)
     folder = Path(result["folder"])
     assert folder.parent == tmp_path / "run-evaluation"
     assert json.loads((folder / "result.json").read_text()) == result
-    assert main(["evaluate", "detection", "--annotations", str(folder / "annotations.json"),
+    assert main(["evaluate", "detection", "--json", "--annotations", str(folder / "annotations.json"),
                  "--predictions", str(folder / "predictions.json")]) == 0  # fmt: skip
     assert json.loads(capsys.readouterr().out) == {key: result[key] for key in KEYS}
 
 
 def test_an_interrupted_evaluation_continues(coins, capsys, monkeypatch):
-    command = ["evaluate", str(coins), "--protocol", "all", "--batch", "2"]
+    command = ["evaluate", str(coins), "--json", "--protocol", "all", "--batch", "2"]
     asked = []
     ask = answering._ask
 
@@ -261,16 +269,19 @@ def test_a_folder_of_other_settings_is_refused(tmp_path, coins, capsys):
 
 def test_comparison_of_two_models(coins, model_folders, capsys):
     first, second = str(model_folders["qwen3_vl"]), str(model_folders["qwen2_vl"])
-    assert main(["evaluate", str(coins), "--model", first, "--model", second, "--model", first]) == 0
-    captured = capsys.readouterr()
-    result = json.loads(captured.out)
+    models = ["--model", first, "--model", second, "--model", first]
+    assert main(["evaluate", str(coins), *models]) == 0
+    printed = capsys.readouterr().out
+    assert main(["evaluate", str(coins), *models, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
     assert [row["model"] for row in result["models"]] == [first, second, first]
     (_, same) = result["differences"]
     assert same["minus"] == first
     assert same["mean_iou"] == {"difference": 0, "interval": [0, 0]}, "a model does not differ from itself"
-    assert f"| protocol: asked, 6 images | 1: {first} | 2: {second} | 3: {first} | 2 - 1 (95 %) | 3 - 1 (95 %) |" in (
-        captured.err
-    )
+    heads = [cell.strip() for cell in printed.splitlines()[0].strip("|").split("|")]
+    assert heads == [
+        "protocol: asked, 6 images", f"1: {first}", f"2: {second}", f"3: {first}", "2 - 1 (95 %)", "3 - 1 (95 %)"
+    ]  # fmt: skip
 
 
 def test_models_of_a_run_need_no_config(coins, tmp_path, model_folders, capsys):
@@ -278,7 +289,7 @@ def test_models_of_a_run_need_no_config(coins, tmp_path, model_folders, capsys):
     run.mkdir()
     (run / "config.yaml").write_text(coins.read_text())
     (run / "checkpoints").symlink_to(model_folders["qwen3_vl"])
-    assert main(["evaluate", "--model", str(run / "checkpoints")]) == 0
+    assert main(["evaluate", "--json", "--model", str(run / "checkpoints")]) == 0
     assert json.loads(capsys.readouterr().out)["n_images"] == 6
 
 
@@ -291,7 +302,7 @@ def test_classification_leaves_a_confusion_picture(tmp_path, model_folders, caps
         "run": {"folder": str(tmp_path / "run")},
     }
     (tmp_path / "c.yaml").write_text(json.dumps(values))
-    assert main(["evaluate", str(tmp_path / "c.yaml")]) == 0
+    assert main(["evaluate", str(tmp_path / "c.yaml"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert {"top1_strict", "top1_lenient", "mean_class_accuracy"} <= result["intervals"].keys()
     with Image.open(Path(result["folder"]) / "confusion.png") as picture:
@@ -307,7 +318,7 @@ def test_a_task_of_ones_own_is_evaluated(tmp_path, model_folders, capsys):
         "run": {"folder": str(tmp_path / "run")},
     }
     (tmp_path / "own.yaml").write_text(json.dumps(values))
-    assert main(["evaluate", str(tmp_path / "own.yaml")]) == 0
+    assert main(["evaluate", str(tmp_path / "own.yaml"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["intervals"].keys() == {"accuracy", "mean_error"}
 
@@ -315,7 +326,7 @@ def test_a_task_of_ones_own_is_evaluated(tmp_path, model_folders, capsys):
 def test_a_task_of_ones_own_that_answers_boxes_is_measured_by_cocos_rules(coins, capsys):
     task = ["--task", f"{ROOT / 'tests' / 'support' / 'own_task.py'}:Finder"]
     for protocol in ("asked", "all"):
-        assert main(["evaluate", str(coins), "--protocol", protocol, *task]) == 0
+        assert main(["evaluate", str(coins), "--json", "--protocol", protocol, *task]) == 0
         result = json.loads(capsys.readouterr().out)
         assert set(KEYS) <= result.keys()
         assert result["rules"] == "coco"

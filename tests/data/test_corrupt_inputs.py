@@ -61,7 +61,7 @@ def test_truncated_jpeg(folder, capsys):
     image = load_coco(folder).images[0]
     with pytest.raises(DataError, match=r"0001\.jpg: cannot be read as an image \(.*truncated"):
         image.image.load()
-    assert main(["data", "info", "--format", "coco", "--path", str(folder)]) == 0
+    assert main(["data", "info", "--format", "coco", "--path", str(folder), "--json"]) == 0
     (part,) = json.loads(capsys.readouterr().out)["parts"].values()
     assert part["unreadable_images"] == 1
     assert "0001.jpg" in part["unreadable_examples"][0]

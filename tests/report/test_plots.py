@@ -30,9 +30,9 @@ def test_what_is_drawn(tmp_path):
     rows = [rft_row(0), rft_row(1, **{"reward/iou": None}), rft_row(2)]
     run = run_of(tmp_path, rows, after_0=base, after_3=last)
     rewards, held_out, shares = panels_of(run)
-    assert rewards[1] == {"iou": [(0, 0.0), (2, 0.2)], "format": [(0, 1.0), (1, 1.0), (2, 1.0)]}
+    assert rewards[1] == {"iou": [(1, 0.0), (3, 0.2)], "format": [(1, 1.0), (2, 1.0), (3, 1.0)]}
     assert held_out[1] == {"AP": [(0, 0.25), (3, 0.5)], "mean_iou": [(0, 0.5), (3, 0.75)]}
-    assert shares[1]["groups with equal rewards"] == [(0, 0.5), (1, 0.5), (2, 0.5)]
+    assert shares[1]["groups with equal rewards"] == [(1, 0.5), (2, 0.5), (3, 0.5)]
     assert learning_curve(run, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (3 * 440, 352)
@@ -43,7 +43,7 @@ def test_supervised_training_and_tasks_of_ones_own(tmp_path):
     rows = [{"step": 0, "loss": 2.5}, {"step": 1, "loss": 1.5}]
     run = run_of(tmp_path, rows, after_2={"exact": 0.5, "n_images": 3, "failures": {}})
     loss, held_out, shares = panels_of(run)
-    assert loss == ("loss (training)", {"loss": [(0, 2.5), (1, 1.5)]})
+    assert loss == ("loss (training)", {"loss": [(1, 2.5), (2, 1.5)]})
     assert held_out[1] == {"exact": [(2, 0.5)]}
     assert shares[1] == {}
     assert learning_curve(run, tmp_path / "a.png")

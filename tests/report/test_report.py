@@ -24,6 +24,7 @@ from visual_rft.report.payload import by_halving, embedded, payload
 from visual_rft.report.pictures import COLOURS, annotated, before_after, data_uri
 from visual_rft.report.reading import finite, read_lines, read_run
 from visual_rft.report.series import curves_of, thinned
+from visual_rft.report.titles import title_of
 from visual_rft.report.view import server_of
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> {{DATA}} \u2028 <think>é"
@@ -126,7 +127,7 @@ def test_a_crashed_run_is_shown_as_far_as_it_came(folder):
     shown = payload([run], embedded([run]))["runs"][0]
     assert shown["finished"] is False
     assert (shown["done"], shown["steps"]) == (2, 3)
-    assert [len(shown["rollouts"][step]) for step in ("0", "1", "2")] == [2, 2, 1]
+    assert [len(shown["rollouts"][step]) for step in ("1", "2", "3")] == [2, 2, 1]
     assert len(shown["problems"]) == 3
     assert "not valid JSON" in shown["problems"][0]
 
@@ -191,7 +192,7 @@ def test_model_text_cannot_leave_its_place(folder):
     assert html.count("</script>") == 2
     assert "<img" not in html
     assert "<title>a &quot;quoted&quot; &lt;name> · Visual-RFT</title>" in html
-    shown = embedded_data(html)["runs"][0]["rollouts"]["0"][0]
+    shown = embedded_data(html)["runs"][0]["rollouts"]["1"][0]
     assert shown["answers"][0]["text"] == HOSTILE
     assert shown["prompt"] == HOSTILE
 
@@ -221,7 +222,7 @@ def test_boxes_stay_pixels_of_the_original(tmp_path, folder):
     row["image_size"] = [4000, 6000]
     row["completions"][0]["answer"]["boxes"] = [[100.25, 200.5, 3000.0, 5000.0]]
     (folder / "rollouts" / "step-000000.jsonl").write_text(json.dumps(row) + "\n")
-    shown = payload([read_run(folder)], embedded([read_run(folder)]))["runs"][0]["rollouts"]["0"][0]
+    shown = payload([read_run(folder)], embedded([read_run(folder)]))["runs"][0]["rollouts"]["1"][0]
     assert shown["size"] == [4000, 6000]
     assert shown["answers"][0]["boxes"] == [[100.25, 200.5, 3000.0, 5000.0]]
 
@@ -237,7 +238,7 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path):
     whole = payload([run], embedded([run]))
     assert whole["runs"][0]["left_out"] is None
     part = payload([run], embedded([run]), text_budget=9_500)["runs"][0]
-    assert sorted(map(int, part["rollouts"])) == [0, 2, 4, 6, 8, 10, 12, 14, 16]
+    assert sorted(map(int, part["rollouts"])) == [1, 3, 5, 7, 9, 11, 13, 15, 17]
     assert part["left_out"] == (
         f"run: 9 of the 17 steps with rollouts are here, evenly spread. All of it is in {run.path}."
     )
@@ -247,7 +248,7 @@ def test_of_a_step_that_is_too_large_the_first_questions_are_shown(tmp_path):
     run = read_run(make_run(tmp_path / "run", steps=2, groups=8))
     part = payload([run], embedded([run]), text_budget=8_000)["runs"][0]
     assert {step: [row["id"] for row in rows] for step, rows in part["rollouts"].items()} == {
-        step: [f"{name}-{step}" for name in "abcd"] for step in "01"
+        str(step + 1): [f"{name}-{step}" for name in "abcd"] for step in (0, 1)
     }
     assert part["left_out"].startswith("run: 8 questions of these steps are left out.")
 
@@ -269,13 +270,13 @@ def test_what_looked_wrong_is_told(folder):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = read_run(folder)
     (warning,) = payload([run], embedded([run]))["runs"][0]["warnings"]
-    assert warning.startswith("run, step 9: in 100% of the groups of the last 10 steps")
+    assert warning.startswith("run, step 10: in 100% of the groups of the last 10 steps")
 
 
 def test_a_long_completion_is_cut_and_says_so(folder):
     row = group(0, answers=[answer("x" * 5_000)])
     (folder / "rollouts" / "step-000000.jsonl").write_text(json.dumps(row) + "\n")
-    shown = payload([read_run(folder)], embedded([read_run(folder)]))["runs"][0]["rollouts"]["0"][0]
+    shown = payload([read_run(folder)], embedded([read_run(folder)]))["runs"][0]["rollouts"]["1"][0]
     assert shown["answers"][0]["text"] == "x" * 4_000 + " … (1000 more characters)"
 
 
@@ -295,7 +296,7 @@ def test_a_missing_or_broken_picture_leaves_the_rest(folder):
     (folder / "images" / "a.png").write_text("no picture")
     shown = payload([read_run(folder)], embedded([read_run(folder)]))
     assert shown["images"] == {}
-    assert shown["runs"][0]["rollouts"]["0"][0]["images"] == []
+    assert shown["runs"][0]["rollouts"]["1"][0]["images"] == []
 
 
 def test_a_row_cannot_name_a_file_outside_the_run(folder, tmp_path):
@@ -310,7 +311,7 @@ def test_curves_leave_counts_out_and_undefined_numbers_empty(folder):
     curves = {(curve.of, curve.name): curve for curve in curves_of(read_run(folder))}
     assert set(curves) == {("training", "reward"), ("training", "reward/iou"), ("evaluation", "AP")}
     assert curves["evaluation", "AP"].values == [0.1, 0.4]
-    assert curves["training", "reward"].steps == [0, 1, 2]
+    assert curves["training", "reward"].steps == [1, 2, 3]
 
 
 def test_a_long_curve_is_averaged():
@@ -428,3 +429,20 @@ def test_a_port_that_is_taken_is_one_line(served, folder, capsys):
     assert main(["view", str(folder), "--port", port]) == 2
     assert f"--port {port}: cannot be used" in capsys.readouterr().err
     assert main(["view", str(folder), "--port", "99999"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("question", "prompt", "title"),
+    [
+        ({"category": "red circle"}, "Find every red circle.", "red circle"),
+        ({"expression": "the left one"}, "", "the left one"),
+        ({"problem": "Which thing is gone?", "category": "object"}, "", "Which thing is gone?"),
+        ({"image_count": 2, "query": "How many cups?"}, "", "How many cups?"),
+        ({}, "Look. How many coins are there? Answer with a number.", "How many coins are there?"),
+        ({}, "Describe the scene\nin one line", "Describe the scene"),
+        ({}, "", ""),
+        ({"question": "word " * 40}, "", "word " * 17 + "word …"),
+    ],
+)
+def test_the_title_of_a_question(question, prompt, title):
+    assert title_of(question, prompt) == title

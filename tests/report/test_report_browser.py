@@ -84,9 +84,11 @@ def ids(page) -> list[str]:
 def test_it_opens_and_shows_the_last_step(opened, run_folder):
     page = opened()
     assert page.title() == "run · Visual-RFT"
-    assert page.locator("#step-label").inner_text() == "2 of 2"
+    assert page.locator("#step-label").inner_text() == "3 of 3"
     assert ids(page) == [row["id"] for row in rows(run_folder, 2)]
-    charts = page.eval_on_selector_all("#charts .chart", "all => all.map(one => one.dataset.chart)")
+    charts = page.eval_on_selector_all(
+        "#charts .chart, #charts-flat .chart", "all => all.map(one => one.dataset.chart)"
+    )
     assert {"reward", "reward/iou", "reward/confidence", "reward/format", "length", "zero_std_share", "grad_norm",
             "entropy_estimate", "AP"} <= set(charts)  # fmt: skip
     assert "kl" not in charts, "there is no reference, so there is no KL"
@@ -119,17 +121,17 @@ def test_the_slider_the_buttons_and_the_arrows_change_the_step(opened, run_folde
     slider.evaluate("s => { s.value = 0; s.dispatchEvent(new Event('input')) }")
     assert ids(page) == [row["id"] for row in rows(run_folder, 0)]
     page.keyboard.press("ArrowRight")
-    assert page.locator("#step-label").inner_text() == "1 of 2"
+    assert page.locator("#step-label").inner_text() == "2 of 3"
     page.locator("#next").click()
     assert ids(page) == [row["id"] for row in rows(run_folder, 2)]
     assert page.locator("#next").is_disabled()
     slider.focus()
     page.keyboard.press("ArrowLeft")
-    assert page.locator("#step-label").inner_text() == "1 of 2", "one step, with the focus on the slider too"
+    assert page.locator("#step-label").inner_text() == "2 of 3", "one step, with the focus on the slider too"
     chart = page.locator("[data-chart='reward'] svg")
     size = chart.bounding_box()
     chart.click(position={"x": 0.15 * size["width"], "y": size["height"] / 2})
-    assert page.locator("#step-label").inner_text() == "0 of 2"
+    assert page.locator("#step-label").inner_text() == "1 of 3"
 
 
 def all_rows(folder: Path) -> list[dict]:
@@ -247,7 +249,7 @@ def test_everything_works_from_the_keyboard(opened):
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "search"
     page.keyboard.press("ArrowLeft")
-    assert page.locator("#step-label").inner_text() == "2 of 2", "arrows in the search field stay there"
+    assert page.locator("#step-label").inner_text() == "3 of 3", "arrows in the search field stay there"
     summary = page.locator("[data-reply='0'] > summary").first
     summary.focus()
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
@@ -263,10 +265,151 @@ def test_everything_works_from_the_keyboard(opened):
 @pytest.mark.parametrize("width", [320, 390, 768])
 def test_a_narrow_page_does_not_scroll_sideways(opened, width):
     page = opened(viewport={"width": width, "height": 800})
+    folded = page.locator("section.folded .unfold:visible")
+    while folded.count():
+        folded.first.click()
     page.locator("#more-charts summary").click()
     page.locator("#facts summary").click()
     page.locator("[data-reply='0'] > summary").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_on_a_phone_sections_fold_and_a_link_opens_one(opened):
+    page = opened(viewport={"width": 390, "height": 800})
+    assert page.locator("#examples .pair").first.is_visible(), "the first section with a heading is open"
+    assert not page.locator("#cards").is_visible()
+    page.locator("#rollouts .unfold").click()
+    assert page.locator("#cards").is_visible()
+    assert page.locator("#rollouts .unfold").get_attribute("aria-expanded") == "true"
+    page.locator("#rollouts .unfold").click()
+    assert not page.locator("#cards").is_visible()
+    page.evaluate("location.hash = '#curves'")
+    page.locator("#charts .chart").first.wait_for(state="visible")
+    wide = opened(viewport={"width": 1280, "height": 800})
+    assert wide.locator("#cards").is_visible()
+    assert not wide.locator("#rollouts .unfold").is_visible()
+
+
+def changed_examples(folder: Path, totals: dict[int, list[float]]) -> None:
+    """Give the kept examples of each evaluation these rewards."""
+    for step, values in totals.items():
+        file = folder / "evaluation" / f"step-{step:06d}.json"
+        content = json.loads(file.read_text())
+        for example, total in zip(content["examples"], values, strict=True):
+            example["completion"]["total"] = total
+        file.write_text(json.dumps(content))
+
+
+def test_before_and_after_is_second_sorted_by_change_and_names_what_got_worse(opened, run_folder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    changed_examples(folder, {0: [1.0, 1.0, 1.0], STEPS: [0.25, 2.0, 1.0]})
+    for step, values in ((0, {"AP": 0.5, "mean_iou": 0.25}), (STEPS, {"AP": 0.375, "mean_iou": 0.75})):
+        file = folder / "evaluation" / f"step-{step:06d}.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    write_report([read_run(folder)], folder / "report.html")
+    page = opened((folder / "report.html").as_uri())
+    assert page.eval_on_selector_all("main > section", "all => all.map(one => one.id)")[:2] == ["overview", "examples"]
+    gains = page.eval_on_selector_all("[data-example]", "all => all.map(one => Number(one.dataset.gain))")
+    assert gains == [1, 0, -0.75]
+    worse = page.locator("[data-example]").last
+    assert "worse" in worse.get_attribute("class").split()
+    assert worse.locator("header").inner_text().endswith("worse \N{MINUS SIGN}0.75")
+    summary = page.locator("#example-summary").inner_text()
+    assert summary.startswith("1 better, 1 equal, 1 worse: ")
+    assert summary.endswith(worse.locator("header b").inner_text())
+    page.get_by_label("order of the questions").select_option("worse")
+    gains = page.eval_on_selector_all("[data-example]", "all => all.map(one => Number(one.dataset.gain))")
+    assert gains == [-0.75, 0, 1]
+    rows = page.locator("#changes tbody tr")
+    gains = rows.evaluate_all("all => all.map(one => Number(one.dataset.gain))")
+    assert gains == sorted(gains, reverse=True)
+    ap = page.locator("[data-number='AP']")
+    assert ap.inner_text().split("\t") == ["AP", "0.500", "0.375", "\N{MINUS SIGN}0.125 worse"]
+    cells = rows.evaluate_all("all => all.map(one => one.cells[1].textContent)")
+    assert len({len(cell.partition(".")[2]) for cell in cells}) == 1, "the numbers of a column share their decimals"
+
+
+def questions(page) -> list[str]:
+    return page.eval_on_selector_all("[data-question]", "all => all.map(one => one.dataset.question)")
+
+
+def answers_of(folder: Path, step: int) -> list[dict]:
+    text = (folder / "evaluation" / f"step-{step:06d}.answers.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_the_gallery_shows_all_held_out_questions_and_filters_them(opened, run_folder, tmp_path):
+    """The answers are made, one of each kind, because a random model writes none that can be read."""
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    kept = answers_of(run_folder, STEPS)
+    assert {row["id"] for row in kept} == {row["id"] for row in answers_of(run_folder, 0)}
+    assert all((folder / row["images"][0]).is_file() for row in kept)
+    for n, row in enumerate(kept):
+        boxes = row["truth"]["boxes"]
+        given = [boxes, [], [*boxes, boxes[0]]][min(n, 2)]
+        answer = {"boxes": given, "confidence": [0.9] * len(given)}
+        row["completion"].update(answer=answer, failure=None, total=[3.0, 0.0, 2.0][min(n, 2)])
+    file = folder / "evaluation" / f"step-{STEPS:06d}.answers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    write_report([read_run(folder)], folder / "report.html")
+    page = opened((folder / "report.html").as_uri())
+    names = [row["id"] for row in kept]
+    assert set(questions(page)) == set(names)
+    assert questions(page)[0] == names[1], "the worst first"
+    page.locator("#gallery-order").select_option("best")
+    assert questions(page)[0] == names[0]
+    page.locator("[data-kind='missed']").click()
+    assert questions(page) == [names[1]]
+    page.locator("[data-kind='missed']").click()
+    page.locator("[data-kind='duplicate']").click()
+    assert set(questions(page)) == set(names[2:])
+    card = page.locator("[data-question]").first
+    drawn = card.locator("[data-answer] [data-box]").count()
+    assert drawn == len(next(row for row in kept if row["id"] == questions(page)[0])["completion"]["answer"]["boxes"])
+    page.locator("[data-kind='duplicate']").click()
+    category = kept[0]["question"]["category"]
+    page.locator("#gallery-class").select_option(category)
+    assert set(questions(page)) == {row["id"] for row in kept if row["question"]["category"] == category}
+    page.locator("#gallery-class").select_option("")
+    page.locator("#gallery-search").fill(names[0])
+    assert questions(page) == [names[0]]
+    shown = page.eval_on_selector_all("[data-drawing]", "all => all.map(one => one.dataset.drawing)")
+    assert {"mistakes", "classes", "precision-recall", "calibration"} <= set(shown)
+    page.set_viewport_size({"width": 320, "height": 800})
+    page.evaluate("location.hash = '#evaluation'")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_curves_that_say_nothing_fold_away(opened, run_folder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    file = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for n, row in enumerate(rows):
+        row.update({"reward/format": 1.0, "truncated_share": 0.0, "zero_std_share": 0.5, "length": 7.0 + n})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_report([read_run(folder)], folder / "report.html")
+    page = opened((folder / "report.html").as_uri())
+    names = "all => all.map(one => one.dataset.chart)"
+    flat = page.eval_on_selector_all("#charts-flat .chart", names)
+    assert {"reward/format", "truncated_share"} <= set(flat)
+    assert {"zero_std_share", "length"} <= set(page.eval_on_selector_all("#charts .chart", names))
+    assert not page.locator("#charts-flat .chart").first.is_visible()
+    assert "completions cut off" in page.locator("#flat-names").inner_text()
+
+
+def test_the_header_says_that_held_out_images_are_trained_on(opened, run_folder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    data = json.loads((folder / "data.json").read_text())
+    sentence = "2 of 40 evaluation images are training images too: <a.png>, b.png"
+    (folder / "data.json").write_text(json.dumps({**data, "leakage": [sentence]}))
+    write_report([read_run(folder)], folder / "report.html")
+    page = opened((folder / "report.html").as_uri())
+    assert sentence in page.locator("#overview .notice.leak").inner_text()
+    assert opened().locator(".notice.leak").count() == 0
 
 
 def test_light_and_dark(opened):
@@ -286,7 +429,10 @@ def test_several_runs_are_compared(opened, run_folder, tmp_path):
     file.write_text(file.read_text().replace("learning_rate: 0.0001", "learning_rate: 0.002"))
     write_report([read_run(run_folder), read_run(tmp_path / "other")], tmp_path / "both.html")
     page = opened((tmp_path / "both.html").as_uri())
-    assert "optimizer.learning_rate" in page.locator("#comparison").inner_text()
+    sections = page.eval_on_selector_all("main > section", "all => all.map(one => one.id)")
+    assert sections[:3] == ["overview", "curves", "compared"], "a comparison begins with its curves"
+    fields = page.locator("#comparison th[scope=row]").all_inner_texts()
+    assert [field for field in fields if "." in field] == ["optimizer.learning_rate"], "only where they differ"
     assert page.locator("[data-chart='reward'] path.strong").count() == 2
     assert page.locator("[data-example]").first.locator("figure.picture").count() == 3
     page.locator("#run").select_option("1")
@@ -323,14 +469,14 @@ def test_the_live_view_picks_up_a_new_step_and_keeps_the_place(opened, run_folde
     try:
         address = f"http://127.0.0.1:{server.server_address[1]}/"
         follows, reads = opened(address), opened(address)
-        assert follows.locator("#step-label").inner_text() == "1 of 1"
+        assert follows.locator("#step-label").inner_text() == "2 of 2"
         assert "2 of 3 steps" in follows.locator("#notices").inner_text()
         reads.locator("#previous").click()
         reads.locator("[data-reply='1'] > summary").first.click()
         reads.locator(".picture img").first.evaluate("picture => picture.decode()")
         (folder / "rollouts" / "step-000002.jsonl").write_text(later["rollouts/step-000002.jsonl"])
         (folder / "metrics.jsonl").write_text(later["metrics.jsonl"])
-        for page, label in ((follows, "2 of 2"), (reads, "0 of 2")):
+        for page, label in ((follows, "3 of 3"), (reads, "1 of 3")):
             expect(page.locator("#step-label")).to_have_text(label, timeout=10_000)
         assert ids(follows) == [row["id"] for row in rows(run_folder, 2)]
         assert ids(reads) == [row["id"] for row in rows(run_folder, 0)]

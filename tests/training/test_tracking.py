@@ -316,10 +316,10 @@ def test_a_tracker_gets_config_metrics_and_pictures(model_folders, tmp_path, mon
     assert fake.config["rollout.group_size"] == 3
     assert fake.config["model.lora"] == "None"
     steps = [step for step, values in fake.logged if "reward" in values]
-    assert steps == [0, 1, 2]
+    assert steps == [1, 2, 3]
     assert [step for step, values in fake.logged if "evaluation/AP" in values] == [0, 3]
     assert all(isinstance(v, (int, float)) for _, values in fake.logged for v in values.values())
-    assert [step for step, _ in fake.pictures] == [0, 2]
+    assert [step for step, _ in fake.pictures] == [1, 3]
     (pictures,) = fake.pictures[0][1].values()
     assert [picture.shape for picture in pictures] == [(512, 512, 3)] * 2
     green = [(np.asarray(picture) == (40, 200, 90)).all(-1).any() for picture in pictures]
@@ -335,7 +335,7 @@ def test_tensorboard_gets_curves_and_pictures(model_folders, tmp_path):
     events = loader.EventAccumulator(str(folder / "tensorboard" / "visual-rft"), size_guidance={"images": 0})
     events.Reload()
     written = lines(folder / "metrics.jsonl")
-    assert [event.step for event in events.Scalars("reward")] == [0, 1]
+    assert [event.step for event in events.Scalars("reward")] == [1, 2]
     assert [event.value for event in events.Scalars("loss")] == pytest.approx([row["loss"] for row in written])
     assert events.Tags()["images"]
 

@@ -1,7 +1,7 @@
 """What ``visual-rft data`` does: few-shot, open-vocabulary, convert and info.
 
-Decision: every verb reads any format by the same flags, prints one JSON object on standard output, and writes a
-folder that did not exist before.
+Decision: every verb reads any format by the same flags, prints a table for people, or with ``--json`` one JSON object,
+and writes a folder that did not exist before.
 
     visual-rft data few-shot --format coco --annotations a.json --images photos --classes cat,dog --shots 4 --out cats4
 """
@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from visual_rft.cli.printed import info_text, made_text
 from visual_rft.config.config import load_config
 from visual_rft.config.explain import explain
 from visual_rft.config.sources import SourceConfig
@@ -54,7 +55,11 @@ def run(arguments: argparse.Namespace) -> None:
         VisualRFTError: if the data cannot be used as asked.
     """
     verbs = {"few-shot": _few_shot, "open-vocabulary": _open_vocabulary, "convert": _convert, "info": _info}
-    text = json.dumps(verbs[arguments.data_verb](arguments), indent=2, ensure_ascii=False)
+    result = verbs[arguments.data_verb](arguments)
+    if arguments.json:
+        text = json.dumps(result, indent=2, ensure_ascii=False)
+    else:
+        text = info_text(result) if arguments.data_verb == "info" else made_text(result)
     print(printable(text, lines=True, limit=None))
 
 

@@ -87,7 +87,7 @@ VERBS: dict[str, Verb] = {
         "visual-rft play examples/coco.yaml --sample 3 --gold", fields=True,
     ),
     "evaluate": Verb(
-        evaluate, "Evaluate models on held-out questions, or score predictions that are in a file; prints JSON.",
+        evaluate, "Evaluate models on held-out questions, or score predictions that are in a file.",
         "visual-rft evaluate examples/coco.yaml --protocol all", fields=True,
         interrupted="; the same command continues",
     ),

@@ -257,6 +257,9 @@ class LoopConfig(Section):
     """Evaluate every this many steps; 0 evaluates at the end only."""
     evaluation_examples: int = Field(8, ge=0)
     """Held-out questions whose answers every evaluation keeps, for before and after; always the same ones."""
+    evaluation_answers: int = Field(1000, ge=0)
+    """Held-out questions of whose answers every evaluation keeps a line, for the report's gallery, with a picture of at
+    most 256 pixels; evenly spread, always the same ones. 0 keeps none."""
     checkpoint_every: int = Field(0, ge=0)
     """Write a checkpoint every this many steps; 0 writes one at the end only."""
     checkpoint_keep: int = Field(0, ge=0)

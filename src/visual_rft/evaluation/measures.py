@@ -31,6 +31,8 @@ from visual_rft.tasks.truth import box_of
 from visual_rft.vision.boxes import Box, area, iou
 
 ByImage = Sequence[Sequence[Prediction]]
+MAX_WORST = 10
+"""Images with the lowest reward that a result names: as many as one looks at."""
 NO_ANSWER = "(no answer)"
 """Column of the confusion matrix for answers that could not be read."""
 OTHER_NAME = "(another name)"
@@ -144,6 +146,27 @@ def measure_classification(task: Task, predictions: ByImage) -> Measured:
     numbers = {**task.metrics([p for _, p in flat]), **statistic(np.ones(len(predictions)))}
     main = ("top1_strict", "top1_lenient", "mean_class_accuracy")
     return Measured(numbers, main, statistic, len(predictions), per_class, confusion)
+
+
+def worst_images(predictions: ByImage) -> list[dict[str, Any]]:
+    """The images with the lowest reward, the lowest first, at most ``MAX_WORST``.
+
+    Args:
+        predictions: the answers, image by image.
+
+    Returns:
+        Per image ``image`` (its file or key), ``reward`` (mean total over its questions) and ``questions`` (how many).
+    """
+    rows: list[dict[str, Any]] = [
+        {
+            "image": row[0].sample.images[0].key if row[0].sample.images else row[0].sample.id,
+            "reward": sum(p.score.total for p in row) / len(row),
+            "questions": len(row),
+        }
+        for row in predictions
+        if row
+    ]
+    return sorted(rows, key=lambda row: row["reward"])[:MAX_WORST]
 
 
 def _names_it(prediction: Prediction, classes: Sequence[str], synonyms: Sequence[str]) -> bool:

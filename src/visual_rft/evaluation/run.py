@@ -28,11 +28,18 @@ from visual_rft.answering.questions import ImageAnswers, ImageQuestions, group_b
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError, RunFolderError, printable
-from visual_rft.evaluation.measures import ByImage, Measured, measure, measure_detection, measure_grounding
+from visual_rft.evaluation.measures import (
+    ByImage,
+    Measured,
+    measure,
+    measure_detection,
+    measure_grounding,
+    worst_images,
+)
 from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_set
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
 from visual_rft.evaluation.segmenter import Segmenter, mask_areas
-from visual_rft.evaluation.tables import comparison_table, confusion_picture, progress_bar, result_table
+from visual_rft.evaluation.tables import confusion_picture, progress_bar
 from visual_rft.files import write_json
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.inputs import Prompt
@@ -77,25 +84,24 @@ class Evaluated:
 
 
 def evaluate(config: Config, plan: Plan | None = None) -> dict[str, Any]:
-    """Evaluate ``config.model`` on ``config.data.evaluation`` and print its table on standard error.
+    """Evaluate ``config.model`` on ``config.data.evaluation``.
 
     Args:
         config: model, task and data.
         plan: the way to evaluate; default the questions of the config, and nothing written.
 
     Returns:
-        What ``result.json`` holds: ``protocol``, ``model``, the numbers, ``intervals`` (95 %), ``per_class``.
+        What ``result.json`` holds: ``protocol``, ``model``, the numbers, ``intervals`` (95 %), ``per_class``,
+        ``worst_images``; :func:`visual_rft.evaluation.tables.evaluation_text` makes tables of it.
 
     Raises:
         VisualRFTError: if the data, model or folder cannot be used.
     """
-    evaluated = _evaluate(config, plan or Plan())
-    print(result_table(evaluated.result, evaluated.main), file=sys.stderr)
-    return evaluated.result
+    return _evaluate(config, plan or Plan()).result
 
 
 def compare(config: Config, models: Sequence[str], plan: Plan | None = None) -> dict[str, Any]:
-    """Evaluate several models on the same images and print one table on standard error.
+    """Evaluate several models on the same images.
 
     Args:
         config: task and data.
@@ -121,8 +127,6 @@ def compare(config: Config, models: Sequence[str], plan: Plan | None = None) -> 
         | {name: _difference(first, other, name) for name in first.main}
         for other in others
     ]
-    what = f"{first.result['n_images']} images"
-    print(comparison_table([e.result for e in all_done], differences, first.main, what), file=sys.stderr)
     return {"models": [e.result for e in all_done], "differences": differences}
 
 
@@ -175,6 +179,7 @@ def _evaluate(config: Config, plan: Plan) -> Evaluated:
         **({"classes": class_list_numbers(questions, images)} if plan.protocol == "said" else {}),
         "intervals": {name: interval(values) for name, values in draws.items()},
         "per_class": measured.per_class,
+        "worst_images": worst_images(predictions),
         **({"folder": str(folder)} if folder is not None else {}),
     }
     if folder is not None:

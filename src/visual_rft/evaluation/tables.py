@@ -3,9 +3,9 @@
 >>> results = [{"model": "a", "protocol": "all", "AP": 0.25}, {"model": "b", "protocol": "all", "AP": 0.5}]
 >>> differences = [{"AP": {"difference": 0.25, "interval": [0.1, 0.4]}}]
 >>> print(comparison_table(results, differences, ("AP",), "40 images"))
-| protocol: all, 40 images | 1: a | 2: b | 2 - 1 (95 %) |
-|---|---|---|---|
-| AP | 0.250 | 0.500 | +0.250 [+0.100, +0.400] |
+| protocol: all, 40 images | 1: a  | 2: b  | 2 - 1 (95 %)            |
+|--------------------------|-------|-------|-------------------------|
+| AP                       | 0.250 | 0.500 | +0.250 [+0.100, +0.400] |
 """
 
 from __future__ import annotations
@@ -23,16 +23,55 @@ MAX_SIDE_PIXELS = 1600
 """Pixels a side of a confusion matrix without its labels, at most."""
 
 
-def result_table(result: Mapping[str, Any], names: Sequence[str]) -> str:
-    """The numbers of one model with their intervals."""
+def evaluation_text(result: Mapping[str, Any]) -> str:
+    """The result of one model: its numbers with 95 % intervals, the classes, the images with the lowest reward."""
     heading = f"protocol: {result['protocol']}, {result['n_images']} images, {result['n_questions']} questions"
-    rows = [f"| {heading} | {printable(result['model'])} | 95 % |", "|---|---|---|"]
-    rows += [f"| {name} | {_number(result[name])} | {_ends(result, name)} |" for name in names]
-    if "classes" in result:
-        rows += [
-            f"| classes said: {k} | {_number(result['classes'][k])} | |" for k in ("parse_rate", "recall", "precision")
-        ]
-    return "\n".join(rows)
+    rows = [[name, _number(result[name]), _ends(result, name)] for name in result["intervals"]]
+    rates = {"parse_rate": "answers that could be read", "format_rate": "answers in the right format"}
+    rows += [[text, f"{result[name]:.0%}", ""] for name, text in rates.items() if name in result]
+    said = result.get("classes", {})
+    rows += [[f"classes said: {k}", _number(said[k]), ""] for k in ("parse_rate", "recall", "precision") if k in said]
+    tables = [table([heading, str(result["model"]), "95 %"], rows), _per_class(result["per_class"])]
+    worst = [[row["image"], f"{row['reward']:.3f}", str(row["questions"])] for row in result["worst_images"]]
+    tables.append(table(["images with the lowest reward", "reward", "questions"], worst) if worst else "")
+    if "folder" in result:
+        tables.append(f"answers and results: {result['folder']}")
+    return "\n\n".join(part for part in tables if part)
+
+
+def comparison_text(compared: Mapping[str, Any]) -> str:
+    """The result of :func:`visual_rft.evaluation.run.compare`: one table, and where everything is."""
+    results, differences = compared["models"], compared["differences"]
+    text = comparison_table(results, differences, list(results[0]["intervals"]), f"{results[0]['n_images']} images")
+    folders = [f"answers and results of {n}: {row['folder']}" for n, row in enumerate(results, 1) if "folder" in row]
+    return "\n".join([text, "", *folders] if folders else [text])
+
+
+def precision_text(numbers: Mapping[str, float], intervals: Mapping[str, Any], per_class: Mapping[str, Any]) -> str:
+    """Scored predictions out of a file.
+
+    Args:
+        numbers: COCO's or LVIS's numbers, -1 where undefined.
+        intervals: 95 % intervals of some of them; may be empty.
+        per_class: AP of each class by its name.
+    """
+    rows = [[name, _number(value), _ends({"intervals": intervals}, name, "")] for name, value in numbers.items()]
+    classes = [[name, _number(ap)] for name, ap in sorted(per_class.items(), key=lambda pair: -pair[1])]
+    return f"{table(['number', 'value', '95 %'], rows)}\n\n{table(['class', 'AP'], classes)}"
+
+
+def _per_class(numbers: Mapping[str, Mapping[str, float]]) -> str:
+    """The classes, the worst last; empty where the task has none."""
+    if not numbers:
+        return ""
+    names = list(next(iter(numbers.values())))
+    ordered = sorted(numbers.items(), key=lambda pair: -pair[1][names[0]])
+    rows = [[name, *(_count_or_number(n, row[n]) for n in names)] for name, row in ordered]
+    return table(["class", *names], rows)
+
+
+def _count_or_number(name: str, value: float) -> str:
+    return str(int(value)) if name == "n" or name.startswith("n_") else _number(value)
 
 
 def comparison_table(
@@ -48,10 +87,7 @@ def comparison_table(
     """
     columns = [f"{n}: {printable(result['model'])}" for n, result in enumerate(results, 1)]
     columns += [f"{n} - 1 (95 %)" for n in range(2, len(results) + 1)]
-    rows = [
-        f"| protocol: {results[0]['protocol']}, {what} | {' | '.join(columns)} |",
-        "|---" * (len(columns) + 1) + "|",
-    ]
+    rows = []
     for name in names:
         cells = [_number(result[name]) for result in results]
         for row in differences:
@@ -59,17 +95,32 @@ def comparison_table(
             spread = f" [{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else ""
             more = row[name]["difference"]
             cells.append("undefined" if more is None else f"{more:+.3f}{spread}")
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+        rows.append([name, *cells])
+    return table([f"protocol: {results[0]['protocol']}, {what}", *columns], rows)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns are as wide as their longest cell, so that it reads in a terminal as well.
+
+    >>> print(table(["class", "AP"], [["coin", "0.500"]]))
+    | class | AP    |
+    |-------|-------|
+    | coin  | 0.500 |
+    """
+    head, rows = [printable(cell) for cell in head], [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(row[n]) for row in [head, *rows]) for n in range(len(head))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+             for row in [head, *rows]]  # fmt: skip
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
 def _number(value: Any) -> str:
     return "undefined" if value == -1 else f"{value:.3f}"
 
 
-def _ends(result: Mapping[str, Any], name: str) -> str:
+def _ends(result: Mapping[str, Any], name: str, otherwise: str = "undefined") -> str:
     ends = result["intervals"].get(name)
-    return f"[{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "undefined"
+    return f"[{ends[0]:.3f}, {ends[1]:.3f}]" if ends else otherwise
 
 
 def confusion_picture(confusion: Mapping[str, Mapping[str, int]], title: str) -> Image.Image:

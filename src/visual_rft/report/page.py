@@ -21,7 +21,7 @@ from visual_rft.files import write_whole
 from visual_rft.report.payload import embedded, payload
 from visual_rft.report.reading import Run, finite
 
-SCRIPTS = ("dom.js", "charts.js", "cards.js", "rollouts.js", "examples.js", "page.js")
+SCRIPTS = ("dom.js", "charts.js", "cards.js", "rollouts.js", "examples.js", "drawings.js", "gallery.js", "page.js")
 """In the order in which they are put together."""
 
 

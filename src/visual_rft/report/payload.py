@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import yaml
@@ -21,10 +20,12 @@ import yaml
 from visual_rft.config.config import parse_config
 from visual_rft.errors import ConfigError
 from visual_rft.report.health import HealthWatch
-from visual_rft.report.marks import of_answer, of_truth
-from visual_rft.report.pictures import data_uri, size_of
-from visual_rft.report.reading import Row, Run, differences
+from visual_rft.report.held_out.gallery import gallery_of
+from visual_rft.report.pictures import data_uri
+from visual_rft.report.questions import Pictures, answer_of, example_of, question_of, short
+from visual_rft.report.reading import Row, Run, differences, step_number
 from visual_rft.report.series import Curve, curves_of
+from visual_rft.report.units import duration
 
 TEXT_BUDGET = 12_000_000
 """Characters of rollouts in a page, all runs together."""
@@ -36,40 +37,8 @@ MAX_EVALUATIONS = 40
 """Evaluations of a run that are shown with their examples."""
 MAX_WARNINGS = 8
 """Warnings of a run that are shown, the newest."""
-MAX_TEXT_CHARACTERS = 4_000
-"""Characters of a prompt or completion that are shown."""
 MAX_SIDE_PIXELS = ((100, 768), (400, 512), (1_600, 320))
 """Pictures of a page, at most, and the longer side in pixels at which they are then embedded; more are 224."""
-
-
-@dataclass
-class Pictures:
-    """The pictures of a page, each once.
-
-    Args:
-        source: function from a file to the address of its ``img`` element; called once per file.
-    """
-
-    source: Callable[[Path], str]
-    images: dict[str, str] = field(default_factory=dict)
-    files: dict[str, Path] = field(default_factory=dict)
-    used: int = 0
-
-    def key(self, run: Run, number: int, name: str) -> str | None:
-        """The key of a stored picture; None if it is not there or no picture."""
-        key = f"{number}/{name}"
-        if key not in self.images:
-            file = run.image(name)
-            if file is None:
-                return None
-            try:
-                self.images[key] = self.source(file)
-            except OSError as error:
-                run.remember(f"{file}: cannot be shown as a picture ({error}); left out")
-                return None
-            self.files[key] = file
-            self.used += len(self.images[key])
-        return key
 
 
 def embedded(runs: Sequence[Run]) -> Pictures:
@@ -104,8 +73,9 @@ def payload(
         chosen, cut = part.fitting_steps(groups_of, budget)
         text_budget -= sum(_size(group) for groups in chosen.values() for group in groups)
         waiting -= bool(run.rollout_steps)
-        one["rollouts"] = {str(step): chosen[step] for step in sorted(chosen)}
+        one["rollouts"] = {str(step_number({"step": step})): chosen[step] for step in sorted(chosen)}
         one["left_out"] = _left_out(run, len(chosen), cut)
+        one["gallery"] = gallery_of(run, part.number, pictures)
         one["problems"] = list(run.problems)
     return {"runs": shown, "images": pictures.images, "differences": differences(runs)}
 
@@ -132,7 +102,7 @@ class _RunPart:
         """Everything but the rollouts."""
         run = self.run
         section = run.config.get("task")
-        last = max([row["step"] + 1 for row in run.metrics], default=0)
+        last = max(map(step_number, run.metrics), default=0)
         evaluations = [run.evaluations[i] for i in sorted(by_halving(len(run.evaluations))[:MAX_EVALUATIONS])]
         return {
             "name": run.name,
@@ -147,10 +117,14 @@ class _RunPart:
             "config": yaml.safe_dump(dict(run.config), sort_keys=False),
             "curves": [_curve(curve) for curve in curves_of(run)],
             "evaluations": [
-                {"step": row["step"], "examples": [self._example(e) for e in row.get("examples", [])]}
+                {
+                    "step": row["step"],
+                    "examples": [example_of(run, self.number, self.pictures, e) for e in row.get("examples", [])],
+                }
                 for row in evaluations
             ],
             "warnings": _warnings(run),
+            "leakage": list(run.leakage),
         }
 
     def fitting_steps(
@@ -180,8 +154,8 @@ class _RunPart:
         text, before = 0, self.pictures.used
         for row in rows:
             group = {
-                **self._question(row),
-                "answers": [_answer(completion) for completion in row["completions"] if isinstance(completion, dict)],
+                **question_of(self.run, self.number, self.pictures, row),
+                "answers": [answer_of(completion) for completion in row["completions"] if isinstance(completion, dict)],
             }
             text += _size(group)
             if groups and (text > budget.text or self.pictures.used - before > budget.pictures):
@@ -189,32 +163,9 @@ class _RunPart:
             groups.append(group)
         return groups
 
-    def _example(self, row: Row) -> dict[str, Any]:
-        return {**self._question(row), "answers": [_answer(row.get("completion") or {})]}
-
-    def _question(self, row: Row) -> dict[str, Any]:
-        keys = [
-            key
-            for name in row.get("images", [])
-            if (key := self.pictures.key(self.run, self.number, str(name))) is not None
-        ]
-        truth = row.get("truth") or {}
-        marks = of_truth(truth)
-        size = row.get("image_size") or truth.get("image_size")
-        if not size and keys:
-            size = size_of(self.pictures.files[keys[0]])
-        return {
-            "id": str(row.get("id", "")),
-            "images": keys,
-            "size": list(size) if size else None,
-            "prompt": _clipped(str(row.get("prompt", ""))),
-            "asked": _asked(row.get("question") or {}),
-            "truth": {"boxes": _rounded(marks.boxes), "text": marks.text},
-        }
-
 
 def _curve(curve: Curve) -> dict[str, Any]:
-    values = [_short(value) for value in curve.values]
+    values = [short(value) for value in curve.values]
     return {"name": curve.name, "label": curve.label, "of": curve.of, "steps": curve.steps, "values": values}
 
 
@@ -225,7 +176,7 @@ def _warnings(run: Run) -> list[str]:
     except ConfigError:  # of another version of this package; the advice then names its defaults
         config = None
     watch = HealthWatch(config)
-    told = [f"{run.name}, step {row['step']}: {text}" for row in run.metrics for text in watch.new(row)]
+    told = [f"{run.name}, step {step_number(row)}: {text}" for row in run.metrics for text in watch.new(row)]
     return told[-MAX_WARNINGS:]
 
 
@@ -235,6 +186,7 @@ def _facts(run: Run) -> list[list[str]]:
     git = environment.get("git")
     packages = environment.get("packages")
     command = environment.get("command")
+    seconds = ((run.summary or {}).get("seconds") or {}).get("total")
     facts = {
         "model": (config.get("model") or {}).get("path"),
         "seed": (config.get("run") or {}).get("seed"),
@@ -243,9 +195,9 @@ def _facts(run: Run) -> list[list[str]]:
         "commit": git["commit"][:12] + (" and changes" if git.get("changed") else "") if git else None,
         "versions": ", ".join(f"{k} {v}" for k, v in packages.items()) if packages else None,
         "command": " ".join(map(str, command)) if command else None,
-        "seconds": (run.summary or {}).get("seconds", {}).get("total"),
+        "time": duration(seconds) if isinstance(seconds, (int, float)) else None,
     }
-    return [[name, f"{v:.0f}" if isinstance(v, float) else str(v)] for name, v in facts.items() if v is not None]
+    return [[name, str(value)] for name, value in facts.items() if value is not None]
 
 
 def by_halving(size: int) -> list[int]:
@@ -274,45 +226,6 @@ def _left_out(run: Run, steps: int, cut: int) -> str | None:
     return f"{run.name}: {'; '.join(said)}. All of it is in {run.path}." if said else None
 
 
-def _asked(question: Mapping[str, Any]) -> str:
-    """The question in two words, where it has a parameter."""
-    return next((str(question[name]) for name in ("category", "expression", "subject") if name in question), "")
-
-
-def _answer(completion: Row) -> dict[str, Any]:
-    marks = of_answer(completion.get("answer"))
-    rewards = completion.get("rewards") or {}
-    return {
-        "text": _clipped(str(completion.get("text", ""))),
-        "rewards": {name: _short(value) for name, value in rewards.items()},
-        "total": _short(completion.get("total")),
-        "advantage": _short(completion.get("advantage")),
-        "truncated": bool(completion.get("truncated")),
-        "tokens": completion.get("tokens"),
-        "boxes": _rounded(marks.boxes),
-        "labels": marks.labels,
-        "words": marks.text,
-        "failure": completion.get("failure"),
-        "notes": [str(note) for note in completion.get("notes") or []],
-    }
-
-
 def _size(group: Mapping[str, Any]) -> int:
     """Characters of a group in the page, roughly: texts, and 300 for the numbers of an answer."""
     return len(group["prompt"]) + 300 + sum(len(answer["text"]) + 300 for answer in group["answers"])
-
-
-def _clipped(text: str) -> str:
-    more = len(text) - MAX_TEXT_CHARACTERS
-    return f"{text[:MAX_TEXT_CHARACTERS]} … ({more} more characters)" if more > 0 else text
-
-
-def _short(value: Any) -> Any:
-    """A number with the digits that a page can show; None if it is not finite."""
-    if not isinstance(value, float):
-        return value
-    return float(f"{value:.5g}") if value - value == 0 else None
-
-
-def _rounded(boxes: Sequence[Sequence[float]]) -> list[list[float]]:
-    return [[round(v, 2) for v in box] for box in boxes]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visual_rft.report.reading import Row, Run
+from visual_rft.report.reading import Row, Run, step_number
 
 SMOOTHING_STEPS = 10
 """Steps of the moving average: a step's reward is the mean of a few dozen completions and jumps by 0.1 and more."""
@@ -28,7 +28,7 @@ Points = Sequence[tuple[int, float]]
 def learning_curve(run: Run, file: Path) -> bool:
     """Draw the curves of a run into ``file`` (PNG or SVG by its name); False if there is nothing to draw yet.
 
-    A value that was not finite is left out; step N is of weights that had taken N steps.
+    A value that was not finite is left out. The first step is 1; an evaluation stands at the steps done before it.
 
     Raises:
         OSError: if the picture cannot be written.
@@ -44,7 +44,7 @@ def learning_curve(run: Run, file: Path) -> bool:
         for name, points in curves.items():
             _draw(axes, name, points)
         axes.set_title(title, fontsize=11)
-        axes.set_xlabel("step")
+        axes.set_xlabel("steps done")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         if title.startswith("shares"):
@@ -59,10 +59,11 @@ def learning_curve(run: Run, file: Path) -> bool:
 def panels_of(run: Run) -> list[tuple[str, dict[str, Points]]]:
     """Title and curves of every panel; a panel may be empty."""
     names = {name: None for row in run.metrics for name in row if name.startswith("reward/")}
-    rewards = {name.removeprefix("reward/"): _series(run.metrics, name) for name in names}
-    shares = {label: _series(run.metrics, name) for name, label in SHARES.items()}
+    trained = [{**row, "step": step_number(row)} for row in run.metrics]
+    rewards = {name.removeprefix("reward/"): _series(trained, name) for name in names}
+    shares = {label: _series(trained, name) for name, label in SHARES.items()}
     held_out = {name: _series(run.evaluations, name) for name in _headline(run.evaluations)}
-    learned = ("rewards (training)", rewards) if names else ("loss (training)", {"loss": _series(run.metrics, "loss")})
+    learned = ("rewards (training)", rewards) if names else ("loss (training)", {"loss": _series(trained, "loss")})
     return [
         (title, {name: points for name, points in curves.items() if points})
         for title, curves in (learned, ("held-out images", held_out), ("shares (training)", shares))

@@ -46,6 +46,7 @@ class Run:
         evaluations: the files of ``evaluation/``, oldest first, each with its ``step``.
         rollout_steps: the steps that ``rollouts/`` holds, ascending.
         summary: ``summary.json``, None if the run has not finished.
+        leakage: sentences of ``data.json`` on held-out images that are trained on too.
         problems: one sentence for each thing that could not be read.
     """
 
@@ -57,6 +58,7 @@ class Run:
     evaluations: tuple[Row, ...]
     rollout_steps: tuple[int, ...]
     summary: Row | None
+    leakage: tuple[str, ...] = ()
     problems: list[str] = field(default_factory=list)
 
     def rollout_file(self, step: int) -> Path:
@@ -74,6 +76,12 @@ class Run:
         if len(whole) < len(answered):
             self.remember(f"{self.rollout_file(step)}: {len(answered) - len(whole)} rows are no rollouts; left out")
         return whole
+
+    def answers(self, step: int) -> list[Row]:
+        """The answers that the evaluation after ``step`` steps kept, one line per held-out question; [] without any."""
+        rows, problem = read_lines(self.path / "evaluation" / f"step-{step:06d}.answers.jsonl")
+        self.remember(problem)
+        return [row for row in rows if isinstance(row.get("completion"), dict)]
 
     def image(self, name: str) -> Path | None:
         """The file of a stored image by the name that rows give it; None if it is missing or outside the folder."""
@@ -99,6 +107,18 @@ class Run:
         """Add what could not be read to ``problems``, once."""
         if problem and problem not in self.problems:
             self.problems.append(problem)
+
+
+def step_number(row: Row) -> int:
+    """The number of a step for people: the first is 1, and after step N, N steps are done.
+
+    Files hold the steps that were done before it, so that what was sampled and what was evaluated with the same weights
+    bear the same number; the console, the report, plots and trackers say this one.
+
+    >>> step_number({"step": 0, "reward": 0.5})
+    1
+    """
+    return int(row["step"]) + 1
 
 
 def read_run(path: Path, name: str | None = None) -> Run:
@@ -142,7 +162,7 @@ def read_run(path: Path, name: str | None = None) -> Run:
         path, name or path.resolve().name, config, environment,
         tuple(_numbers(row) for row in metrics if type(row.get("step")) is int), tuple(evaluations),
         tuple(sorted(step for step in steps if step is not None)), summary,
-        [*problems, *([problem] if problem else [])],
+        _leakage(_read_json(path / "data.json", problems)), [*problems, *([problem] if problem else [])],
     )  # fmt: skip
 
 
@@ -240,6 +260,11 @@ def _read_json(file: Path, problems: list[str]) -> dict[str, Any] | None:
         problems.append(f"{file}: not a JSON object; left out")
         return None
     return content
+
+
+def _leakage(data: Row | None) -> tuple[str, ...]:
+    said = (data or {}).get("leakage")
+    return tuple(map(str, said)) if isinstance(said, list) else ()
 
 
 def _step_of(file: Path) -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visual_rft.report.reading import Row, Run
+from visual_rft.report.reading import Row, Run, step_number
 
 MAX_POINTS = 1_000
 """Points of a curve; a longer one is averaged, because no screen shows more."""
@@ -41,7 +41,8 @@ class Curve:
         name: key in ``metrics.jsonl`` or, of an evaluation, in ``evaluation/*.json``.
         label: name for people.
         of: ``training`` or ``evaluation``.
-        steps: optimiser steps that the weights behind a value had taken.
+        steps: optimiser steps done: a value of training is at the number of its step (the first is 1), an evaluation at
+            the steps its weights had taken (0 is the base).
         values: None where a value is missing or was not finite.
     """
 
@@ -69,7 +70,7 @@ def curves_of(run: Run) -> list[Curve]:
 def _curves(rows: Sequence[Row], of: str) -> list[Curve]:
     names = {name: None for row in rows for name, value in row.items() if _is_number(value) and not _is_count(name)}
     ordered = sorted(names, key=_place) if of == "training" else list(names)
-    steps = [row["step"] for row in rows]
+    steps = [step_number(row) if of == "training" else row["step"] for row in rows]
     undefined = -1.0 if of == "evaluation" else None  # COCO's word for a number without any truth behind it
     return [
         Curve(name, label_of(name), of, *thinned(steps, [_value(row.get(name), undefined) for row in rows]))

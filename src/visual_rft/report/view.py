@@ -20,7 +20,8 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from visual_rft.errors import ConfigError, VisualRFTError, printable
 from visual_rft.report.page import as_json, render
-from visual_rft.report.payload import Pictures, payload
+from visual_rft.report.payload import payload
+from visual_rft.report.questions import Pictures
 from visual_rft.report.reading import Row, Run, read_run
 
 TEXT_BUDGET = 4_000_000

@@ -162,7 +162,7 @@ class Household:
         if loop.rollouts_every and step % loop.rollouts_every == 0:
             self.folder.write_rollouts(step, rollouts)
         if loop.images_every and step % loop.images_every == 0:
-            self.trackers.pictures(step, rollouts.samples, rollouts.scores)
+            self.trackers.pictures(step + 1, rollouts.samples, rollouts.scores)
 
     def end_step(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Log the step, say what looks wrong, then evaluate and write a checkpoint where they are due.
@@ -174,7 +174,7 @@ class Household:
         self.clock.end_step()
         loop, done = self.config.run, step + 1
         self.folder.append_metrics(metrics)
-        self.trackers.metrics(step, metrics)
+        self.trackers.metrics(done, metrics)
         self.console.step(metrics)
         for warning in self.health.new(metrics):
             self.console.warn(f"step {done}: {warning}")
@@ -262,7 +262,10 @@ class Household:
             return
         self.evaluation = self.task.metrics(predictions)
         kept = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_examples)]
-        prompts = {p.sample.id: self.task.prompt(p.sample.question, policy.space) for p in kept}
+        looked_at = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_answers)]
+        prompts = {p.sample.id: self.task.prompt(p.sample.question, policy.space) for p in [*kept, *looked_at]}
+        if looked_at:
+            self.folder.write_answers(done, prompts, looked_at)
         self.folder.write_evaluation(done, self.evaluation, prompts, kept)
         self.trackers.metrics(done, {f"evaluation/{name}": value for name, value in self.evaluation.items()})
         when = f"after {done} steps" if done else "before the first step"

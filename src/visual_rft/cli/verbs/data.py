@@ -22,7 +22,7 @@ WRITTEN = ("coco", "yolo", "voc", "imagefolder", "jsonl", "parquet")
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Do what the verb says and print what was done as JSON."""
+    """Do what the verb says and print what was done."""
     from visual_rft.cli import data_sets as command
 
     command.run(arguments)
@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def add(name: str, line: str, example: str) -> argparse.ArgumentParser:
         epilog = f"example: visual-rft data {name} {example}"
-        return verbs.add_parser(name, help=line, description=line, epilog=epilog)
+        made = verbs.add_parser(name, help=line, description=line, epilog=epilog)
+        made.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+        return made
 
     line = "Choose K images per class into a COCO-format folder; the set of fewer shots is part of it."
     example = "--format coco --annotations a.json --images photos --classes cat,dog --shots 4 --out cats4"

@@ -1,6 +1,7 @@
 """The command ``visual-rft evaluate``: predictions from a file, one model, or several models side by side.
 
-Decision: what is printed on standard output is JSON and nothing else; tables, progress and notes go to standard error.
+Decision: standard output holds a table for people, or with ``--json`` one JSON object and nothing else; progress and
+notes go to standard error.
 Scoring a file needs no model, and this module imports neither torch nor transformers for it.
 
     visual-rft evaluate detection --annotations gt.json --predictions pred.json
@@ -13,9 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from visual_rft.errors import ConfigError, DataError, printable
 from visual_rft.files import write_json
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--annotations", type=Path, metavar="FILE", help="ground truth in COCO format")
     files.add_argument("--predictions", type=Path, metavar="FILE", help="COCO results")
     files.add_argument("--report", type=Path, metavar="FILE", help="also write AP per class and 95 %% intervals here")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--rules", choices=("coco", "lvis"), default="coco", help="whose AP (default: coco)")
 
 
@@ -65,17 +67,38 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         _refuse(arguments, MODELS, "evaluate detection scores a file and asks no model")
         if overrides:
             raise ConfigError(f"{overrides[0]}: evaluate detection scores a file and reads no config")
-        result = score_files(arguments.annotations, arguments.predictions, arguments.rules, arguments.report)
-    else:
-        _refuse(arguments, FILES, "only 'evaluate detection' scores a file")
-        result = _models(arguments, overrides)
-    print(json.dumps(result, indent=2))
+        scored = score_files(arguments.annotations, arguments.predictions, arguments.rules, arguments.report)
+        from visual_rft.evaluation.tables import precision_text
+
+        text = json.dumps(scored.numbers, indent=2) if arguments.json else precision_text(*scored)
+        print(printable(text, lines=True, limit=None))
+        return
+    _refuse(arguments, FILES, "only 'evaluate detection' scores a file")
+    result = _models(arguments, overrides)
+    from visual_rft.evaluation.tables import comparison_text, evaluation_text
+
+    told = comparison_text if "models" in result else evaluation_text
+    print(printable(json.dumps(result, indent=2) if arguments.json else told(result), lines=True, limit=None))
+
+
+class ScoredFile(NamedTuple):
+    """Predictions out of a file, scored.
+
+    Attributes:
+        numbers: COCO's twelve numbers (LVIS's thirteen), 0..1, -1 where undefined.
+        intervals: their 95 % intervals; empty where none were asked for.
+        per_class: AP by the name of the class.
+    """
+
+    numbers: dict[str, float]
+    intervals: Mapping[str, Any]
+    per_class: Mapping[str, float]
 
 
 def score_files(
     annotations: Path | None, predictions: Path | None, rules: Any = "coco", report: Path | None = None
-) -> dict[str, float]:
-    """COCO's twelve numbers (LVIS's thirteen) of predictions in a file, 0..1, -1 where undefined.
+) -> ScoredFile:
+    """Score predictions in a file.
 
     Args:
         annotations: ground truth in COCO or LVIS format.
@@ -97,13 +120,14 @@ def score_files(
     truth = read_ground_truth(annotations, rules, _note)
     results = read_predictions(predictions, truth, _note)
     numbers, per_class = box_precision(truth, results, rules)
+    names = {row["id"]: str(row.get("name", row["id"])) for row in truth["categories"]}
+    named = {names[identity]: ap for identity, ap in per_class.items()}
+    intervals: Mapping[str, Any] = {}
     if report is not None:
-        names = {row["id"]: str(row.get("name", row["id"])) for row in truth["categories"]}
         weighted = WeightedPrecision(truth, results, rules)
         intervals = {name: interval(values) for name, values in bootstrap(weighted, weighted.images).items()}
-        named = {names[identity]: ap for identity, ap in per_class.items()}
         write_json(report, {"rules": rules, **numbers, "intervals": intervals, "per_class": named}, DataError)
-    return numbers
+    return ScoredFile(numbers, intervals, named)
 
 
 def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The command ``visual-rft predict``: one image, or files, folders and patterns.
 
 Decision: one question about one image prints its answer and draws it in the folder ``answers``; anything more goes
-into a folder of its own (``predict_files.py``), and a summary is printed. Nothing is written beside the images, where
-it would become data. Standard output holds JSON and nothing else.
+into a folder of its own (``predict_files.py``), and a summary is printed: for people, or with ``--json`` as one JSON
+object. Nothing is written beside the images, where it would become data.
 
     visual-rft predict a.png --ask "red circle"
     visual-rft predict photos more/*.jpg --ask cat --ask dog --model runs/pets --out found
@@ -15,7 +15,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from visual_rft.errors import ConfigError
+from visual_rft.cli.printed import answer_text, files_text
+from visual_rft.errors import ConfigError, printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--annotations", type=Path, metavar="FILE",
                         help="COCO annotations whose image and category ids the predictions shall bear")  # fmt: skip
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures and questions at once (default 8)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of words")
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -50,7 +52,8 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         from visual_rft.answering.asking import predict_image
 
         result = predict_image(files[0], asks[0], arguments.model, arguments.out, arguments.task, arguments.dtype)
-        print(json.dumps(result, indent=2))
+        text = json.dumps(result, indent=2) if arguments.json else answer_text(result)
+        print(printable(text, lines=True, limit=None))
         return 0
     numbering = Numbering(files, asks, arguments.annotations)
     out = arguments.out or Path("predictions")
@@ -63,5 +66,6 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     asker = Asker.load(arguments.model, arguments.task, arguments.dtype)
     with progress_bar(len(files), arguments.model) as bar:
         result = predict_files(asker, files, asks, out, numbering, arguments.batch, bar.update)
-    print(json.dumps(result, indent=2))
+    text = json.dumps(result, indent=2) if arguments.json else files_text(result)
+    print(printable(text, lines=True, limit=None))
     return 1 if result["unreadable"] else 0

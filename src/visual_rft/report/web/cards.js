@@ -56,7 +56,7 @@ function cardOf(images, group, top) {
       equal ? make("span.badge.warn", { title: "a group whose rewards are all equal teaches nothing" }, "equal rewards") : null,
       failed ? make("span.badge.bad", {}, `${failed} not readable`) : null,
       cut ? make("span.badge.warn", {}, `${cut} cut off`) : null,
-      make("span.sum", {}, `step ${group.step} · reward ${shown(mean(rewards))} (${shown(Math.min(...rewards))} to ${shown(Math.max(...rewards))})`)),
+      make("span.sum", {}, `step ${group.step} · reward ${fixed(mean(rewards), 2)} (${fixed(Math.min(...rewards), 2)} to ${fixed(Math.max(...rewards), 2)})`)),
     make("details.prompt", {}, make("summary", {}, group.prompt)),
     side,
     make("div.answers", {}, ...group.answers.map((answer, i) => replyOf(answer, i, figure, top))),
@@ -68,7 +68,7 @@ function replyOf(answer, number, figure, top) {
   const line = thought || said || answer.text;
   const element = make(
     "details.reply", { "data-reply": number },
-    make("summary", { "aria-label": `answer ${number + 1}, reward ${shown(answer.total)}, advantage ${shown(answer.advantage)}${answer.failure ? `, not readable: ${answer.failure}` : ""}` },
+    make("summary", { "aria-label": `answer ${number + 1}, reward ${fixed(answer.total, 2)}, advantage ${fixed(answer.advantage, 2)}${answer.failure ? `, not readable: ${answer.failure}` : ""}` },
       make("span.number", {}, swatch(number), String(number + 1)),
       meterOf(answer.total, top),
       make(`span.advantage${answer.advantage > 0 ? ".up" : answer.advantage < 0 ? ".down" : ""}`, { title: "advantage" },
@@ -106,11 +106,11 @@ function swatch(number) {
 function meterOf(value, top) {
   const fill = make("i");
   fill.style.width = `${Math.max(0, Math.min(1, (value || 0) / (top || 1))) * 100}%`;
-  return make("span.meter", { title: "reward" }, fill, make("b", {}, shown(value)));
+  return make("span.meter", { title: "reward" }, fill, make("b", {}, fixed(value, 2)));
 }
 
 function partsOf(rewards) {
-  return make("span.parts", {}, ...Object.entries(rewards).map(([name, value]) => make("span", {}, `${name} `, make("b", {}, shown(value)))));
+  return make("span.parts", {}, ...Object.entries(rewards).map(([name, value]) => make("span", {}, `${name} `, make("b", {}, fixed(value, 2)))));
 }
 
 function badgesOf(answer) {

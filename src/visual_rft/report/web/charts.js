@@ -18,13 +18,25 @@ function drawCharts(runs, onStep) {
   const first = (chart) =>
     chart.of === "evaluation" || chart.name.startsWith("reward/") || (MAIN.includes(chart.name) && !(reinforced && chart.name === "loss"));
   const order = (chart) => (chart.name === "reward" ? 0 : chart.name.startsWith("reward/") ? 1 : chart.of === "training" ? 2 : 3);
-  const main = all.filter(first).sort((a, b) => order(a) - order(b));
+  const flat = all.filter((chart) => first(chart) && saysNothing(chart));
+  const main = all.filter((chart) => first(chart) && !flat.includes(chart)).sort((a, b) => order(a) - order(b));
   const more = all.filter((chart) => !first(chart));
   byId("charts").replaceChildren(...main.map((chart) => chartOf(chart, onStep)));
   byId("charts-more").replaceChildren(...more.map((chart) => chartOf(chart, onStep)));
+  byId("charts-flat").replaceChildren(...flat.map((chart) => chartOf(chart, onStep)));
+  byId("flat-charts").hidden = !flat.length;
+  byId("flat-names").textContent = `${counted(flat.length, "curve")} flat at 0 or 1: ${flat.map(titleOf).join(", ")}`;
   byId("more-charts").hidden = !more.length;
   byId("curves").hidden = !all.length;
 }
+
+/** Whether all values of all lines are 0, or all are 1. */
+function saysNothing(chart) {
+  const values = chart.lines.flatMap((line) => line.values).filter((value) => value !== null);
+  return chart.lines.some((line) => line.values.length > 1) && [0, 1].some((level) => values.every((value) => value === level));
+}
+
+const titleOf = (chart) => (chart.of === "evaluation" ? `held-out: ${chart.label}` : chart.label);
 
 function chartOf(chart, onStep) {
   const steps = chart.lines.flatMap((line) => line.steps);
@@ -38,15 +50,16 @@ function chartOf(chart, onStep) {
     const known = line.values.filter((value) => value !== null);
     return `${line.name} from ${shown(known[0])} to ${shown(known[known.length - 1])}`;
   });
-  const label = chart.of === "evaluation" ? `held-out: ${chart.label.replaceAll("_", " ")}` : chart.label;
+  const label = titleOf(chart);
+  const ticks = [low, (low + high) / 2, high];
   const picture = svg("svg", {
     viewBox: `0 0 ${CHART.width} ${CHART.height}`, preserveAspectRatio: "none", role: "img",
     "aria-label": `${label}: ${ends.join("; ")}`, "data-start": start, "data-end": end,
   });
   const plot = make("div.plot", {}, picture);
-  for (const value of [low, (low + high) / 2, high]) {
+  for (const value of ticks) {
     picture.append(svg("line.grid", { x1: CHART.left, x2: CHART.width - CHART.right, y1: y(value), y2: y(value) }));
-    plot.append(tickOf(shown(value).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, ""), "left", 0, y(value) - 7));
+    plot.append(tickOf(tickText(value, ticks), "left", 0, y(value) - 7));
   }
   plot.append(tickOf(String(Math.round(start)), "first", x(start), CHART.height - 15));
   plot.append(tickOf(String(Math.round(end)), "last", CHART.right, CHART.height - 15));
@@ -76,6 +89,14 @@ function chartOf(chart, onStep) {
     make("h3", {}, make("span.of", { title: label }, label), make("span.now", {}, last.join(" · "))),
     plot,
   );
+}
+
+/** A number at an axis with the decimals that all of them need; very small and large ones keep their power of ten. */
+function tickText(value, ticks) {
+  const size = Math.max(...ticks.map(Math.abs));
+  if (size >= 1e5 || size < 1e-3) return shown(value);
+  const enough = [0, 1, 2, 3, 4].find((decimals) => ticks.every((tick) => Math.abs(tick - Number(tick.toFixed(decimals))) < 1e-9 * (size || 1)));
+  return value.toFixed(enough === undefined ? decimalsOf(ticks) : Math.min(enough, decimalsOf(ticks)));
 }
 
 /** The number at an axis; HTML, because text in a stretched drawing would be stretched too. */

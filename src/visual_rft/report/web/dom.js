@@ -37,6 +37,23 @@ function shown(value) {
   return size >= 100 ? value.toFixed(0) : size >= 10 ? value.toFixed(1) : value.toFixed(size >= 1 ? 2 : 3);
 }
 
+/** How many decimals the numbers of a column share: about three digits of the largest; none where all are whole. */
+function decimalsOf(values) {
+  const known = values.filter((value) => Number.isFinite(value));
+  if (known.every(Number.isInteger)) return 0;
+  const size = Math.max(...known.map(Math.abs));
+  return size >= 100 ? 0 : size >= 10 ? 1 : size > 1 ? 2 : 3;
+}
+
+/** A number with so many decimals. */
+const fixed = (value, decimals) => (Number.isFinite(value) ? value.toFixed(decimals) : "–");
+
+/** A difference with its sign. */
+const signedFixed = (value, decimals) => (Number.isFinite(value) ? `${value > 0 ? "+" : value < 0 ? "−" : "±"}${Math.abs(value).toFixed(decimals)}` : "–");
+
+/** Whether less of a number is better, by its name; what is not named so is taken for a score. */
+const lessIsBetter = (name) => /error|fail|loss|truncated|cut off|not readable|false/i.test(name);
+
 const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(2);
 const mean = (values) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : null);
 const runColour = (number) => `var(--r${number % COLOURS})`;

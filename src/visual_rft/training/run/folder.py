@@ -34,6 +34,8 @@ from visual_rft.vision.images import ImageReference
 
 LOSSLESS_PIXELS = 262_144
 """A stored picture up to this many pixels (512 x 512) is PNG, a larger one JPEG: quicker to write, and smaller."""
+SMALL_SIDE_PIXELS = 256
+"""Longest side of a picture of the gallery: a thousand of them take about 15 MB."""
 STORED_SIDE = 1280
 """Longest side of a stored picture; it is there to be looked at, and boxes stay in pixels of the original."""
 
@@ -155,6 +157,9 @@ class RunFolder:
         for evaluation in (self.path / "evaluation").glob("step-*.json"):
             if int(evaluation.stem.removeprefix("step-")) > step:
                 evaluation.unlink()
+        for answers in (self.path / "evaluation").glob("step-*.answers.jsonl"):
+            if int(answers.name.removeprefix("step-").removesuffix(".answers.jsonl")) > step:
+                answers.unlink()
         (self.path / "summary.json").unlink(missing_ok=True)
         file = self.path / "metrics.jsonl"
         rows, problem = read_lines(file)
@@ -185,6 +190,28 @@ class RunFolder:
             )
         self.write_json(f"evaluation/step-{step:06d}.json", {**metrics, "step": step, "examples": rows})
 
+    def write_answers(self, step: int, asked: Mapping[str, str], answers: Sequence[Prediction]) -> None:
+        """Write ``evaluation/step-N.answers.jsonl``: a line per held-out question, with a small picture of its image.
+
+        Args:
+            step: optimiser steps done.
+            asked: the prompt of each question by its id.
+            answers: the answers to keep; the same questions at every evaluation.
+        """
+        rows = []
+        for prediction in answers:
+            sample = prediction.sample
+            images = [self._store_image(image, "small", SMALL_SIDE_PIXELS) for image in sample.images[:1]]
+            row = _question_row(sample, images, sample.truth.get("image_size"), asked[sample.id])
+            truth = {name: value for name, value in sample.truth.items() if name not in ("segmentation", "thought")}
+            row |= {"truth": truth, "completion": _completion_row(prediction.completion, prediction.score)}
+            clean, bad = finite(row)
+            _warn(f"answers after {step} steps, {sample.id}", bad)
+            rows.append(clean)
+        file = self.path / "evaluation" / f"step-{step:06d}.answers.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
+
     def write_rollouts(self, step: int, rollouts: Rollouts) -> None:
         """Append every completion of a batch with its rewards to the step's file; each image is stored once."""
         rows = []
@@ -210,18 +237,19 @@ class RunFolder:
     def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         append_json_lines(self.path / name, rows, RunFolderError, make_folder=True)
 
-    def _store_image(self, image: ImageReference) -> str:
-        """Write an image if it is not there yet; returns its name relative to the folder."""
+    def _store_image(self, image: ImageReference, folder: str = "images", side: int = STORED_SIDE) -> str:
+        """Write an image, its longer side at most ``side`` pixels, if it is not there yet; returns its name relative to
+        the run folder."""
         # Two paths may become the same name once slashes are gone; the checksum of the key keeps them apart.
         readable = re.sub(r"[^\w.-]+", "_", image.key)[-60:]
-        stem = f"images/{readable}-{zlib.crc32(image.key.encode()):08x}"
+        stem = f"{folder}/{readable}-{zlib.crc32(image.key.encode()):08x}"
         for suffix in (".png", ".jpg"):
             if (self.path / (stem + suffix)).exists():
                 return stem + suffix
         picture = image.load()
-        small = picture.width * picture.height <= LOSSLESS_PIXELS
+        small = picture.width * picture.height <= min(LOSSLESS_PIXELS, side * side)
         name = stem + (".png" if small else ".jpg")
-        picture.thumbnail((STORED_SIDE, STORED_SIDE))
+        picture.thumbnail((side, side))
         file = self.path / name
         unfinished = file.with_name(f"unfinished-{file.name}")
         try:

@@ -75,7 +75,7 @@ class Trackers:
                 ) from error
 
     def metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Send the numbers among ``metrics``."""
+        """Send the numbers among ``metrics``; ``step`` counts the steps done."""
         if self.accelerator.trackers:
             self.accelerator.log(numbers(metrics), step=step)
 

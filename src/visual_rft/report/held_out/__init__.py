@@ -1,0 +1,1 @@
+"""The answers to held-out questions, for looking: kinds of mistake, curves and a gallery that filters."""

@@ -1,0 +1,172 @@
+"""Held-out answers for looking: kinds of mistake, the numbers that are drawn, and what fits into a page."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from visual_rft.report.held_out import gallery
+from visual_rft.report.held_out.gallery import gallery_of
+from visual_rft.report.held_out.measured import calibration, class_numbers, confusion, judged, precision_recall
+from visual_rft.report.held_out.mistakes import match
+from visual_rft.report.payload import embedded, payload
+from visual_rft.report.questions import Pictures
+from visual_rft.report.reading import read_run
+from visual_rft.tasks import Sample, load_task
+from visual_rft.tasks.base import Prediction
+
+TRUTH = [0, 0, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("truth", "boxes", "confidence", "others", "kinds", "missed"),
+    [
+        ([TRUTH], [TRUTH], [0.5], [], ["right"], []),
+        ([TRUTH], [], [], [], [], [0]),
+        ([TRUTH], [[0, 0, 10, 5]], [0.5], [], ["right"], []),  # an IoU of exactly 0.5
+        ([TRUTH], [[0, 0, 10, 4.9]], [0.5], [], ["badly placed"], []),
+        ([TRUTH], [[0, 0, 10, 0.9]], [0.5], [], ["false positive"], [0]),
+        ([TRUTH], [TRUTH, TRUTH], [0.4, 0.9], [], ["duplicate", "right"], []),
+        ([TRUTH], [[50, 50, 60, 60]], [0.5], [[50, 50, 60, 61]], ["other class"], [0]),
+        ([], [TRUTH], [0.5], [], ["false positive"], []),
+        ([TRUTH, [1, 0, 11, 10]], [TRUTH, TRUTH], [0.9, 0.8], [], ["right", "right"], []),
+    ],
+)  # fmt: skip
+def test_kinds_of_mistake(truth, boxes, confidence, others, kinds, missed):
+    found = match(truth, boxes, confidence, others)
+    assert (found.kinds, found.missed) == (kinds, missed)
+
+
+def row(name: str, category: str, truth: list, boxes: list | None, confidence: list | None = None, **more) -> dict:
+    answer = None if boxes is None else {"boxes": boxes, "confidence": confidence or [0.5] * len(boxes)}
+    completion = {"text": "words", "answer": answer, "failure": None if boxes is not None else "no answer block",
+                  "total": 1.0, "rewards": {}, "notes": []}  # fmt: skip
+    return {"id": f"{name}/{category}", "images": [f"small/{name}.png"], "image_size": [100, 100], "prompt": "p",
+            "question": {"category": category}, "truth": {"boxes": truth, "image_size": [100, 100]},
+            "completion": {**completion, **more}}  # fmt: skip
+
+
+ROWS = [
+    row("a", "cat", [[0, 0, 20, 20]], [[0, 0, 20, 20]], [0.9]),
+    row("a", "dog", [[50, 50, 80, 80]], [[0, 0, 20, 21], [50, 50, 80, 79]], [0.8, 0.7]),
+    row("b", "cat", [[10, 10, 40, 40], [60, 60, 90, 90]], [[12, 12, 40, 40]], [0.6]),
+    row("b", "dog", [], None),
+]
+
+
+def test_average_precision_is_that_of_the_headline():
+    """The same answers through the task's own metrics."""
+    task = load_task("detection")
+    predictions = []
+    for one in ROWS:
+        sample = Sample(one["id"], (picture_reference(one["images"][0]),), "detection", one["question"], one["truth"])
+        answer = one["completion"]["answer"]
+        rows = [{"Position": box, "Confidence": c} for box, c in zip(answer["boxes"], answer["confidence"], strict=True)
+                ] if answer else []  # fmt: skip
+        text = f"<think>x</think><answer>{rows}</answer>" if answer else ""
+        predictions.append(Prediction(sample, text, task.score(text, {**one["truth"], "image_size": [1000, 1000]})))
+    headline = task.metrics(predictions)
+    numbers = class_numbers(judged(ROWS))
+    assert {name: count for name, (_, count) in numbers.items()} == {"cat": 3, "dog": 1}
+    assert sum(ap for ap, _ in numbers.values()) / 2 == pytest.approx(headline["AP"], abs=1e-6)
+
+
+def picture_reference(key: str):
+    from visual_rft.vision.images import RenderedImage
+
+    return RenderedImage(key, lambda: Image.new("RGB", (100, 100)))
+
+
+def test_mistakes_of_a_data_set():
+    found = judged(ROWS)
+    assert [dict(one.kinds) for one in found] == [{}, {"other class": 1}, {"missed": 1}, {"not readable": 1}]
+    table = confusion(found)
+    assert table["rows"] == ["cat", "dog", "(nothing)"]
+    assert table["columns"] == ["cat", "dog", "(missed)"]
+    assert table["counts"] == [[2, 1, 1], [0, 1, 0], [0, 0, 0]], "one cat was found as a dog, one was missed"
+
+
+def test_precision_over_recall_and_calibration():
+    """Confidences 0.9 right, 0.8 wrong, 0.7 right, 0.6 right; four true boxes."""
+    points = dict(map(tuple, precision_recall(judged(ROWS))))
+    assert (points[0.0], points[0.24], points[0.26], points[0.74], points[0.76]) == (1, 1, 0.75, 0.75, 0)
+    assert [(round(c, 2), right, count) for c, right, count in calibration(judged(ROWS))] == [
+        (0.6, 1, 1), (0.7, 1, 1), (0.8, 0, 1), (0.9, 1, 1)
+    ]  # fmt: skip
+
+
+def test_names_and_tasks_of_ones_own():
+    def said(truth: dict, answer: object) -> dict:
+        done = {"text": "", "answer": answer, "failure": None, "total": 0.0}
+        return {"id": str(truth), "question": {}, "truth": truth, "completion": done}
+
+    rows = [said({"label": "cat"}, "Cat"), said({"label": "cat"}, "dog"), said({"label": "dog"}, "cow"),
+            said({"label": "dog"}, None)]  # fmt: skip
+    found = judged(rows)
+    assert [dict(one.kinds) for one in found] == [{}, {"wrong": 1}, {"wrong": 1}, {"wrong": 1}]
+    assert class_numbers(found) == {"cat": (0.5, 2), "dog": (0.0, 2)}
+    table = confusion(found)
+    assert table["columns"] == ["cat", "dog", "(no answer)", "(another name)"]
+    assert table["counts"] == [[1, 1, 0, 0], [0, 0, 1, 1]]
+    counted = judged([said({"count": 3}, 3), said({"count": 3}, 4)])
+    assert [dict(one.kinds) for one in counted] == [{}, {"wrong": 1}]
+    assert class_numbers(counted) == {}
+    assert confusion(counted) is None
+
+
+def run_with(folder: Path, evaluations: dict[int, list[dict]]) -> Path:
+    (folder / "evaluation").mkdir(parents=True)
+    (folder / "small").mkdir()
+    (folder / "config.yaml").write_text("run: {steps: 3}\n")
+    for step, rows in evaluations.items():
+        content = {"AP": 0.5, "n_questions": 4, "step": step, "examples": []}
+        (folder / "evaluation" / f"step-{step:06d}.json").write_text(json.dumps(content))
+        lines = "".join(json.dumps(one) + "\n" for one in rows)
+        (folder / "evaluation" / f"step-{step:06d}.answers.jsonl").write_text(lines)
+        for one in rows:
+            Image.new("RGB", (100, 100)).save(folder / one["images"][0])
+    return folder
+
+
+def test_the_first_and_the_last_evaluation_are_shown(tmp_path):
+    nothing = [{**one, "completion": {**one["completion"], "answer": {"boxes": [], "confidence": []}}} for one in ROWS]
+    run = read_run(run_with(tmp_path / "run", {0: nothing, 2: nothing, 3: ROWS}))
+    (shown,) = payload([run], embedded([run]))["runs"]
+    found = shown["gallery"]
+    assert found["steps"] == [0, 3]
+    assert found["kinds"] == {"missed": [4, 1], "other class": [0, 1], "not readable": [1, 1]}
+    assert [one["name"] for one in found["classes"]] == ["cat", "dog"], "the best first"
+    assert [len(one["answers"]) for one in found["questions"]] == [2] * 4
+    assert found["questions"][1]["sizes"] == ["small"]
+    assert found["left_out"] is None
+
+
+def test_what_does_not_fit_is_left_out_evenly_and_said(tmp_path, monkeypatch):
+    rows = [row(f"{n:02d}", "cat", [[0, 0, 20, 20]], []) for n in range(40)]
+    run = read_run(run_with(tmp_path / "run", {3: rows}))
+    monkeypatch.setattr(gallery, "TEXT_BUDGET", 10 * 305)
+    found = gallery_of(run, 0, Pictures(lambda file: file.name))
+    assert len(found["questions"]) == 10
+    places = [int(one["id"][:2]) for one in found["questions"]]
+    assert places == sorted(places)
+    assert max(b - a for a, b in pairwise(places)) <= 8, "evenly"
+    assert found["kinds"] == {"missed": [40]}, "the numbers are of all"
+    assert "10 of the 40 with kept answers fit into this page" in found["left_out"]
+
+
+def test_a_run_without_kept_answers_has_no_gallery(tmp_path):
+    run = read_run(run_with(tmp_path / "run", {}))
+    assert gallery_of(run, 0, Pictures(lambda file: file.name)) is None
+
+
+def test_a_torn_line_is_left_out_and_named(tmp_path):
+    folder = run_with(tmp_path / "run", {3: ROWS})
+    with (folder / "evaluation" / "step-000003.answers.jsonl").open("a") as file:
+        file.write('{"id": "torn')
+    run = read_run(folder)
+    assert len(run.answers(3)) == 4
+    assert "the last, is cut off" in run.problems[0]
