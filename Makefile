@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-app docs nightly check models bench bench-quick screenshots clean
+.PHONY: demo test test-app docs nightly evidence-quick check models bench bench-quick screenshots clean
 
 demo: $(VENV)/.installed
 	$(BIN)/visual-rft demo
@@ -23,8 +23,12 @@ docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # 10 tests x 10,000 examples = 100,000, new ones every night; a failure prints the line that reproduces it.
-nightly: $(VENV)/.installed-dev
+nightly: $(VENV)/.installed-dev evidence-quick
 	VISUAL_RFT_EXAMPLES=10000 $(BIN)/python -m pytest tests/tasks/test_reward_properties.py
+
+# The demo for two seeds, a core each: does it still learn what it did?
+evidence-quick: $(VENV)/.installed
+	$(BIN)/python scripts/evidence_quick.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
