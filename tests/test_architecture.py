@@ -27,7 +27,7 @@ SUB_ROOMS = (
     ("policy", ("families", "requirements", "tower", "inputs"), ("engine",)),
     ("tasks", ("parsing",)),
     ("cli", ("verbs", "data_sets", "arguments")),
-    ("training", ("advantages", "batches"), ("run", "metrics", "objective")),
+    ("training", ("advantages", "batches", "usable"), ("run", "metrics", "objective")),
 )  # fmt: skip
 MOST_FILES, MOST_LINES = 16, 330
 FILES = sorted(SOURCE.rglob("*.py"))

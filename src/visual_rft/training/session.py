@@ -24,11 +24,10 @@ import torch
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, RunFolderError
-from visual_rft.inspection.look import look_at_data, warn
+from visual_rft.inspection.look import warn
 from visual_rft.policy.agreement import verify
-from visual_rft.policy.inputs import Inputs, Prompt
+from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import base_of, load_policy
-from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.household import Household
@@ -39,9 +38,7 @@ from visual_rft.training.run.continuing import changed_since, continued
 from visual_rft.training.run.folder import RunFolder
 from visual_rft.training.run.lock import RunLock
 from visual_rft.training.run.trackers import make_accelerator
-
-Batch = tuple[Sequence[Sample], Inputs]
-"""The samples of a batch, and their prompts after the processor."""
+from visual_rft.training.usable import Batch, leaves_out, look, prepared, usable
 
 
 @dataclass
@@ -99,8 +96,11 @@ class Session:
             held_out = load_samples(config.data.evaluation, task)
             weights = checkpoint / "model" if checkpoint else None
             policy = load_policy(config.model, config.rollout, weights, engine=config.engine)
-            warn(look_at_data(policy, task, samples))
-            _try_rewards(policy, task, samples[0])
+            skips = leaves_out(config.data.train)
+            samples = usable(policy, task, samples, skips)
+            held_out = usable(policy, task, held_out, leaves_out(config.data.evaluation))
+            look(policy, task, samples, skips)
+            _try_rewards(task, prepared(policy, task, samples, [0], skips))
             learner = Learner.of(policy, config, accelerator)
             first_step = learner.restore(checkpoint) if checkpoint else 0
             # The folder is made (or reopened), and the model computes its first batch in two ways.
@@ -112,7 +112,7 @@ class Session:
                 lock = undo.enter_context(RunLock.take(folder.path))
             household = Household.open(config, task, held_out, learner, folder, lock, first_step, clock)
             session = cls(config, task, samples, learner, household, first_step, checkpoint)
-            verify(policy, session.prepare(first_step * config.run.accumulation))
+            verify(policy, session.prepare(first_step * config.run.accumulation).inputs)
             undo.pop_all()
         return session
 
@@ -124,32 +124,29 @@ class Session:
         self.household.stop.__exit__(*error)
         self.household.close()
 
-    def samples_of(self, batch: int) -> list[Sample]:
-        """The samples of batch number ``batch``."""
+    def prepare(self, batch: int) -> Batch:
+        """Batch number ``batch`` after the processor."""
         loop = self.config.run
-        return [self.samples[i] for i in batch_indices(batch, len(self.samples), loop.prompts_per_batch, loop.seed)]
+        indices = batch_indices(batch, len(self.samples), loop.prompts_per_batch, loop.seed)
+        skips = leaves_out(self.config.data.train)
+        return prepared(self.learner.policy, self.task, self.samples, indices, skips)
 
-    def prepare(self, batch: int) -> Inputs:
-        """The prompts of batch number ``batch`` after the processor."""
-        policy = self.learner.policy
-        return policy.prepare([Prompt.of(self.task, sample, policy.space) for sample in self.samples_of(batch)])
-
-    def steps(self) -> Iterator[tuple[int, Iterator[Batch]]]:
+    def steps(self) -> Iterator[tuple[int, Iterator[tuple[Sequence[Sample], Inputs]]]]:
         """Each step that is left with its ``run.accumulation`` batches, prepared ahead; the base is evaluated first."""
         loop = self.config.run
         self.household.begin(len(self.samples))
         numbers = range(self.first_step * loop.accumulation, loop.steps * loop.accumulation)
-        prepared = prefetch(self.prepare, numbers.start, numbers.stop, loop.workers)
-        batches = (self._handed_out(number, inputs) for number, inputs in zip(numbers, prepared, strict=True))
+        ahead = prefetch(self.prepare, numbers.start, numbers.stop, loop.workers)
+        batches = map(self._handed_out, ahead)
         for step in range(self.first_step, loop.steps):
             self.household.clock.start_step()
             yield step, islice(batches, loop.accumulation)
             self.household.stop_if_asked(step + 1)
 
-    def _handed_out(self, number: int, inputs: Inputs) -> Batch:
-        samples = self.samples_of(number)
-        self.household.asked += [sample.id for sample in samples]
-        return samples, inputs
+    def _handed_out(self, batch: Batch) -> tuple[Sequence[Sample], Inputs]:
+        self.household.leave_out(batch.left_out)
+        self.household.asked += [sample.id for sample in batch.samples]
+        return batch.samples, batch.inputs
 
 
 def _compare(folder: RunFolder, config: Config, anyway: bool) -> None:
@@ -167,14 +164,14 @@ def _compare(folder: RunFolder, config: Config, anyway: bool) -> None:
         )
 
 
-def _try_rewards(policy: Policy, task: Task, sample: Sample) -> None:
+def _try_rewards(task: Task, batch: Batch) -> None:
     """Call the user's own rewards once, so that one which cannot be used leaves no run folder.
 
     Raises:
         ConfigError: naming it.
     """
     if any(":" in name for name in task.weights or ()):
-        frame = policy.prepare([Prompt.of(task, sample, policy.space)]).frames[0]
+        sample, frame = batch.samples[0], batch.inputs.frames[0]
         task.score(task.gold(sample.truth, frame), sample.truth, frame)
 
 
