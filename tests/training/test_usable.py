@@ -85,7 +85,7 @@ def test_a_batch_is_the_same_whenever_it_is_made(model_folders, tmp_path):
 
 def test_beyond_the_limit_the_run_stops(model_folders, tmp_path):
     source = {**data_of(tmp_path, rotten=3), "broken": "skip"}
-    message = r"3 training questions had to be left out, run\.max_unusable is 2; the last: .*Last checkpoint: none"
+    message = r"3 training questions had to be left out, run\.max_unusable is 2; mend the data. Last checkpoint: none"
     with pytest.raises(DataError, match=message):
         train_supervised(settings(tmp_path, model_folders["qwen2_vl"], source, steps=9, max_unusable=2))
 

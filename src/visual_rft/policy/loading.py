@@ -82,7 +82,8 @@ def model_folder(path: str) -> str:
                 raise ModelError(f"model.path: {checkpoint} is damaged ({problem}); take another checkpoint")
             return str(place)
     found: list[str] = []
-    for checkpoint in sorted((folder / "checkpoints").glob("step-*[0-9]"), reverse=True):
+    places = [place for place in (folder / "checkpoints").glob("step-*") if CHECKPOINT.fullmatch(place.name)]
+    for checkpoint in sorted(places, key=lambda place: int(place.name.removeprefix("step-")), reverse=True):
         problem = _damage_of_model(checkpoint)
         if problem is None:
             for damaged in found:

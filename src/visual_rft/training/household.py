@@ -123,7 +123,7 @@ class Household:
             console=RunConsole(config.run.steps, steps_done),
             health=HealthWatch(config),
             space=SpaceWatch(task),
-            trackers=Trackers(learner.accelerator, config),
+            trackers=Trackers(learner.accelerator, config, steps_done),
             lock=lock,
             stop=StopWatch(config.run),
             steps_done=steps_done,
@@ -192,15 +192,13 @@ class Household:
         Raises:
             DataError: if more than ``run.max_unusable`` were left out in this session.
         """
-        for name, reason in questions.items():
-            if name not in self.left_out:
-                self.left_out.add(name)
-                self.console.warn(f"left out, another question takes its place: {reason}")
-        most = self.config.run.max_unusable
-        if len(self.left_out) > most:
+        for name in questions.keys() - self.left_out:
+            self.console.warn(f"left out, another question takes its place: {questions[name]}")
+        self.left_out |= questions.keys()
+        if len(self.left_out) > (most := self.config.run.max_unusable):
             raise DataError(
-                f"{len(self.left_out)} training questions had to be left out, run.max_unusable is {most}; the last: "
-                f"{list(questions.values())[-1]}; mend the data. Last checkpoint: {self.checkpoint or 'none'}"
+                f"{len(self.left_out)} training questions had to be left out, run.max_unusable is {most}; mend the "
+                f"data. Last checkpoint: {self.checkpoint or 'none'}"
             )
 
     def stop_if_asked(self, done: int) -> None:
@@ -243,7 +241,7 @@ class Household:
             self.console.warn(f"{error}; going on to the next one")
             return
         best = self.folder.best_checkpoint(loop.checkpoint_best) if loop.checkpoint_best else None
-        prune_checkpoints(self.folder.checkpoints(), loop.checkpoint_keep, best)
+        prune_checkpoints(self.folder.checkpoints(), loop.checkpoint_keep, best, self.console.warn)
 
     def _evaluation_due(self, done: int) -> bool:
         loop = self.config.run
@@ -317,9 +315,11 @@ class Household:
 
     def close(self) -> None:
         """Give the terminal back, let the trackers finish, and let go of the folder."""
-        self.console.close()
-        self.trackers.close()
-        self.lock.release()
+        try:
+            self.console.close()
+            self.trackers.close()  # over the network, where much can go wrong
+        finally:
+            self.lock.release()
 
     def _go_on(self, images: int) -> None:
         if self.stop.asked is not None:
