@@ -66,7 +66,8 @@ def test_under_skip_they_are_left_out_and_counted(loop, workers, model_folders, 
     assert summary["questions_left_out"] == 2
     assert len(metrics(tmp_path / "run")) == 3
     if loop is train:
-        rows = [json.loads(line) for file in sorted((tmp_path / "run/rollouts").iterdir()) for line in file.open()]
+        files = sorted((tmp_path / "run/rollouts").iterdir())
+        rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
         assert len(rows) == 12
         assert {row["id"] for row in rows} == {f"q{n}/cat" for n in range(4, 10)}
 
