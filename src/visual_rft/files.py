@@ -16,6 +16,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ MAX_YAML_BYTES = 4_000_000
 """A config has about ten thousand; YAML is read at about half a million bytes a second."""
 MAX_YAML_VALUES = 200_000
 """Values of a YAML file once its aliases are written out; nine lines of aliases can stand for a billion."""
+MAX_YAML_DEPTH = 200
+"""Open brackets of a YAML file, those in quotes too: the time that its reader takes rises with their square."""
 MAX_NUMBER = 2**1023
 """Greatest integer of a JSON file; a float holds it."""
 MAX_DEPTH = 60
@@ -119,7 +122,13 @@ def read_yaml(file: Path, error: type[VisualRFTError]) -> Any:
             content = opened.read(MAX_YAML_BYTES + 1)
         if len(content) > MAX_YAML_BYTES:
             raise error(f"{file}: has more than {MAX_YAML_BYTES:,} bytes; a config is a few lines of text")
-        loader = yaml.SafeLoader(_text(content))
+        text = _text(content)
+        depth = 0
+        for bracket in re.finditer(r"[\[\]{}]", text):
+            depth = max(0, depth + (1 if bracket[0] in "[{" else -1))
+            if depth > MAX_YAML_DEPTH:
+                raise RecursionError
+        loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
             if node is None:
