@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-app docs nightly evidence-quick check models bench bench-quick screenshots clean
+.PHONY: demo test test-app docs nightly evidence-quick chaos fuzz check models bench bench-quick screenshots clean
 
 demo: $(VENV)/.installed
 	$(BIN)/visual-rft demo
@@ -29,6 +29,16 @@ nightly: $(VENV)/.installed-dev evidence-quick
 # The demo for two seeds, a core each: does it still learn what it did?
 evidence-quick: $(VENV)/.installed
 	$(BIN)/python scripts/evidence_quick.py
+
+# Kills, signals, damaged checkpoints and a full disk: does --resume end with the same weights? About an hour. The disk is
+# a small one in memory, which only root can mount; without, that trial is left out.
+chaos: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/chaos.py
+
+# atheris is a tool of this target alone, so it has an environment of its own; where it cannot be installed, the same
+# target is fed with blind mutations.
+fuzz: $(VENV)-fuzz/.installed
+	$(VENV)-fuzz/bin/python scripts/fuzz.py --completions 1000000 --seconds 600
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -76,5 +86,12 @@ $(VENV)-app/.installed: pyproject.toml constraints.txt | $(VENV)/.installed-dev
 	$(VENV)-app/bin/python -m pip install --disable-pip-version-check --progress-bar off -q 'gradio>=6.0'
 	touch $@
 
+$(VENV)-fuzz/.installed: pyproject.toml constraints.txt | $(VENV)/.installed-dev
+	$(BIN)/python -m venv $(VENV)-fuzz
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"), "$(CURDIR)/src", sep="\n")' \
+	    > $$(echo $(VENV)-fuzz/lib/python*/site-packages)/base.pth
+	-$(VENV)-fuzz/bin/python -m pip install --disable-pip-version-check --progress-bar off -q 'atheris>=3.0'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-app site build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-app $(VENV)-fuzz site build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -27,7 +27,7 @@ SUB_ROOMS = (
     ("policy", ("families", "requirements", "tower", "inputs"), ("engine",)),
     ("tasks", ("parsing",)),
     ("cli", ("printed",), ("verbs", "data_sets", "arguments")),
-    ("training", ("advantages", "losses", "batches"), ("run", "metrics", "objective")),
+    ("training", ("advantages", "losses", "batches", "usable"), ("run", "metrics", "objective")),
 )  # fmt: skip
 MOST_FILES, MOST_LINES = 16, 330
 FILES = sorted(SOURCE.rglob("*.py"))

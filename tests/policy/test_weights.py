@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,12 +13,15 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText, dynamic_module_utils
 
+from visual_rft.cli.main import main
 from visual_rft.config.sections import LoraConfig, ModelConfig, RolloutConfig
 from visual_rft.errors import ModelError, VisualRFTError
 from visual_rft.policy import inputs
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import EMBEDDED, load_policy
+from visual_rft.policy.manifest import write_manifest
 from visual_rft.policy.policy import Policy
 from visual_rft.vision.images import RenderedImage
 
@@ -173,3 +178,79 @@ def test_a_chat_template_that_cannot_be_used_is_one_line(template, message, in_m
     with ThreadPoolExecutor(1) as pool, pytest.raises(ModelError, match=f"the model's chat .*{message}") as raised:
         policy.prepare([prompt]) if in_main else pool.submit(policy.prepare, [prompt]).result()
     assert "\n" not in str(raised.value)
+
+
+def moved_adapter(tmp_path: Path, adapter: Path, model: Path) -> Path:
+    """A run folder whose adapter names a base that is elsewhere by now."""
+    place = tmp_path / "run/checkpoints/step-000001"
+    place.mkdir(parents=True)
+    shutil.copytree(adapter, place / "model")
+    write_manifest(place)
+    model.rename(tmp_path / "new-place")
+    return place / "model"
+
+
+def test_the_base_of_an_adapter_is_found_from_any_working_directory(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    policy = load(Path("model"), lora=LoraConfig(rank=2))
+    policy.model.save_pretrained("adapter")
+    policy.processor.save_pretrained("adapter")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load(tmp_path / "adapter").model is not None
+    file = tmp_path / "adapter/adapter_config.json"  # one that an earlier version wrote
+    file.write_text(file.read_text().replace(str(tmp_path / "model"), "model"))
+    assert load(tmp_path / "adapter").model is not None
+
+
+def test_a_base_that_is_gone_is_named_with_where_to_give_its_new_place(adapter, model, tmp_path):
+    weights = moved_adapter(tmp_path, adapter, model)
+    with pytest.raises(
+        ModelError, match=r"its base \S*/model is gone; .* base_model_name_or_path in \S*adapter_config"
+    ):
+        load(weights)
+    run_config = tmp_path / "run/config.yaml"
+    run_config.write_text(f"model: {{path: {model}}}\n")
+    with pytest.raises(ModelError, match=rf"its base {model} is gone; put it back, or .* model\.path in {run_config}"):
+        load(weights)
+    run_config.write_text(f"model: {{path: {tmp_path / 'new-place'}}}\n")
+    assert load(weights).model is not None
+
+
+def test_the_embedded_base_of_another_installation_is_this_ones(adapter, model):
+    file = adapter / "adapter_config.json"
+    file.write_text(file.read_text().replace(str(model), "/gone/lib/python3.12/site-packages/visual_rft/tiny/base"))
+    assert load(adapter).model is not None
+
+
+CODE = """
+from transformers import Qwen3VLForConditionalGeneration
+
+
+class OwnModel(Qwen3VLForConditionalGeneration):
+    own = True
+"""
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_a_model_with_code_of_its_own_is_trained_and_exported(lora, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (model / "modeling_own.py").write_text(CODE)
+    shape = json.loads((model / "config.json").read_text())
+    shape["auto_map"] = {"AutoModelForImageTextToText": "modeling_own.OwnModel"}
+    (model / "config.json").write_text(json.dumps(shape))
+    values = {
+        "model": {"path": str(model), "trust_remote_code": True, "lora": lora},
+        "data": {"train": [{"source": "digits", "count": 2}], "evaluation": [{"source": "digits", "count": 1}]},
+        "run": {"folder": str(tmp_path / "run"), "steps": 1, "prompts_per_batch": 1},
+    }
+    (tmp_path / "run.yaml").write_text(json.dumps(values))
+    assert main(["sft", str(tmp_path / "run.yaml")]) == 0
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 0
+    card = (tmp_path / "out/README.md").read_text()
+    assert card.count("trust_remote_code=True") == 2
+    assert "--trust-remote-code" in card
+    exported = AutoModelForImageTextToText.from_pretrained(tmp_path / "out", trust_remote_code=True)
+    assert exported.own
+    assert not (tmp_path / "out.unfinished").exists()

@@ -23,6 +23,7 @@ from visual_rft.answering.answering import BATCH, answer, best_device
 from visual_rft.answering.questions import ImageQuestions
 from visual_rft.config.config import Config, load_config
 from visual_rft.errors import ConfigError
+from visual_rft.policy.inputs import Prompt, is_stretched
 from visual_rft.policy.loading import load_policy, run_config_file
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Sample, Task, load_task, task_of
@@ -108,6 +109,15 @@ class Asker:
         except KeyError as error:
             raise ConfigError(f"task {self.task.name!r} needs question[{error}] and cannot be asked this way") from None
         return [[self._reply(*row) for row in image.answers] for image in answered]
+
+    def try_image(self, key: str, picture: Image.Image) -> None:
+        """Find out whether the model takes a picture, where that is in doubt.
+
+        Raises:
+            DataError: if it does not.
+        """
+        if is_stretched(picture.size):
+            self.policy.prepare([Prompt(key, "", (RenderedImage(key, lambda: picture),))])
 
     def draw(self, picture: Image.Image, replies: Sequence[Reply]) -> Image.Image:
         """The picture with every answer that could be read drawn on it."""

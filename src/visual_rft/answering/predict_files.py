@@ -80,7 +80,9 @@ def predict_files(
         opened: list[tuple[Path, Image.Image]] = []
         for file in files[start : start + batch]:
             try:
-                opened.append((file, ImageFile(file).load()))
+                picture = ImageFile(file).load()
+                asker.try_image(str(file), picture)
+                opened.append((file, picture))
             except DataError as error:
                 tqdm.write(f"warning: {printable(str(error))}; left out", file=sys.stderr)  # above the progress bar
                 tally.unreadable.append(str(error))

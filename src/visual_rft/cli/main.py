@@ -185,6 +185,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a name of 300 characters, a folder that may not be listed, a disk that went away
         print(f"visual-rft: {printable(_os_error(error))}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if type(error).__name__ not in ("MemoryError", "OutOfMemoryError"):  # the second is torch's
+            raise
+        said = printable(str(error), limit=200)
+        print(f"visual-rft: out of memory ({said}); take less at once{verb.interrupted}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"visual-rft: interrupted{verb.interrupted}", file=sys.stderr)
         return 130

@@ -280,6 +280,9 @@ class LoopConfig(Section):
     """Send metrics to these too, e.g. [tensorboard]; each is a package of its own."""
     images_every: int = Field(0, ge=0)
     """Send a few annotated pictures to the trackers every this many steps; 0 sends none."""
+    max_unusable: int = Field(100, ge=0)
+    """Training questions whose image turns out to be unreadable that are left out, where the sources say ``broken:
+    skip``; one more and the run stops."""
     workers: int = Field(0, ge=0)
     """Processes that open and process the images of coming batches; 0 uses a thread."""
     threads: int = Field(0, ge=0)

@@ -15,6 +15,7 @@ visual_rft.errors.ConfigError: line 3: 'steps' is there already, in line 2; keep
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from visual_rft.errors import ConfigError, VisualRFTError
 
 MAX_YAML_BYTES = 4_000_000
 """A config has about ten thousand; YAML is read at about half a million bytes a second."""
+MAX_YAML_DEPTH = 200
+"""Open brackets of a YAML file, those in quotes too: the time that its reader takes rises with their square."""
 MAX_YAML_VALUES = 200_000
 """Values of a YAML file once its aliases are written out; nine lines of aliases can stand for a billion."""
 
@@ -56,7 +59,12 @@ def parse_yaml(text: str) -> Any:
         NotYaml: if it is not YAML, in one line that names the place; the caller adds the file.
         ConfigError: if it gives a key twice, is nested too deeply, or stands for more values than a config can have.
     """
+    depth = 0
     try:
+        for bracket in re.finditer(r"[\[\]{}]", text):
+            depth = max(0, depth + (1 if bracket[0] in "[{" else -1))
+            if depth > MAX_YAML_DEPTH:
+                raise RecursionError
         loader = _Loader(text)
         try:
             node = loader.get_single_node()

@@ -80,11 +80,13 @@ def model_card(facts: Facts) -> str:
 def snippet(facts: Facts) -> str:
     """Python that asks the model with plain transformers (and peft, for an adapter)."""
     prompt = example_prompt(task_of(facts.config.task), facts.space)
+    # Whoever copies this runs the model's own Python files, as the run did.
+    trust = ", trust_remote_code=True" if facts.config.model.trust_remote_code else ""
     return f"""from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-processor = AutoProcessor.from_pretrained({facts.name!r})
-model = AutoModelForImageTextToText.from_pretrained({facts.name!r})
+processor = AutoProcessor.from_pretrained({facts.name!r}{trust})
+model = AutoModelForImageTextToText.from_pretrained({facts.name!r}{trust})
 picture = Image.open("picture.png").convert("RGB")
 text = {prompt!r}
 content = [{{"type": "image", "image": picture}}, {{"type": "text", "text": text}}]
@@ -100,6 +102,8 @@ print(processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_toke
 def serve_command(facts: Facts) -> str:
     """How vLLM serves it; an adapter is served on its base."""
     options = ["--limit-mm-per-prompt", '{"image": 1}']
+    if facts.config.model.trust_remote_code:
+        options.append("--trust-remote-code")
     if not facts.adapter:
         return shlex.join(["vllm", "serve", facts.name, *options])
     assert facts.config.model.lora is not None

@@ -23,11 +23,11 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor
 
 from visual_rft.config.config import Config, dump_config, load_config
-from visual_rft.errors import ConfigError, RunFolderError
+from visual_rft.errors import ConfigError, ModelError, RunFolderError
 from visual_rft.evaluation.run import weights_of
 from visual_rft.export.card import Facts, model_card, serve_command, snippet
 from visual_rft.policy.families import family_of
-from visual_rft.policy.loading import EXPORTED_CONFIG, RUN_CONFIG, model_folder, run_config_file
+from visual_rft.policy.loading import EXPORTED_CONFIG, RUN_CONFIG, base_of_adapter, model_folder, run_config_file
 from visual_rft.policy.weights import ADAPTER_CONFIG, load_adapter, load_model, read
 
 
@@ -104,7 +104,7 @@ def _whole_model(config: Config, weights: Path, is_adapter: bool, dtype: str | N
     options: dict[str, Any] = {"trust_remote_code": config.model.trust_remote_code}
     if not is_adapter:
         return load_model(str(weights), dtype=wanted, **options)
-    model = load_model(model_folder(config.model.path), dtype=torch.float32, **options)
+    model = load_model(base_of_adapter(str(weights)), dtype=torch.float32, **options)
     return load_adapter(model, str(weights), learns=False).merge_and_unload().to(wanted)
 
 
@@ -112,8 +112,9 @@ def _facts(config: Config, run: Path, weights: Path, target: Path, adapter: bool
     """What the run folder knows about the model."""
     step = weights.parent.name if weights.name == "model" else ""
     summary, environment = _json(run / "summary.json"), _json(run / "environment.json")
-    base = model_folder(config.model.path)
-    source = base if (weights / ADAPTER_CONFIG).is_file() else str(weights)
+    is_adapter = (weights / ADAPTER_CONFIG).is_file()
+    base = base_of_adapter(str(weights)) if is_adapter else _where(config.model.path)
+    source = base if is_adapter else str(weights)
     options = {"trust_remote_code": config.model.trust_remote_code}
     shape = read(source, lambda: AutoConfig.from_pretrained(source, **options))
     return Facts(
@@ -131,6 +132,14 @@ def _facts(config: Config, run: Path, weights: Path, target: Path, adapter: bool
     )
 
 
+def _where(path: str) -> str:
+    """The folder behind a model's name; the name itself where the folder is gone, which the weights no longer need."""
+    try:
+        return model_folder(path)
+    except ModelError:
+        return path
+
+
 def _other_evaluations(config: Config, weights: Path) -> list[dict[str, Any]]:
     """Results of ``visual-rft evaluate`` for these weights, and for the base under the same protocol.
 
@@ -144,10 +153,17 @@ def _other_evaluations(config: Config, weights: Path) -> list[dict[str, Any]]:
         asked = (settings.get("weights"), result.get("model"))
         if asked[0] and asked[0] == weights_of(str(weights)):
             own.append(result)
-        elif asked == (weights_of(config.model.path), config.model.path):
+        elif asked[1] == config.model.path and asked[0] == _weights_or_none(config.model.path):
             base.append(result)
     same = {(result["protocol"], result["n_images"]) for result in own}
     return [result for result in base if (result["protocol"], result["n_images"]) in same] + own
+
+
+def _weights_or_none(path: str) -> list[list[Any]] | None:
+    try:
+        return weights_of(path)
+    except ModelError:  # a base that is gone
+        return None
 
 
 def _json(file: Path) -> dict[str, Any]:

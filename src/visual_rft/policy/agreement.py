@@ -46,6 +46,8 @@ def verify(policy: Policy, inputs: Inputs) -> None:
     inputs = inputs.select(range(min(MAX_PROMPTS, len(inputs.prompts))))
     try:
         problem = _difference(policy, inputs)
+    except torch.OutOfMemoryError:  # says nothing about sharing, and the other way needs more
+        raise
     except (RuntimeError, TypeError, AttributeError, NotImplementedError, IndexError) as error:
         problem = f"it fails with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     policy.model.zero_grad()

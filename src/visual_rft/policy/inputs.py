@@ -25,6 +25,9 @@ from visual_rft.tasks.time_limit import within
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.images import ImageReference
 
+MAX_USUAL_RATIO = 50
+"""Longer by shorter side of an image; above it, whether a processor takes the image is found out before a run relies on
+it. Qwen's refuses 200."""
 TEMPLATE_SECONDS = 10.0
 """Longest time of a chat template for one prompt; a usual one takes a tenth of a millisecond."""
 
@@ -138,7 +141,8 @@ def prepare(prompts: Sequence[Prompt], processor: Any, family: Family, image_tok
     pixels: Pixels | None = None
     replacements: list[list[str]] = []
     if loaded:
-        batch, replacements = _processed([texts[i] for i in first.values()], loaded, processor, family)
+        named = [prompts[i] for i in first.values()]
+        batch, replacements = _processed_or_named(named, [texts[i] for i in first.values()], loaded, processor, family)
         token = processor.tokenizer.convert_ids_to_tokens(image_token_id)
         tokens = tuple("".join(each).count(token) for each in replacements)
         names = [name for name in processor.image_processor.model_input_names if name in batch]
@@ -153,6 +157,11 @@ def prepare(prompts: Sequence[Prompt], processor: Any, family: Family, image_tok
         tensors[family.type_ids] = _token_types(tensors["input_ids"], processor, family)
     frames = _frames(pixels, [images[0].size for images in loaded], processor, family)
     return Inputs(tuple(prompts), tensors, pixels, sets, tuple(frames[s] if s >= 0 else None for s in sets))
+
+
+def is_stretched(size: Sequence[float]) -> bool:
+    """Whether an image of (width, height) is so narrow that a processor may refuse it."""
+    return max(size) > MAX_USUAL_RATIO * min(size)
 
 
 def _tokenized(texts: list[str], tokenizer: Any, family: Family) -> list[list[int]]:
@@ -176,6 +185,30 @@ def _left_padded(rows: list[list[int]], pad_id: int | None) -> dict[str, Tensor]
     ids = [[pad_id or 0] * (longest - len(row)) + row for row in rows]
     mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+def _processed_or_named(
+    prompts: Sequence[Prompt], texts: list[str], images: list[list[Any]], processor: Any, family: Family
+) -> tuple[Any, list[list[str]]]:
+    """As :func:`_processed`; where that fails, the picture that is the reason is named.
+
+    Raises:
+        DataError: naming it and the ratio of its sides, which is what processors refuse.
+    """
+    try:
+        return _processed(texts, images, processor, family)
+    except Exception:  # whatever a processor raises for a picture that it does not take
+        for prompt, text, own in zip(prompts, texts, images, strict=True):
+            try:
+                _processed([text], [own], processor, family)
+            except Exception as error:
+                width, height = max((image.size for image in own), key=lambda size: max(size) / min(size))
+                raise DataError(
+                    f"sample {prompt.id!r}: {prompt.image_key}: the model's processor does not take this image of "
+                    f"{width} x {height} pixels, sides 1 to {max(width, height) / min(width, height):.0f} "
+                    f"({' '.join(str(error).split())[:200]}); cut it into parts, or leave it out (broken: skip)"
+                ) from error
+        raise
 
 
 def _processed(

@@ -24,6 +24,7 @@ from transformers import (
 from transformers.utils import is_flash_attn_2_available
 
 from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig
+from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import ConfigError, ModelError, printable
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import Family, PixelLayout, family_of
@@ -31,7 +32,7 @@ from visual_rft.policy.manifest import MANIFEST, damage
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.requirements import require_cuda
 from visual_rft.policy.trainable import trainable
-from visual_rft.policy.weights import load_model, read
+from visual_rft.policy.weights import ADAPTER_CONFIG, adapter_base, is_adapter, load_model, read
 
 transformers.utils.logging.disable_progress_bar()  # a run prints one line per step, and nothing else
 
@@ -82,7 +83,8 @@ def model_folder(path: str) -> str:
                 raise ModelError(f"model.path: {checkpoint} is damaged ({problem}); take another checkpoint")
             return str(place)
     found: list[str] = []
-    for checkpoint in sorted((folder / "checkpoints").glob("step-*[0-9]"), reverse=True):
+    places = [place for place in (folder / "checkpoints").glob("step-*") if CHECKPOINT.fullmatch(place.name)]
+    for checkpoint in sorted(places, key=lambda place: int(place.name.removeprefix("step-")), reverse=True):
         problem = _damage_of_model(checkpoint)
         if problem is None:
             for damaged in found:
@@ -102,6 +104,44 @@ def base_of(path: str) -> str:
     """``path``, but the checkpoint's model behind a run folder: the run may write more of them, and its name then means
     another model."""
     return model_folder(path) if run_config_file(path) is not None else path
+
+
+def base_of_adapter(folder: str) -> str:
+    """The folder or hub id of the base under an adapter, wherever this is called from.
+
+    Args:
+        folder: the adapter's.
+
+    Returns:
+        What the adapter's config names, if it is there; else what the config of its run names, which can be edited when
+        a base has moved (a checkpoint's own files have checksums).
+
+    Raises:
+        ModelError: if the base is a folder that is gone.
+    """
+    recorded = adapter_base(folder)
+    places = [Path(recorded).expanduser(), *(parent / recorded for parent in Path(folder).absolute().parents)]
+    found = next((place for place in places if (place / "config.json").is_file()), None)
+    if found is not None:
+        return str(found)
+    if Path(recorded).parts[-3:] == EMBEDDED.parts[-3:]:  # of another installation of this package
+        return str(EMBEDDED)
+    local = recorded.startswith((".", "~", "/")) or Path(recorded).is_absolute() or recorded.count("/") > 1
+    if not local:
+        return recorded
+    file = run_config_file(folder)
+    if file is not None:
+        section = (read_yaml(file, ModelError) or {}).get("model") or {}
+        named = str(section.get("path", "tiny"))
+        if named == "tiny" or (Path(named).expanduser() / "config.json").is_file():
+            return model_folder(named)
+    where = (
+        f"model.path in {file}" if file is not None else f"base_model_name_or_path in {Path(folder) / ADAPTER_CONFIG}"
+    )
+    raise ModelError(
+        f"model.path: {folder} is an adapter, and its base {recorded} is gone; put it back, or give its new place: "
+        f"{where}"
+    )
 
 
 def _damage_of_model(checkpoint: Path) -> str | None:
@@ -156,10 +196,11 @@ def load_policy(
         _require(config)
     processor = read(config.path, lambda: AutoProcessor.from_pretrained(source, **options))
     options |= {"dtype": getattr(torch, config.dtype), "attn_implementation": None if empty else _attention(config)}
+    below = base_of_adapter(source) if is_adapter(source) else None
     if empty:
-        model = read(config.path, lambda: _without_weights(source, options))
+        model = read(config.path, lambda: _without_weights(below or source, options))
     else:
-        model = load_model(source, **options, **_quantized(config, base))
+        model = load_model(source, below, **options, **_quantized(config, below or base))
     family = family_of(model.config.model_type, config.family)
     _limit_pixels(processor, family, config, source)
     if getattr(processor.image_processor, "do_center_crop", False):
@@ -170,6 +211,9 @@ def load_policy(
             stacklevel=2,
         )
     model = trainable(model, family, config, weights if config.lora is not None else None)
+    if config.lora is not None and Path(base).is_dir():  # or it would be looked for from another working directory
+        for adapter in model.peft_config.values():
+            adapter.base_model_name_or_path = str(Path(base).absolute())
     model.eval()
     autocast = None if config.autocast == "no" else getattr(torch, config.autocast)
     return Policy(model, processor, sampling_of(rollout), autocast, engine, family)

@@ -20,10 +20,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+fcntl: Any = None
+with suppress(ImportError):  # Windows
+    import fcntl
+
 MANIFEST = "manifest.json"
+WINDOWS = os.name == "nt"
 
 
 def write_manifest(folder: Path) -> None:
@@ -33,7 +39,9 @@ def write_manifest(folder: Path) -> None:
         OSError: if a file cannot be read, written or synced.
     """
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
-    rows = {str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in files}
+    rows = {
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in files
+    }
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps({"files": rows}, indent=2) + "\n", encoding="utf-8")
     for path in (*files, manifest, *(place for place in folder.rglob("*") if place.is_dir()), folder):
@@ -51,11 +59,13 @@ def damage(checkpoint: Path, part: str = "") -> str | None:
         content = json.loads((checkpoint / MANIFEST).read_bytes())
         rows: dict[str, dict[str, Any]] = content["files"]
         wanted = {name: (int(row["bytes"]), str(row["sha256"])) for name, row in rows.items()}
+        if any(Path(name).is_absolute() or ".." in Path(name).parts for name in wanted):
+            raise ValueError("a name that leads outside")
     except FileNotFoundError:
         return f"{MANIFEST}: is missing"
     except OSError as error:
         return f"{MANIFEST}: cannot be read ({error.strerror})"
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST}: is not what was written"
     for name, (size, digest) in wanted.items():
         if part and not name.startswith(f"{part}/"):
@@ -79,9 +89,14 @@ def sync(path: Path) -> None:
     Raises:
         OSError: if the file system reports that it could not.
     """
-    handle = os.open(path, os.O_RDONLY)
+    if WINDOWS and path.is_dir():  # which cannot be opened there; NTFS keeps a journal of names
+        return
+    handle = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
     try:
-        os.fsync(handle)
+        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync stops at the disk's own cache
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(handle)
     finally:
         os.close(handle)
 

@@ -34,6 +34,7 @@ from visual_rft.policy.engine.repeated import RepeatedEngine
 from visual_rft.policy.engine.sampling import Sampling, end_ids_of, placeholder_ids, sample_tokens
 from visual_rft.policy.engine.shared import SharedEngine
 from visual_rft.policy.families import Family, family_of
+from visual_rft.policy.halving import in_halves
 from visual_rft.policy.inputs import Inputs, Prompt, prepare
 from visual_rft.policy.loss import Loss
 from visual_rft.policy.memory import MemoryPlan, activation_size, free_memory, plan_memory
@@ -83,6 +84,7 @@ class Policy:
         self.tower = VisionTower(self.core, self.family, cache)
         self.checkpointing = Checkpointing(self.core)
         self._limit_bytes: float | None = None
+        self._most_at_once: int | None = None  # completions, once memory has run out
         self.fallback_reason: str | None = None
         if not self.engine_config.shared_prefix:
             self.fall_back("engine.shared_prefix is false")
@@ -252,11 +254,8 @@ class Policy:
         return logprobs.view_as(completions.logprobs)
 
     def _with_graph(self, prefix: Prefix) -> Iterator[tuple[Prefix, int]]:
-        """``prefix`` if it has a graph, else its prompts encoded again, as many at once as fit.
-
-        Yields:
-            Encoded prompts, and the number of the first of them among all B.
-        """
+        """``prefix`` if it has a graph, else its prompts encoded again, as many at once as fit; each part with the
+        number of its first prompt among all B."""
         if prefix.has_graph or not prefix.layers:
             yield prefix, 0
             return
@@ -269,20 +268,23 @@ class Policy:
     def _backward(
         self, prompts: Prefix, first_prompt: int, completions: Completions, loss: Loss, rows: list[int], out: Tensor
     ) -> None:
-        """Both phases for some of the prompts, with graph; the first of them is number ``first_prompt`` of all B.
-
-        ``rows`` are the numbers (of B * G, ascending) of their completions that the loss needs; their log-probabilities
-        are written into ``out [B * G, T]``.
-        """
+        """Both phases for some of the prompts, with graph; the first of them is number ``first_prompt`` of all B,
+        ``rows`` the numbers (of B * G, ascending) of those of its completions that the loss needs; fills ``out``."""
         # The completions; their gradients to the prompts are collected in the leaves.
         plan, leaves = self.memory_plan(prompts.inputs), prompts.leaves()
         lengths = completions.lengths.flatten()[rows].tolist()
-        for micro_batch in plan.micro_batches(lengths, rows):
+
+        def compute(micro_batch: list[int], only: Sequence[Tensor] | None) -> None:
             with self._computing(), self.checkpointing(float(plan.checkpoint_completions)):
                 logprobs = self.engine.score(leaves, Rows.of(completions, micro_batch, first_prompt))
             numbers = torch.tensor(micro_batch, device=logprobs.device)
-            loss.share(logprobs, numbers).backward()
+            if only is None or only:  # tensors that have their gradients already are not given them twice
+                torch.autograd.backward(loss.share(logprobs, numbers), inputs=only)
             out[numbers, : logprobs.shape[1]] = logprobs.detach()
+
+        learning = [x for x in (*self.core.parameters(), *leaves.tensors) if x.requires_grad]
+        batches = plan.micro_batches(lengths, rows)
+        self._most_at_once = in_halves(batches, compute, learning, self._most_at_once)
         # The prompts, once.
         prompts.backward(leaves)
 
@@ -320,8 +322,7 @@ class Policy:
         return plan_memory(self.engine_config, size, self._limit_bytes, prompts, max_tokens)
 
     def _computing(self) -> torch.autocast:
-        enabled = self.autocast is not None
-        return torch.autocast(self.device.type, dtype=self.autocast or torch.bfloat16, enabled=enabled)
+        return torch.autocast(self.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None)
 
     def _check_weights(self, prefix: Prefix) -> None:
         if prefix.weights != self.weights_version:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from visual_rft.answering.predict import evaluation_line, predict
 from visual_rft.config.config import Config
-from visual_rft.errors import ModelError, RunFolderError, RunStopped
+from visual_rft.errors import DataError, ModelError, RunFolderError, RunStopped
 from visual_rft.inspection.look import spread
 from visual_rft.report.artefacts import write_artefacts
 from visual_rft.report.health import HealthWatch
@@ -65,6 +65,7 @@ class Household:
         checkpoint: the newest checkpoint of this session.
         asked: ids of the questions of the step that goes on.
         skipped: steps in a row whose gradient was not finite.
+        left_out: ids of training questions that could not be used in this session.
     """
 
     config: Config
@@ -84,6 +85,7 @@ class Household:
     checkpoint: Path | None = None
     asked: list[str] = field(default_factory=list)
     skipped: int = 0
+    left_out: set[str] = field(default_factory=set)
 
     @classmethod
     def open(
@@ -121,7 +123,7 @@ class Household:
             console=RunConsole(config.run.steps, steps_done),
             health=HealthWatch(config),
             space=SpaceWatch(task),
-            trackers=Trackers(learner.accelerator, config),
+            trackers=Trackers(learner.accelerator, config, steps_done),
             lock=lock,
             stop=StopWatch(config.run),
             steps_done=steps_done,
@@ -184,6 +186,21 @@ class Household:
         if done == loop.steps or (loop.checkpoint_every and done % loop.checkpoint_every == 0):
             self.save(done)
 
+    def leave_out(self, questions: Mapping[str, str]) -> None:
+        """Name the training questions that cannot be used, by id with the reason, each once.
+
+        Raises:
+            DataError: if more than ``run.max_unusable`` were left out in this session.
+        """
+        for name in questions.keys() - self.left_out:
+            self.console.warn(f"left out, another question takes its place: {questions[name]}")
+        self.left_out |= questions.keys()
+        if len(self.left_out) > (most := self.config.run.max_unusable):
+            raise DataError(
+                f"{len(self.left_out)} training questions had to be left out, run.max_unusable is {most}; mend the "
+                f"data. Last checkpoint: {self.checkpoint or 'none'}"
+            )
+
     def stop_if_asked(self, done: int) -> None:
         """Write a checkpoint and stop, if somebody asked for it and there are steps left.
 
@@ -224,7 +241,7 @@ class Household:
             self.console.warn(f"{error}; going on to the next one")
             return
         best = self.folder.best_checkpoint(loop.checkpoint_best) if loop.checkpoint_best else None
-        prune_checkpoints(self.folder.checkpoints(), loop.checkpoint_keep, best)
+        prune_checkpoints(self.folder.checkpoints(), loop.checkpoint_keep, best, self.console.warn)
 
     def _evaluation_due(self, done: int) -> bool:
         loop = self.config.run
@@ -286,6 +303,7 @@ class Household:
             "seconds": self.clock.seconds(),
             "steps": self.config.run.steps,
             "steps_skipped": self.folder.steps_skipped(),
+            "questions_left_out": len(self.left_out),
             "checkpoint": str(self.checkpoint),
             "model": {
                 "path": self.config.model.path,
@@ -300,9 +318,11 @@ class Household:
 
     def close(self) -> None:
         """Give the terminal back, let the trackers finish, and let go of the folder."""
-        self.console.close()
-        self.trackers.close()
-        self.lock.release()
+        try:
+            self.console.close()
+            self.trackers.close()  # over the network, where much can go wrong
+        finally:
+            self.lock.release()
 
     def _go_on(self, images: int) -> None:
         if self.stop.asked is not None:

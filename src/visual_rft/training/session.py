@@ -23,11 +23,10 @@ import torch
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, RunFolderError
-from visual_rft.inspection.look import look_at_data, warn
+from visual_rft.inspection.look import warn
 from visual_rft.policy.agreement import verify
-from visual_rft.policy.inputs import Inputs, Prompt
+from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import base_of, load_policy
-from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.household import Household
@@ -38,9 +37,7 @@ from visual_rft.training.run.continuing import changed_since, continued
 from visual_rft.training.run.folder import RunFolder
 from visual_rft.training.run.lock import RunLock
 from visual_rft.training.run.trackers import make_accelerator
-
-Batch = tuple[Sequence[Sample], Inputs]
-"""The samples of a batch, and their prompts after the processor."""
+from visual_rft.training.usable import Batch, leaves_out, look, prepared, usable
 
 
 @dataclass
@@ -98,8 +95,11 @@ class Session:
             held_out = load_samples(config.data.evaluation, task)
             weights = checkpoint / "model" if checkpoint else None
             policy = load_policy(config.model, config.rollout, weights, engine=config.engine)
-            warn(look_at_data(policy, task, samples))
-            _try_rewards(policy, task, samples[0])
+            skips = leaves_out(config.data.train)
+            samples = usable(policy, task, samples, skips)
+            held_out = usable(policy, task, held_out, leaves_out(config.data.evaluation))
+            look(policy, task, samples, skips)
+            _try_rewards(task, prepared(policy, task, samples, [0], skips))
             learner = Learner.of(policy, config, accelerator)
             first_step = learner.restore(checkpoint) if checkpoint else 0
             # The folder is made (or reopened), and the model computes its first batch in two ways.
@@ -111,7 +111,7 @@ class Session:
                 lock = undo.enter_context(RunLock.take(folder.path))
             household = Household.open(config, task, held_out, learner, folder, lock, first_step, clock)
             session = cls(config, task, samples, learner, household, first_step, checkpoint)
-            verify(policy, session.prepare(min(first_step, config.run.steps - 1)))
+            verify(policy, session.prepare(min(first_step, config.run.steps - 1)).inputs)
             undo.pop_all()
         return session
 
@@ -123,17 +123,14 @@ class Session:
         self.household.stop.__exit__(*error)
         self.household.close()
 
-    def samples_of(self, step: int) -> list[Sample]:
-        """The samples of step number ``step``."""
+    def prepare(self, step: int) -> Batch:
+        """The questions of step number ``step`` and their prompts after the processor."""
         loop = self.config.run
-        return [self.samples[i] for i in batch_indices(step, len(self.samples), loop.prompts_per_step, loop.seed)]
+        indices = batch_indices(step, len(self.samples), loop.prompts_per_step, loop.seed)
+        skips = leaves_out(self.config.data.train)
+        return prepared(self.learner.policy, self.task, self.samples, indices, skips)
 
-    def prepare(self, step: int) -> Inputs:
-        """The prompts of step number ``step`` after the processor."""
-        policy = self.learner.policy
-        return policy.prepare([Prompt.of(self.task, sample, policy.space) for sample in self.samples_of(step)])
-
-    def steps(self, at_once: int | None = None) -> Iterator[tuple[int, Iterator[Batch]]]:
+    def steps(self, at_once: int | None = None) -> Iterator[tuple[int, Iterator[tuple[Sequence[Sample], Inputs]]]]:
         """Each step that is left, prepared ahead, with its prompts in batches; the base is evaluated first.
 
         Args:
@@ -141,16 +138,16 @@ class Session:
         """
         loop = self.config.run
         self.household.begin(len(self.samples))
-        prepared = prefetch(self.prepare, self.first_step, loop.steps, loop.workers)
-        for step, inputs in zip(range(self.first_step, loop.steps), prepared, strict=True):
+        ahead = prefetch(self.prepare, self.first_step, loop.steps, loop.workers)
+        for step, whole in zip(range(self.first_step, loop.steps), ahead, strict=True):
             self.household.clock.start_step()
-            samples = self.samples_of(step)
-            self.household.asked = [sample.id for sample in samples]
-            yield step, _batches(samples, inputs, at_once or len(samples))
+            self.household.leave_out(whole.left_out)
+            self.household.asked = [sample.id for sample in whole.samples]
+            yield step, _batches(whole.samples, whole.inputs, at_once or len(whole.samples))
             self.household.stop_if_asked(step + 1)
 
 
-def _batches(samples: Sequence[Sample], inputs: Inputs, at_once: int) -> Iterator[Batch]:
+def _batches(samples: Sequence[Sample], inputs: Inputs, at_once: int) -> Iterator[tuple[Sequence[Sample], Inputs]]:
     if at_once >= len(samples):
         yield samples, inputs
         return
@@ -174,14 +171,14 @@ def _compare(folder: RunFolder, config: Config, anyway: bool) -> None:
         )
 
 
-def _try_rewards(policy: Policy, task: Task, sample: Sample) -> None:
+def _try_rewards(task: Task, batch: Batch) -> None:
     """Call the user's own rewards once, so that one which cannot be used leaves no run folder.
 
     Raises:
         ConfigError: naming it.
     """
     if any(":" in name for name in task.weights or ()):
-        frame = policy.prepare([Prompt.of(task, sample, policy.space)]).frames[0]
+        sample, frame = batch.samples[0], batch.inputs.frames[0]
         task.score(task.gold(sample.truth, frame), sample.truth, frame)
 
 

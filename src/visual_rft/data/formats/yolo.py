@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from visual_rft.config.yaml_text import read_yaml
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.formats.finding import images_under, inside
 from visual_rft.data.formats.reading import (
@@ -32,7 +33,6 @@ from visual_rft.data.formats.reading import (
     corners,
     header_size,
     numbered_lines,
-    read_text,
 )
 from visual_rft.data.formats.writing import NewFolder, require_boxes
 from visual_rft.errors import DataError
@@ -106,10 +106,7 @@ def _layout(folder: Path, split: str | None, problems: Problems) -> tuple[dict[i
             raise DataError(f"{file}: no such file, which names the images of the split {split!r}")
         names = {number - 1: line for number, line in numbered_lines(folder / "classes.txt", HINT)}
         return names, images_under(folder / "images", problems)
-    try:
-        content = yaml.safe_load(read_text(file))
-    except yaml.YAMLError as error:
-        raise DataError(f"{file}: not valid YAML ({' '.join(str(error).split())})") from None
+    content = read_yaml(file, DataError)
     if not isinstance(content, Mapping):
         raise DataError(f"{file}: is not a mapping with 'names' and 'train'")
     wanted = split or "train"

@@ -49,6 +49,7 @@ def save_checkpoint(folder: RunFolder, policy: Policy, optimizer: Any, schedule:
             delete_checkpoint(final)
         unfinished.rename(final)
         sync(final.parent)
+        sync(folder.path)  # in which the first checkpoint has made the folder of all
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
         shutil.rmtree(unfinished, ignore_errors=True)
         why = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
@@ -82,23 +83,21 @@ def newest_whole(checkpoints: Sequence[Path], say: Callable[[str], object]) -> P
     return None
 
 
-def prune_checkpoints(checkpoints: Sequence[Path], keep: int, best: Path | None) -> None:
+def prune_checkpoints(checkpoints: Sequence[Path], keep: int, best: Path | None, say: Callable[[str], object]) -> None:
     """Delete all but the newest ``keep`` checkpoints and the best one.
 
     Args:
         checkpoints: oldest first; the newest has just been written whole.
         keep: how many stay; 0 means all.
         best: stays besides.
-
-    Raises:
-        RunFolderError: if one cannot be deleted.
+        say: told about one that cannot be deleted; it stays, because the newest is whole and the run can go on.
     """
     for checkpoint in checkpoints[:-keep] if keep else ():
         if checkpoint != best:
             try:
                 delete_checkpoint(checkpoint)
             except OSError as error:
-                raise RunFolderError(f"{checkpoint}: cannot be deleted ({error.strerror})") from None
+                say(f"{checkpoint}: cannot be deleted ({error.strerror}); it stays")
 
 
 def delete_checkpoint(checkpoint: Path) -> None:

@@ -63,7 +63,8 @@ def changed_since(folder: Path, config: Config) -> tuple[list[str], list[str]]:
     data, before = [], json_or_nothing(folder / DATA)
     for name, now in data_of(config).items():
         data += [f"data.{name}: {change}" for change in changes(before.get(name, []), now)] if before else []
-    packages = json_or_nothing(folder / "environment.json").get("packages", {})
+    packages = json_or_nothing(folder / "environment.json").get("packages")
+    packages = packages if isinstance(packages, dict) else {}
     versions = [
         f"{name} is {now}, this run was started with {packages[name]}"
         for name, now in environment(config.run.seed)["packages"].items()

@@ -32,6 +32,8 @@ from visual_rft.training.run.continuing import DATA, data_of
 from visual_rft.training.run.environment import environment
 from visual_rft.vision.images import ImageReference
 
+CHECKPOINT = re.compile(r"step-\d+")
+"""Name of a whole checkpoint's folder."""
 LOSSLESS_PIXELS = 262_144
 """A stored picture up to this many pixels (512 x 512) is PNG, a larger one JPEG: quicker to write, and smaller."""
 SMALL_SIDE_PIXELS = 256
@@ -69,13 +71,17 @@ class RunFolder:
             self.path.mkdir(parents=True)
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot make this run folder ({error.strerror})") from None
-        write_whole(self.path / "config.yaml", dump_config(config))
-        self.write_json("environment.json", environment(config.run.seed))
-        self.write_json(DATA, data_of(config))
+        try:
+            write_whole(self.path / "config.yaml", dump_config(config))
+            self.write_json("environment.json", environment(config.run.seed))
+            self.write_json(DATA, data_of(config))
+        except BaseException:  # half of it would refuse the same command tomorrow
+            self.discard()
+            raise
 
     def discard(self) -> None:
         """Delete a folder that :meth:`create` has just made."""
-        shutil.rmtree(self.path)
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def reopen(self, config: Config, step: int) -> None:
         """Forget what a run that continues after ``step`` steps makes again, and note with what it was continued.
@@ -86,8 +92,17 @@ class RunFolder:
             RunFolderError: if a file cannot be written.
         """
         self._drop_from(step)
+        self._drop_unfinished()
         self._note_resumed(config, step)
         write_whole(self.path / "config.yaml", dump_config(config))
+
+    def _drop_unfinished(self) -> None:
+        """Delete what a process that was killed was writing; half a checkpoint can be as large as a whole one."""
+        for place in (self.path / "checkpoints").glob("step-*.unfinished*"):
+            shutil.rmtree(place, ignore_errors=True)
+        for pattern in ("*.unfinished", "evaluation/*.unfinished", "images/unfinished-*"):
+            for file in self.path.glob(pattern):
+                file.unlink(missing_ok=True)
 
     def _note_resumed(self, config: Config, step: int) -> None:
         """Add to ``environment.json`` that and with what the run was continued after ``step`` steps."""
@@ -102,7 +117,8 @@ class RunFolder:
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        return sorted((self.path / "checkpoints").glob("step-*[0-9]"))
+        found = [place for place in (self.path / "checkpoints").glob("step-*") if CHECKPOINT.fullmatch(place.name)]
+        return sorted(found, key=lambda place: int(place.name.removeprefix("step-")))
 
     def evaluation(self, step: int) -> dict[str, Any]:
         """The numbers of ``evaluation/step-N.json``, {} if there is none."""
@@ -257,7 +273,8 @@ class RunFolder:
             picture.save(unfinished, **({} if small else {"quality": 90}))
             unfinished.replace(file)
         except OSError as error:
-            raise RunFolderError(f"{file}: cannot be written ({error.strerror})") from error
+            unfinished.unlink(missing_ok=True)
+            raise RunFolderError(f"{file}: cannot be written ({error.strerror or error})") from error
         return name
 
 

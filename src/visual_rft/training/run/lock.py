@@ -61,7 +61,7 @@ class RunLock:
             try:
                 for _ in range(3):  # a stale lock, and one that was let go between two looks
                     with suppress(FileExistsError):
-                        os.link(own, file)
+                        _link(own, file, content)
                         return cls(file, content)
                     _drop_if_stale(file, own)
             finally:
@@ -88,6 +88,21 @@ class RunLock:
         while not self._ended.wait(REFRESH_SECONDS):
             with suppress(OSError):  # a disk that is away for a moment; the run itself will say so if it stays away
                 os.utime(self._file)
+
+
+def _link(own: Path, file: Path, content: bytes) -> None:
+    """Give the lock its name, unless it has a holder.
+
+    Raises:
+        FileExistsError: if it has.
+    """
+    try:
+        os.link(own, file)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links (FAT, some network disks): empty for a moment, but taken once
+        with file.open("xb") as opened:
+            opened.write(content)
 
 
 def _holder() -> dict[str, Any]:
@@ -136,7 +151,9 @@ def _drop_if_stale(file: Path, own: Path) -> None:
 def _is_running(pid: int, started: float) -> bool:
     """Whether this process is still there; another one may have its number by now."""
     try:
-        return abs(psutil.Process(pid).create_time() - started) < 1.0
+        process = psutil.Process(pid)
+        # One that has ended and waits for its parent to ask how holds nothing any more.
+        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

@@ -56,16 +56,22 @@ class Trackers:
     Args:
         accelerator: made by :func:`make_accelerator`.
         config: the whole run.
+        steps_done: steps that the run has behind it; what was sent of later ones is made again.
 
     Raises:
         ConfigError: if a tracker does not start, with what it says, for example that nobody has logged in.
     """
 
-    def __init__(self, accelerator: Accelerator, config: Config) -> None:
+    def __init__(self, accelerator: Accelerator, config: Config, steps_done: int = 0) -> None:
         self.accelerator = accelerator
         if accelerator.log_with:
             run = Path(config.run.folder)
-            names = {"wandb": {"name": run.name, "dir": str(run)}, "trackio": {"name": run.name}}
+            names: dict[str, dict[str, Any]] = {
+                "wandb": {"name": run.name, "dir": str(run)},
+                "trackio": {"name": run.name},
+                # Or every step between the checkpoint and the crash stands in the curves twice.
+                "tensorboard": {"purge_step": steps_done} if steps_done else {},
+            }
             try:
                 accelerator.init_trackers("visual-rft", flat(config.model_dump(mode="json")), names)
             except Exception as error:  # every tracker has errors of its own, and imports them only when it is used

@@ -1,0 +1,324 @@
+"""Runs that are killed, stopped, damaged or short of disk space, and whether they end with the same weights.
+
+Decision: every trial compares, bit by bit, what ``--resume`` ends with against a run that nothing happened to: the
+weights of the last checkpoint, and reward, loss and gradient norm of every step. Kill points are the operations on
+files below the run folder, seen by an audit hook, so none is forgotten when the code changes; random kills find the
+rest. A trial ends as ``equal``, as ``refused`` (one line and exit code 2, and the run begun anew is equal), or it is a
+failure: ``different``, ``traceback``.
+
+    make chaos                                       # everything: about an hour on two cores
+    python scripts/chaos.py --points 3 --kills 3 --files 2 --out /tmp/chaos.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = ROOT / "docs" / "reliability.md"
+RESULT = ROOT / "benchmarks" / "results" / "chaos.json"
+STEPS = 4
+LAST = f"checkpoints/step-{STEPS:06d}"
+COMPARED = ("step", "reward", "loss", "grad_norm", "kl")
+REWARD = '''
+def letters(completion, truth, answer):
+    """Which a random model writes now and then, so that its weights change."""
+    return sum(c in "aeiou" for c in completion) / max(len(completion), 1)
+'''
+FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate")
+
+
+class Bench:
+    """A folder with a base model, a run that nothing happened to, and how to run others like it."""
+
+    def __init__(self, place: Path) -> None:
+        sys.path.insert(0, str(ROOT / "tests"))
+        from support.tiny_models import random_model
+
+        self.place = place
+        self.results: dict[str, Counter[str]] = {}
+        model, processor = random_model("qwen2_vl")
+        model.save_pretrained(place / "base")
+        processor.save_pretrained(place / "base")
+        (place / "rewards.py").write_text(REWARD)
+        started = time.monotonic()
+        done = self.run("whole", count=True)
+        if done.returncode:
+            raise SystemExit(f"the run that nothing happens to fails:\n{done.stderr}")
+        self.seconds = time.monotonic() - started
+        self.operations = int((place / "whole.count").read_text())
+        self.wanted = outcome_of(place / "whole")
+
+    def command(self, name: str, *words: str) -> list[str]:
+        """The command of a run named ``name``; ``words`` go to the child's own parser first."""
+        values = {
+            "model": {"path": str(self.place / "base")},
+            "task": {"weights": {f"{self.place / 'rewards.py'}:letters": 1}},
+            "data": {"train": [{"source": "digits", "count": 6}], "evaluation": [{"source": "digits", "count": 1}]},
+            "rollout": {"group_size": 3, "max_new_tokens": 8},
+            "objective": {"beta": 0.1},
+            "optimizer": {"learning_rate": 1e-3},
+            "run": {
+                "folder": str(self.place / name), "steps": STEPS, "prompts_per_batch": 2, "checkpoint_every": 1,
+                "evaluate_every": 2, "threads": 1,
+            },
+        }  # fmt: skip
+        config = self.place / f"{name}.yaml"
+        config.write_text(json.dumps(values))
+        return [sys.executable, str(Path(__file__).resolve()), "child", str(config), *words]
+
+    def run(self, name: str, *, resume: bool = False, kill_at: int = 0, count: bool = False) -> Any:
+        """One process of a run, to its end."""
+        words = ["--resume"] * resume + ["--kill-at", str(kill_at)] * bool(kill_at)
+        words += ["--count", str(self.place / f"{name}.count")] * count
+        command = self.command(name, *words)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)  # noqa: S603
+
+    def copy(self, name: str, after: int) -> Path:
+        """A copy of the whole run as a crash after ``after`` steps leaves it."""
+        folder = self.place / name
+        shutil.copytree(self.place / "whole", folder)
+        for checkpoint in (folder / "checkpoints").glob("step-*"):
+            if int(checkpoint.name.removeprefix("step-")) > after:
+                shutil.rmtree(checkpoint)
+        (folder / "summary.json").unlink()
+        return folder
+
+    def ending(self, name: str) -> str:
+        """How a run ends that is gone on with, and begun anew if that is refused."""
+        done = self.run(name, resume=True)
+        refused = done.returncode == 2
+        if refused and len(done.stderr.strip().splitlines()) == 1:
+            shutil.rmtree(self.place / name, ignore_errors=True)
+            done = self.run(name)
+        if "Traceback" in done.stderr or done.returncode:
+            print(done.stderr, file=sys.stderr)
+            return "traceback"
+        if outcome_of(self.place / name) != self.wanted:
+            return "different"
+        return "refused" if refused else "equal"
+
+    def note(self, kind: str, ends: str) -> None:
+        """Count a trial, and forget its run."""
+        self.results.setdefault(kind, Counter())[ends] += 1
+        print(f"{kind}: {ends}", flush=True)
+
+
+def outcome_of(folder: Path) -> Any:
+    """What has to be equal bit by bit."""
+    digest = hashlib.sha256((folder / LAST / "model/model.safetensors").read_bytes()).hexdigest()
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    whole = json.loads((folder / "summary.json").read_text())["steps"] == STEPS
+    return digest, [[row.get(name) for name in COMPARED] for row in rows], whole
+
+
+def child(words: list[str]) -> int:
+    """A run in this process, which may be killed at an operation on a file of its folder."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("config")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--kill-at", type=int, default=0)
+    parser.add_argument("--count", type=Path)
+    given = parser.parse_args(words)
+    folder, seen = json.loads(Path(given.config).read_text())["run"]["folder"], 0
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if event in FILE_EVENTS and folder in str(arguments[0]):
+            if event == "open" and not (isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")):
+                return
+            seen += 1
+            if seen == given.kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if given.kill_at or given.count:
+        sys.addaudithook(watch)
+    from visual_rft.cli.main import main
+    from visual_rft.training import household
+
+    household.write_artefacts = lambda folder: []  # plots and report, made of what is there; half the time of a run
+    code = main(["train", given.config, *["--resume"] * given.resume])
+    if given.count:
+        given.count.write_text(str(seen))
+    return code
+
+
+def kill_points(bench: Bench, points: int) -> None:
+    """Killed at operations on files, evenly spread over all of them."""
+    count = min(points, bench.operations)
+    for trial in range(count):
+        name = f"point-{trial}"
+        done = bench.run(name, kill_at=1 + trial * bench.operations // count)
+        ends = bench.ending(name) if done.returncode == -signal.SIGKILL else "traceback"
+        bench.note("killed at an operation on a file", ends)
+
+
+def random_kills(bench: Bench, kills: int, choose: random.Random) -> None:
+    """Killed at random moments, ten times a run; each time it goes on."""
+    left, trial = kills, 0
+    while left:
+        name, now = f"random-{trial}", min(left, 10)
+        for _attempt in range(now):
+            process = subprocess.Popen(  # noqa: S603
+                bench.command(name, *(["--resume"] if (bench.place / name / "config.yaml").exists() else [])),
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            try:
+                process.wait(choose.uniform(0.3, 1.0) * bench.seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            _, said = process.communicate()
+            if "Traceback" in said:
+                print(said, file=sys.stderr)
+                bench.note("killed at a random moment", "traceback")
+            if (bench.place / name / "summary.json").exists():
+                (bench.place / name / "summary.json").unlink()
+            if not (bench.place / name / "config.yaml").exists():
+                shutil.rmtree(bench.place / name, ignore_errors=True)
+        ends = bench.ending(name) if (bench.place / name).exists() else "equal"
+        for _ in range(now):
+            bench.note("killed at a random moment", ends)
+        left, trial = left - now, trial + 1
+
+
+def signals(bench: Bench, names: list[str]) -> None:
+    """Asked to stop in a step: the right exit code, no traceback, and the run goes on."""
+    for signal_name in names:
+        name, number = f"signal-{signal_name}", getattr(signal, signal_name)
+        with subprocess.Popen(  # noqa: S603
+            bench.command(name), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("step 1/"):
+                    process.send_signal(number)
+                    break
+            _, said = process.communicate(timeout=300)
+        kept = process.returncode == 128 + number and "Traceback" not in said
+        bench.note("a signal", bench.ending(name) if kept else "traceback")
+
+
+def harms() -> dict[str, Callable[[Path], object]]:
+    """What is done to a file."""
+
+    def changed(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+        return lambda file: file.write_bytes(change(file.read_bytes()))
+
+    def flipped(content: bytes) -> bytes:
+        place = len(content) * 3 // 4
+        return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+    return {
+        "cut": changed(lambda content: content[: len(content) // 2]),
+        "emptied": changed(lambda content: b""),
+        "half of it zero": changed(lambda content: content[: len(content) // 2] + bytes(-(-len(content) // 2))),
+        "a flipped bit": changed(flipped),
+        "lost": Path.unlink,
+    }
+
+
+def damage(bench: Bench, files: int) -> None:
+    """Every harm to every file of the newest checkpoint: the one before is taken."""
+    newest = f"step-{STEPS - 1:06d}"
+    whole = bench.place / "whole/checkpoints" / newest
+    names = sorted(str(file.relative_to(whole)) for file in whole.rglob("*") if file.is_file())
+    for file in names[:files]:
+        for harm, apply in harms().items():
+            name = re.sub(r"\W", "-", f"damage-{file}-{harm}")
+            apply(bench.copy(name, after=STEPS - 1) / "checkpoints" / newest / file)
+            bench.note(f"newest checkpoint, a file {harm}", bench.ending(name))
+            shutil.rmtree(bench.place / name)
+
+
+@contextmanager
+def small_disk(place: Path, size: int) -> Iterator[bool]:
+    """A disk of ``size`` bytes at ``place``; False where this process may not make one."""
+    place.mkdir()
+    options = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    made = subprocess.run(options, capture_output=True, check=False).returncode == 0  # noqa: S603
+    try:
+        yield made
+    finally:
+        if made:
+            subprocess.run(["umount", str(place)], check=True)  # noqa: S603, S607
+
+
+def full_disk(bench: Bench) -> None:
+    """The disk fills up in a checkpoint; there is room again when the run goes on."""
+    size = sum(file.stat().st_size for file in (bench.place / "whole").rglob("*") if file.is_file())
+    with small_disk(bench.place / "disk", size * 3 // 4) as made:
+        if not made:
+            print("a full disk: left out, no disk can be mounted here", flush=True)
+            return
+        done = bench.run("disk/run")
+        said = "cannot write this checkpoint" in done.stderr and "Traceback" not in done.stderr
+        unfinished = list((bench.place / "disk/run").rglob("*unfinished*"))
+        if not said or done.returncode != 2 or unfinished:
+            print(done.stderr, unfinished, file=sys.stderr)
+            bench.note("a full disk", "traceback")
+            return
+        shutil.move(bench.place / "disk/run", bench.place / "moved")
+    bench.note("a full disk", bench.ending("moved"))
+
+
+def write_table(results: dict[str, Counter[str]]) -> None:
+    """Put the counts into the page."""
+    rows = [
+        "| what was done | trials | equal | refused in one line | different | traceback |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind, ends in results.items():
+        counts = " | ".join(str(ends[end]) for end in ("equal", "refused", "different", "traceback"))
+        rows.append(f"| {kind} | {sum(ends.values())} | {counts} |")
+    begin, end = "<!-- chaos -->", "<!-- end of chaos -->"
+    text = TABLE.read_text(encoding="utf-8")
+    before, rest = text.split(begin)
+    table = "\n".join(rows)
+    TABLE.write_text(f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}", encoding="utf-8")
+
+
+def main() -> int:
+    """Run the trials; 1 if one failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, default=1000, help="kill points; all there are, if fewer")
+    parser.add_argument("--kills", type=int, default=100, help="random kills")
+    parser.add_argument("--files", type=int, default=100, help="files of a checkpoint that are damaged")
+    parser.add_argument("--signals", default="SIGINT,SIGTERM,SIGHUP,SIGUSR1")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    given = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with tempfile.TemporaryDirectory(prefix="chaos-") as place:
+        bench = Bench(Path(place))
+        print(f"{bench.operations} operations on files, {bench.seconds:.0f} seconds a run", flush=True)
+        damage(bench, given.files)
+        signals(bench, [name for name in given.signals.split(",") if name])
+        full_disk(bench)
+        kill_points(bench, given.points)
+        random_kills(bench, given.kills, random.Random(given.seed))  # noqa: S311
+    results = {kind: dict(ends) for kind, ends in bench.results.items()}
+    content = {"steps": STEPS, "operations": bench.operations, "seed": given.seed, "results": results}
+    given.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if given.out == RESULT:
+        write_table(bench.results)
+    return int(any(ends["different"] or ends["traceback"] for ends in bench.results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(child(sys.argv[2:]) if sys.argv[1:2] == ["child"] else main())
