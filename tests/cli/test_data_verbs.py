@@ -252,6 +252,7 @@ def test_info_of_parts(tmp_path, capsys):
     coco_folder(tmp_path / "data")
     data(capsys, "convert", "--format", "coco", "--path", tmp_path / "data", "--to", "yolo", "--out", tmp_path / "y")
     shutil.copytree(tmp_path / "y" / "images" / "train", tmp_path / "y" / "images" / "val")
+    shutil.copytree(tmp_path / "y" / "labels" / "train", tmp_path / "y" / "labels" / "val")
     with (tmp_path / "y" / "data.yaml").open("a") as file:
         file.write("val: images/val\n")
     result = data(capsys, "info", "--format", "yolo", "--path", tmp_path / "y", "--split", "train", "val")
