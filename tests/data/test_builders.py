@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visual_rft.data.annotated import AnnotatedImage, Dataset, questions_of_present_classes
+from visual_rft.data.annotated import AnnotatedImage, Dataset, PresentClasses
 from visual_rft.data.builders import check_unseen, few_shot, open_vocabulary, restrict
 from visual_rft.data.duplicates import fingerprint, near_duplicates
 from visual_rft.data.presets import PRESETS, preset
@@ -112,7 +112,7 @@ def test_negatives_hold_no_wanted_class_and_are_asked_about_one(rate):
         assert len(empty) == round(rate * positive)
         originals = {i.id: i for i in data.images}
         assert all(not {*originals[i.id].labels} & {"a", "b"} for i in empty)
-        questions = questions_of_present_classes(chosen.images, chosen.classes)
+        questions = PresentClasses(chosen.images, chosen.classes)
         assert sum(not q.truth["boxes"] for q in questions) == len(empty)
         assert all(q.question["category"] in wanted for q in questions)
     assert {i.id for i in small[2].images} <= {i.id for i in small[4].images}

@@ -10,7 +10,7 @@ from PIL import Image
 from support.pictures import picture
 
 from visual_rft.config.sources import SourceConfig
-from visual_rft.data.annotated import questions_of_present_classes
+from visual_rft.data.annotated import PresentClasses
 from visual_rft.data.formats.coco import load_coco
 from visual_rft.data.formats.reading import Problems, check_sizes
 from visual_rft.data.sources import load_samples
@@ -58,7 +58,7 @@ def test_coco_folder(coco):
     assert images[0].labels == ("cat", "dog")
     assert images[0].boxes == ((10, 20, 40, 60), (0, 0, 100, 80))
     assert images[0].image.load().size == (100, 80)
-    (sample,) = [s for s in questions_of_present_classes(images, classes) if s.id == "2/cat"]
+    (sample,) = [s for s in PresentClasses(images, classes) if s.id == "2/cat"]
     assert sample.truth == {"boxes": [[1, 2, 4, 6]], "image_size": [60, 60], "category": "cat"}
 
 

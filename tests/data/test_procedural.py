@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from visual_rft.config.sources import SourceConfig
-from visual_rft.data.annotated import AnnotatedImage, OneQuestionPerImage, questions_of_present_classes
+from visual_rft.data.annotated import AnnotatedImage, OneQuestionPerImage, PresentClasses
 from visual_rft.data.imprecise import Imprecise
 from visual_rft.data.procedural.digits import Digits, scans
 from visual_rft.data.procedural.flowers import Flowers
@@ -194,12 +194,12 @@ def test_no_scan_is_in_two_splits():
         scans("all")
 
 
-def test_questions_of_present_classes():
+def test_PresentClasses():
     scenes = Shapes(50, seed=3)
-    samples = questions_of_present_classes(scenes, Shapes.classes)
+    samples = PresentClasses(scenes, Shapes.classes)
     assert len(samples) == sum(len(set(s.labels)) for s in scenes)
     assert sum(len(s.truth["boxes"]) for s in samples) == sum(len(s.labels) for s in scenes)
-    with_absent = questions_of_present_classes(scenes, Shapes.classes, absent_rate=1.0)
+    with_absent = PresentClasses(scenes, Shapes.classes, absent_rate=1.0)
     assert sum(not s.truth["boxes"] for s in with_absent) == 50
 
 
@@ -211,7 +211,7 @@ def test_one_question_per_image():
 
 
 def test_imprecise_labels_contain_the_true_ones_and_are_larger():
-    exact = questions_of_present_classes(Shapes(50, seed=3), Shapes.classes)
+    exact = PresentClasses(Shapes(50, seed=3), Shapes.classes)
     for sample, loose in zip(exact, Imprecise(exact, 0.45), strict=True):
         a, b = np.array(sample.truth["boxes"]), np.array(loose.truth["boxes"])
         assert (b[:, :2] <= a[:, :2]).all()

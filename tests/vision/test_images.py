@@ -12,7 +12,7 @@ from PIL import Image
 
 from visual_rft.errors import DataError
 from visual_rft.report.pictures import data_uri
-from visual_rft.vision.images import FORMATS, SUFFIXES, EncodedImage, ImageFile, is_image
+from visual_rft.vision.images import FORMATS, SUFFIXES, EncodedImage, ImageFile, _plain_jpeg_size, is_image
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 60 40\n%%EndComments\n0 0 60 40 rectfill\nshowpage\n%%EOF\n"
 
@@ -105,3 +105,55 @@ def png() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def jpegs(folder: Path) -> list[Path]:
+    """JPEGs of every kind whose first segments differ, and some that are broken."""
+    folder.mkdir()
+    rgb, exif = Image.new("RGB", (31, 17)), Image.Exif()
+    exif[0x0112] = 6
+    kinds: dict[str, tuple[Image.Image, dict]] = {
+        "baseline": (rgb, {}),
+        "progressive": (rgb, {"progressive": True}),
+        "restart markers": (rgb, {"restart_marker_rows": 1}),
+        "grey": (rgb.convert("L"), {}),
+        "CMYK": (rgb.convert("CMYK"), {}),
+        "comment": (rgb, {"comment": b"hello" * 20}),
+        "long comment": (rgb, {"comment": b"h" * 9000}),
+        "turned": (rgb, {"exif": exif}),
+        "XMP": (rgb, {"xmp": b'<x:xmpmeta xmlns:tiff="x"><tiff:Orientation>6</tiff:Orientation></x:xmpmeta>'}),
+        "colour profile": (rgb, {"icc_profile": b"\0" * 3000}),
+        "resolution": (rgb, {"dpi": (300, 300)}),
+        "one pixel": (Image.new("RGB", (1, 1)), {}),
+    }
+    for name, (image, options) in kinds.items():
+        image.save(folder / f"{name}.jpg", "JPEG", **options)
+    Image.new("RGB", (31, 17)).save(folder / "two.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+    whole = (folder / "baseline.jpg").read_bytes()
+    for cut in range(0, len(whole), 7):
+        (folder / f"cut {cut:04d}.jpg").write_bytes(whole[:cut])
+    for place in range(2, 700, 5):
+        (folder / f"changed {place:04d}.jpg").write_bytes(whole[:place] + b"\x07" + whole[place + 1 :])
+    (folder / "not a JPEG.jpg").write_bytes(b"\xff\xd8\xff\xd8")
+    return sorted(folder.iterdir())
+
+
+def test_the_quick_look_at_a_jpeg_sees_what_pillow_sees(tmp_path):
+    """Sizes and errors are the same as through Pillow, of whole files and of broken ones."""
+    quick = 0
+    for file in jpegs(tmp_path / "jpegs"):
+        seen = [outcome(look) for look in (ImageFile(file).size, lambda file=file: slow_size(file))]
+        assert seen[0] == seen[1], file
+        quick += _plain_jpeg_size(file) is not None
+    assert quick > 50
+
+
+def slow_size(file: Path) -> tuple[int, int]:
+    return EncodedImage("a", str(file), file.read_bytes).size()
+
+
+def outcome(look) -> object:
+    try:
+        return look()
+    except DataError as error:
+        return str(error)

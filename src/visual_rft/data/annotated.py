@@ -8,7 +8,7 @@ regions, LVIS "not exhaustive") gives no question about that image, neither "fin
 >>> from pathlib import Path; from visual_rft.vision.images import ImageFile
 >>> boxes = ((0, 0, 9, 9), (5, 5, 20, 20))
 >>> image = AnnotatedImage("a", ImageFile(Path("a.png")), (100, 80), ("cat", "dog"), boxes, incomplete=("dog",))
->>> [s.question["category"] for s in questions_of_present_classes([image], ("bird", "cat", "dog"))]
+>>> [s.question["category"] for s in PresentClasses([image], ("bird", "cat", "dog"))]
 ['cat']
 >>> image.absent(("bird", "cat", "dog"))
 ['bird']
@@ -30,7 +30,7 @@ from visual_rft.vision.boxes import Box
 from visual_rft.vision.images import ImageReference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AnnotatedImage:
     """One image with its labelled objects.
 
@@ -178,9 +178,7 @@ def images_of(samples: Iterable[Sample]) -> list[AnnotatedImage]:
     return images
 
 
-def questions_of_present_classes(
-    images: Sequence[AnnotatedImage], classes: Sequence[str], absent_rate: float = 0.0, seed: int = 0
-) -> list[Sample]:
+class PresentClasses(LazySequence[Sample]):
     """One question per image and class that is in it, and sometimes one about a class that is not.
 
     An image without an object whose absent classes are named (``negatives``) is a negative example and is always
@@ -191,16 +189,33 @@ def questions_of_present_classes(
         classes: all class names; absent ones are drawn from these.
         absent_rate: chance per image of one question whose answer is "No Objects", in [0, 1].
         seed: of the draw of absent classes.
+
+    Raises:
+        DataError: if an image has a label without a box.
     """
-    samples = []
-    for index, image in enumerate(images):
-        samples += [image.ask(label) for label in image.present]
-        rng = np.random.default_rng((seed, index))
-        absent = image.absent(classes)
-        example = bool(image.negatives) and not image.labels
-        if absent and (rng.random() < absent_rate or example):
-            samples.append(image.ask(str(rng.choice(absent))))
-    return samples
+
+    def __init__(
+        self, images: Sequence[AnnotatedImage], classes: Sequence[str], absent_rate: float = 0.0, seed: int = 0
+    ) -> None:
+        self.images = images
+        # A number and a name per question: the 344,000 samples of COCO's training images would take half a gigabyte.
+        self.asked: list[tuple[int, str]] = []
+        for index, image in enumerate(images):
+            names = image.present
+            if names and len(image.boxes) != len(image.labels):
+                image.ask(names[0])  # raises
+            example = bool(image.negatives) and not image.labels
+            if absent_rate > 0 or example:
+                rng = np.random.default_rng((seed, index))
+                absent = image.absent(classes)
+                if absent and (rng.random() < absent_rate or example):
+                    names.append(str(rng.choice(absent)))
+            self.asked += [(index, name) for name in names]
+        super().__init__(len(self.asked))
+
+    def item(self, index: int) -> Sample:
+        number, name = self.asked[index]
+        return self.images[number].ask(name)
 
 
 class OneQuestionPerImage(LazySequence[Sample]):

@@ -18,10 +18,11 @@ from visual_rft.data.annotated import (
     AnnotatedImage,
     Dataset,
     OneQuestionPerImage,
-    questions_of_present_classes,
+    PresentClasses,
 )
 from visual_rft.data.builders import select_images
 from visual_rft.data.formats.coco import load_coco
+from visual_rft.data.formats.foreign import recognised
 from visual_rft.data.formats.imagefolder import load_imagefolder
 from visual_rft.data.formats.jsonl import load_jsonl
 from visual_rft.data.formats.lisa import load_lisa
@@ -118,7 +119,10 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
         return _selected(_procedural(source, questions), source)
     said = problems is None
     problems = problems or Problems(skip=source.broken == "skip")
-    dataset = READERS[source.format](source, questions, problems)
+    try:
+        dataset = READERS[source.format](source, questions, problems)
+    except DataError as error:
+        raise _explained(error, source) from None
     if source.part is not None:
         dataset = part_of(dataset, source.part)
     samples = None if dataset.samples is None else dataset.samples[: source.count]
@@ -129,6 +133,18 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
     for line in problems.lines() if said else []:
         print(printable(f"data: {source.path}: {line}"), file=sys.stderr)
     return dataset
+
+
+def _explained(error: DataError, source: SourceConfig) -> DataError:
+    """The error of a reader, or what the data are instead, where they are another tool's."""
+    path = Path(str(source.path))
+    if not path.exists():
+        return error
+    found = recognised(path, Path(source.annotations) if source.annotations else None)
+    if found is None or found[1].remedy.startswith(f"read it with source: {source.format}"):
+        return error
+    file, kind = found
+    return DataError(f"{file}: this is {kind.name}, not {source.format}; {kind.remedy} ({error})")
 
 
 def _same_names(classes: Sequence[str]) -> list[str]:
@@ -227,7 +243,7 @@ def questions_about(dataset: Dataset, source: SourceConfig, questions: QuestionK
     if questions == "one":
         known = images if made else [image for image in images if image.present or image.absent(classes)]
         return OneQuestionPerImage(known, classes, source.absent_rate, source.seed)
-    return questions_of_present_classes(images, classes, source.absent_rate, source.seed)
+    return PresentClasses(images, classes, source.absent_rate, source.seed)
 
 
 _NAMED_BY: Mapping[QuestionKind, str] = {

@@ -20,7 +20,7 @@ from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError, PromptTooLongError, printable
 from visual_rft.inspection.dry_run import memory_lines
 from visual_rft.inspection.look import TokenCounts, look_at_data, spread, warn
-from visual_rft.policy.inputs import Prompt
+from visual_rft.policy.inputs import OpenedReasoning, Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.tasks.parsing.completion import Parsed
@@ -70,7 +70,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
         try:
             inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
             frame = frame_of(sample.truth, inputs.frames[0])
-            checked = _check_answers(task, sample, frame)
+            checked = _check_answers(task, sample, frame, policy.reasoning)
         except (DataError, PromptTooLongError) as error:
             violations.append(f"{sample.id}: {error}")
             continue
@@ -132,22 +132,26 @@ class Checked(NamedTuple):
     faults: list[str]
 
 
-def _check_answers(task: Task, sample: Sample, frame: Frame | None) -> Checked:
+def _check_answers(task: Task, sample: Sample, frame: Frame | None, reasoning: OpenedReasoning) -> Checked:
+    def sampled(text: str) -> str:
+        """The text as it would come out of the model, through its chat template."""
+        return reasoning.whole(reasoning.told([text]))[0]
+
     gold = task.gold(sample.truth, frame)
-    best = task.score(gold, sample.truth, frame).total
+    best = task.score(sampled(gold), sample.truth, frame).total
     totals = {"gold": best}
     faults = []
     # What is lost by rounding to the model's units is the units' fault: full marks are asked on the rounded truth.
     rounded, ious = _rounded(sample.truth, frame)
     if (worst := min(ious, default=1.0)) < MIN_ROUND_TRIP_IOU:
         faults.append(f"a true box keeps only IoU {worst:.2f} after rounding to the model's units; enlarge the image")
-    full = task.score(gold, rounded, frame)
+    full = task.score(sampled(gold), rounded, frame)
     if full.failure:
         faults.append(f"the gold answer cannot be read ({full.failure}): {gold[:120]}")
     elif short := task.not_full(full):
         faults.append("the gold answer is not full: " + ", ".join(f"{k} {v:.3f}" for k, v in short.items()))
     for name, completion in task.wrong(sample.truth, frame).items():
-        totals[name] = task.score(completion, sample.truth, frame).total
+        totals[name] = task.score(sampled(completion), sample.truth, frame).total
         if totals[name] >= best:
             faults.append(f"the wrong answer '{name}' scores {totals[name]:.3f}, the gold one {best:.3f}")
     return Checked(gold, totals, ious, faults)

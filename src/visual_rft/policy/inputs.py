@@ -9,8 +9,10 @@ are put into the text of every prompt that asks about them. The result equals th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -157,6 +159,41 @@ def prepare(prompts: Sequence[Prompt], processor: Any, family: Family, image_tok
         tensors[family.type_ids] = _token_types(tensors["input_ids"], processor, family)
     frames = _frames(pixels, [images[0].size for images in loaded], processor, family)
     return Inputs(tuple(prompts), tensors, pixels, sets, tuple(frames[s] if s >= 0 else None for s in sets))
+
+
+_OPENED = re.compile(r"<think>\s*\Z")
+
+
+class OpenedReasoning:
+    """The ``<think>`` with which some chat templates end every prompt, so that no completion ever holds it itself.
+
+    Decision: a completion is kept, scored and shown as the text with the tag, because that is what the model reads
+    before it goes on; what supervised training adds to a prompt is the text without it.
+
+    Args:
+        processor: the model's processor.
+        family: facts about the model's family.
+    """
+
+    def __init__(self, processor: Any, family: Family) -> None:
+        self._processor, self._family = processor, family
+
+    @cached_property
+    def tag(self) -> str:
+        """The tag and the space behind it; empty if the template opens none."""
+        found = _OPENED.search(_text(Prompt("", "", ()), self._processor, self._family))
+        return found[0] if found else ""
+
+    def whole(self, sampled: Sequence[str]) -> list[str]:
+        """What was sampled, with the tag."""
+        return [self.tag + text for text in sampled]
+
+    def told(self, completions: Sequence[str]) -> list[str]:
+        """What is left to say of whole completions; one without reasoning closes the block at once."""
+        if not self.tag:
+            return list(completions)
+        bare = [text.removeprefix("<think>") for text in completions]
+        return [b.lstrip() if b != text else f"</think>{text}" for b, text in zip(bare, completions, strict=True)]
 
 
 def is_stretched(size: Sequence[float]) -> bool:

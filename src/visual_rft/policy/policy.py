@@ -35,7 +35,7 @@ from visual_rft.policy.engine.sampling import Sampling, end_ids_of, placeholder_
 from visual_rft.policy.engine.shared import SharedEngine
 from visual_rft.policy.families import Family, family_of
 from visual_rft.policy.halving import in_halves
-from visual_rft.policy.inputs import Inputs, Prompt, prepare
+from visual_rft.policy.inputs import Inputs, OpenedReasoning, Prompt, prepare
 from visual_rft.policy.loss import Loss
 from visual_rft.policy.memory import MemoryPlan, activation_size, free_memory, plan_memory
 from visual_rft.policy.tower import FeatureCache, Features, VisionTower
@@ -75,6 +75,7 @@ class Policy:
         self.core: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.model_config: Any = self.core.config
         self.family = family or family_of(self.model_config.model_type)
+        self.reasoning = OpenedReasoning(processor, self.family)
         self.end_ids = end_ids_of(self.core, processor.tokenizer)
         pad_id = processor.tokenizer.pad_token_id
         self.pad_id: int = pad_id if pad_id is not None else self.end_ids[0]
@@ -289,13 +290,14 @@ class Policy:
         prompts.backward(leaves)
 
     def decode(self, ids: Tensor, mask: Tensor) -> list[str]:
-        """Texts of ``[N, T]`` tokens without special tokens."""
+        """Texts of ``[N, T]`` tokens without special tokens, with the tag that the chat template opened."""
         kept = [row[keep].tolist() for row, keep in zip(ids.cpu(), mask.cpu(), strict=True)]
-        return list(self.processor.tokenizer.batch_decode(kept, skip_special_tokens=True))
+        return self.reasoning.whole(self.processor.tokenizer.batch_decode(kept, skip_special_tokens=True))
 
     def completions_of(self, texts: Sequence[str]) -> Completions:
         """Given texts as one completion per prompt (G = 1), the end token added: for supervised training."""
-        return Completions.of_texts(texts, self.processor.tokenizer, self.end_ids[0], self.pad_id, self.device)
+        told = self.reasoning.told(texts)
+        return Completions.of_texts(told, self.processor.tokenizer, self.end_ids[0], self.pad_id, self.device)
 
     @contextmanager
     def adapter_disabled(self) -> Iterator[None]:

@@ -36,6 +36,8 @@ FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP",
 """What is opened, by Pillow's names. Of a JPEG of two pictures, as telephones write it (MPO), the first is taken."""
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ",
                b"\xff\x4f\xff\x51")  # fmt: skip
+_JPEG_HEAD_BYTES = 2048
+"""A camera's or COCO's JPEG without EXIF has its tables and size in the first 700."""
 _ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT = 0x0112, 256, 257
 
 
@@ -54,7 +56,7 @@ class ImageReference(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFile:
     """An image on disk; EXIF orientation is applied on load."""
 
@@ -73,7 +75,7 @@ class ImageFile:
         Raises:
             DataError: as :meth:`load`, as far as the header tells.
         """
-        return _size(self.path, str(self.path))
+        return _plain_jpeg_size(self.path) or _size(self.path, str(self.path))
 
     def content(self) -> bytes:
         """The file as it is."""
@@ -198,6 +200,41 @@ def _size(source: Path | io.BytesIO, where: str) -> tuple[int, int]:
             return (height, width) if turned else (width, height)
     except _UNREADABLE as error:
         raise _explained(error, source, where) from error
+
+
+def _plain_jpeg_size(file: Path) -> tuple[int, int] | None:
+    """(width, height) of a JPEG that says nothing of its orientation, from its first segments; None for any other file.
+
+    Pillow takes 0.1 ms to open a file, of which a data set may have a hundred thousand; this takes a sixth of it.
+    """
+    try:
+        with file.open("rb", buffering=0) as opened:
+            head = opened.read(_JPEG_HEAD_BYTES)
+    except OSError:
+        return None  # said by whoever opens it
+    if head[:2] != b"\xff\xd8":
+        return None
+    size, at = None, 2
+    while at + 9 < len(head) and head[at] == 0xFF:
+        kind = head[at + 1]
+        length = int.from_bytes(head[at + 2 : at + 4])
+        if kind == 0xDA:  # the picture begins behind this: all that Pillow looks at has been seen
+            return size if 2 <= length <= len(head) - at - 2 else None
+        if kind == 0xE1 or not 0xC0 <= kind <= 0xFE or 0xD0 <= kind <= 0xD9:  # EXIF or XMP may turn it; not usual
+            return None
+        if 0xC0 <= kind <= 0xC2:
+            height, width, layers = (
+                int.from_bytes(head[at + 5 : at + 7]),
+                int.from_bytes(head[at + 7 : at + 9]),
+                head[at + 9],
+            )
+            if head[at + 4] != 8 or layers not in (1, 3, 4) or size or not 0 < width * height <= MOST_PIXELS:
+                return None
+            size = width, height
+        elif 0xC3 <= kind <= 0xCF and kind != 0xC4:
+            return None
+        at += 2 + length
+    return None
 
 
 # Broken files make decoders raise any of these (SyntaxError: a broken PNG chunk).

@@ -107,37 +107,38 @@ def regions_of(
         row = rows.popleft()
         if type(row) is not Row:
             raise DataError(f"{file}: annotation number {i}: has no 'image_id'")
-        number = row.id
-        where = f"{file}: annotation {f'number {i}' if number is None else number}"
-        if number is not None:
-            number = identity_of(number, "id", where) if type(number) is not int else number
-        image, category = row.image_id, row.category_id
-        if type(image) is not int or image not in sizes:
+        number, image, category, bbox, crowd = row
+        if not (
+            type(number) is int and number not in seen and type(image) is int and image in sizes
+            and type(category) is int and category in names
+        ):  # fmt: skip
+            where = _place(file, i, number)
+            number = None if number is None else identity_of(number, "id", where)
             image = known_id(identity_of(_given(image, "image_id", where), "image_id", where), sizes)
-        if type(category) is not int or category not in names:
             category = known_id(identity_of(_given(category, "category_id", where), "category_id", where), names)
             if category not in names:
                 raise DataError(f"{where}: category_id {category!r} is not in 'categories'")
+            if image not in sizes:
+                if not problems.skip:
+                    raise DataError(f"{where}: image_id {image!r} is not in 'images'")
+                problems.leave_out("annotation of an image that is not there", f"{where}: image_id {image!r}")
+                categories.add(category)
+                continue
         categories.add(category)
-        if image not in sizes:
-            if not problems.skip:
-                raise DataError(f"{where}: image_id {image!r} is not in 'images'")
-            problems.leave_out("annotation of an image that is not there", f"{where}: image_id {image!r}")
-            continue
         label = names[category]
         here = regions.get(image)
         if here is None:
             here = regions[image] = Regions()
-        if number is not None and number in seen:
-            problems.add("annotation id used twice", f"{where}: this id is used twice")
+        if number in seen:
+            problems.add("annotation id used twice", f"{_place(file, i, number)}: this id is used twice")
             here.leave_out(label)
             continue
         if number is not None:
             seen.add(number)
-        box = _box(row.bbox, sizes[image], problems, where)
+        box = _usual_box(bbox, sizes[image]) or _box(bbox, sizes[image], problems, _place(file, i, number))
         if box is None:
             here.leave_out(label)
-        elif row.iscrowd and is_crowd(row.iscrowd, where):
+        elif crowd and is_crowd(crowd, _place(file, i, number)):
             here.crowds = [*(here.crowds or ()), (label, box)]
         else:
             if number is not None and places is not None:
@@ -153,14 +154,24 @@ def _given(value: Any, key: str, where: str) -> Any:
     return value
 
 
-def _box(bbox: Any, size: tuple[int, int], problems: Problems, where: str) -> Box | None:
-    """COCO's box in pixels; None if it cannot be used and such rows are left out."""
-    if type(bbox) is list and len(bbox) == 4:  # nearly every row: inside its image, and then nothing to explain
+def _place(file: Path, i: int, number: Any) -> str:
+    """What row ``i`` is called in messages."""
+    return f"{file}: annotation {f'number {i}' if number is None else number}"
+
+
+def _usual_box(bbox: Any, size: Size) -> Box | None:
+    """The box of nearly every row, four numbers inside the image, about which there is nothing to explain."""
+    if type(bbox) is list and len(bbox) == 4:
         x, y, w, h = bbox
         if type(x) in _NUMBERS and type(y) in _NUMBERS and type(w) in _NUMBERS and type(h) in _NUMBERS:
             x1, y1, x2, y2 = float(x), float(y), float(x) + float(w), float(y) + float(h)
             if 0 <= x1 < x2 <= size[0] and 0 <= y1 < y2 <= size[1]:
                 return x1, y1, x2, y2
+    return None
+
+
+def _box(bbox: Any, size: Size, problems: Problems, where: str) -> Box | None:
+    """COCO's box in pixels; None if it cannot be used and such rows are left out."""
     if bbox is _MISSING:
         problems.add("annotation without a box", f"{where}: has no 'bbox'")
         return None

@@ -94,7 +94,12 @@ class Images:
         plain = "/" not in name and "\0" not in name and name not in ("", ".", "..")
         outside = True
         for root, top in zip(self.roots, self._tops, strict=True):
-            path = name if plain else _below(top, name)
+            if plain:
+                if name in self._files(top):
+                    return ImageFile(root / name)
+                outside = False
+                continue
+            path = _below(top, name)
             outside = outside and path is None
             if path is not None and self._holds(top, path):
                 return ImageFile(root / path)

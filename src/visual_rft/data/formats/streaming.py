@@ -100,6 +100,9 @@ class _Text:
         more = self._next() != "]"
         while more:
             found.append(change(self._value()))
+            if self._text.startswith((", {", ",{"), self._at):  # as all tools write it
+                self._at = self._text.index("{", self._at)
+                continue
             more = self._next() == ","
             if more:
                 self._take(",")
@@ -119,7 +122,8 @@ class _Text:
                 return self._text[self._at : self._at + 1]
 
     def _value(self) -> Any:
-        self._next()
+        if not self._text.startswith("{", self._at):
+            self._next()
         while True:
             try:
                 value, end = self._scan(self._text, self._at)

@@ -23,6 +23,7 @@ _TAG = re.compile(
 )  # ASCII: no other letter may pass for an "s" or a "k"
 _PLAIN = re.compile(r"\s*<think>[^<]*</think>\s*<answer>([^<]*)</answer>\s*")
 """A completion exactly as asked, without any other ``<``: nearly all are, and one match then tells all there is to."""
+_EMPTY_THOUGHT = re.compile(r"^<think>\s*</think>\s*")
 _LOCATIONS = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>")
 _DROPPED = re.compile("['\u2019`]")
 _PUNCTUATION = re.compile(r"[\W_]+")
@@ -145,7 +146,10 @@ def without_location_tokens(text: str, notation: str) -> str:
 
 
 def has_tag_format(text: str, think: bool = True) -> bool:
-    """Whether ``text`` is exactly one think block (if ``think``) followed by one answer block and nothing else."""
+    """Whether ``text`` is exactly one think block (if ``think``) followed by one answer block and nothing else.
+
+    Without ``think`` an empty think block may stand before: some chat templates open one, which can only be closed.
+    """
     if think and _PLAIN.fullmatch(text):
         return True
     lower = text.lower()  # tags are read in any case: <ANSWER> inside the block would be a second answer
@@ -156,7 +160,7 @@ def has_tag_format(text: str, think: bool = True) -> bool:
         return False
     before = before.strip()
     if not think:
-        return not before
+        return not _EMPTY_THOUGHT.sub("", before, count=1)
     if lower.count("<think>") != 1 or lower.count("</think>") != 1:
         return False
     return before.startswith("<think>") and before.endswith("</think>")
