@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from visual_rft.config.config import Config
+from visual_rft.data.leakage import find_leakage
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError, PromptTooLongError
 from visual_rft.inspection.dry_run import memory_lines
@@ -101,6 +102,18 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
         warn(look_at_data(policy, task, questions))
     except (DataError, PromptTooLongError) as error:
         violations.append(str(error))
+
+    # What is held out, where the config names it: is it?
+    if "evaluation" in config.data.model_fields_set:
+        try:
+            leakage = find_leakage(questions, load_samples(config.data.evaluation, task))
+        except DataError as error:
+            violations.append(f"data.evaluation: {error}")
+        else:
+            if leakage.pairs:
+                warn([leakage.line()])
+            else:
+                print(leakage.line())
 
     # The contact sheet, and the verdict.
     if pictures:
