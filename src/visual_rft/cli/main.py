@@ -1,8 +1,8 @@
 """The command line: one verb, one function call.
 
 Decision: a verb is a line of the table below and a light module next to what it does, with its arguments
-(``add_arguments``) and its call (``run``). Errors the user can mend are one line on standard error and exit code 2;
-anything else is a bug with its traceback.
+(``add_arguments``) and its call (``run``). Errors the user can mend are one line on standard error and exit code 2 (two
+where a task or reward of the user's own failed); anything else is a bug with its traceback.
 """
 
 from __future__ import annotations
@@ -182,6 +182,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough: visual-rft ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
         return 1
+    except Exception as error:
+        from visual_rft.tasks.plugins import blame
+
+        text = blame(error)
+        if text is None:
+            raise  # ours
+        print(f"visual-rft: {text}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"visual-rft: interrupted{verb.interrupted}", file=sys.stderr)
         return 130
