@@ -25,6 +25,7 @@ from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.tasks.parsing.completion import Parsed
+from visual_rft.tasks.pictures import with_truth
 from visual_rft.tasks.truth import frame_of
 from visual_rft.vision.boxes import as_box, iou
 from visual_rft.vision.coordinates import Frame
@@ -180,4 +181,4 @@ def _rounded(truth: Mapping[str, Any], frame: Frame | None) -> tuple[dict[str, A
 def _drawn(task: Task, sample: Sample, gold: str, frame: Frame | None) -> Image.Image:
     parsed = task.parse(gold, sample.truth, frame)
     marks = task.marks(sample.question, parsed.value) if isinstance(parsed, Parsed) else []
-    return draw_marks(sample.images[0].load(), marks, TRUTH, least_side=384)
+    return draw_marks(sample.images[0].load(), with_truth(marks, sample.truth), TRUTH, least_side=384)
