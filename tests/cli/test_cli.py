@@ -246,3 +246,13 @@ def test_fields_are_listed(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--fields"])
     assert "--rollout.group_size (default: 8)" in capsys.readouterr().out
+
+
+def test_the_script_that_makes_an_example_says_what_it_made(tmp_path):
+    command = [sys.executable, str(ROOT / "examples" / "make_coco_folder.py"), "coins"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert re.match(r"coins: 40 images with \d+ boxes of 2 classes \(coin, button\)\n", ended.stdout)
+    assert "  visual-rft init --data coins\n" in ended.stdout
+    again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert again.returncode == 1
+    assert again.stderr == "coins: exists already; name a folder that does not\n"

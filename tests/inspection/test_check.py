@@ -15,6 +15,7 @@ from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.policy.footprint import Footprint
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
+from visual_rft.vision.drawing import TRUTH
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -95,6 +96,26 @@ def test_a_question_without_boxes_has_no_loss_by_rounding(tmp_path, model_folder
     out = capsys.readouterr().out
     assert "VIOLATION thin: a true box keeps only IoU" in out
     assert "VIOLATION none" not in out
+
+
+@pytest.mark.parametrize(
+    "truth", [{"boxes": [[20, 20, 60, 50]]}, {"box": [20, 20, 60, 50]}, {"points": [[40, 30]]}, {"point": [40, 30]}]
+)
+def test_the_sheet_shows_where_the_truth_of_a_task_of_ones_own_is(tmp_path, model_folders, capsys, truth):
+    """It answers with a word and does not say how that is drawn; the labels it comes from are drawn all the same."""
+    own = tmp_path / f"own_{next(iter(truth))}.py"
+    source = (ROOT / "examples" / "counting.py").read_text()
+    own.write_text(source.replace("len(boxes_of(truth))", "1"))
+    Image.new("RGB", (100, 80), (9, 9, 9)).save(tmp_path / "a.png")
+    row = {"images": ["a.png"], "question": {"category": "pole"}, "truth": {**truth, "image_size": [100, 80]}}
+    (tmp_path / "data.jsonl").write_text(json.dumps(row) + "\n")
+    data = {"train": [{"source": "jsonl", "path": str(tmp_path / "data.jsonl")}]}
+    file = config(tmp_path, model_folders["qwen3_vl"], data=data, task={"name": f"{own}:Counting"})
+    assert main(["check", file, "--sheet", str(tmp_path / "s.png")]) == 0, capsys.readouterr()
+    with Image.open(tmp_path / "s.png") as sheet:
+        # The picture of 500 x 400 is in a cell of 400 x 400; its middle, without the caption at the bottom.
+        inner = sheet.crop((60, 60, 340, 260)).getcolors(1 << 20)
+    assert any(max(TRUTH[i] - colour[i] for i in range(3)) < 40 and colour[1] > 150 for _, colour in inner)
 
 
 def test_an_image_that_disappears_is_a_violation_and_the_rest_is_checked(tmp_path, model_folders, capsys):

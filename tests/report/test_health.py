@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from visual_rft.config.config import parse_config
 from visual_rft.report.health import HealthWatch, findings
+from visual_rft.tasks import TASKS
 
 HEALTHY = {"loss": 0.01, "grad_norm": 0.4, "kl": 0.01, "zero_std_share": 0.1, "parse_failure_share": 0.05,
            "truncated_share": 0.0, "entropy_estimate": 0.9}  # fmt: skip
@@ -74,6 +77,20 @@ def test_each_is_said_once_per_stretch():
 def test_advice_names_the_present_value():
     config = parse_config({"rollout": {"max_new_tokens": 32}}, "test")
     assert "above 32" in findings(rows(0, truncated_share=1.0), config)[0].text
+
+
+@pytest.mark.parametrize("task", [*TASKS, "own.py:Own"])
+def test_advice_follows_the_task(task):
+    """Rewards of boxes are no help to a task that answers with a word: only what the task has is named."""
+    config = parse_config({"task": {"name": task}}, "test")
+    (finding,) = findings(rows(0, zero_std_share=1.0), config)
+    others = {name for other in TASKS.values() for name in other.rewards} - set(
+        TASKS[task].rewards if task in TASKS else ()
+    )
+    named = set(re.findall(r"\w+", finding.text))
+    assert not named & others
+    if task in TASKS:
+        assert named & (set(TASKS[task].rewards) - set(TASKS[task].default_weights))
 
 
 def test_the_metrics_of_a_healthy_demonstration_raise_nothing():

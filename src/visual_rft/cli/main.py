@@ -1,8 +1,8 @@
 """The command line: one verb, one function call.
 
 Decision: a verb is a line of the table below and a light module next to what it does, with its arguments
-(``add_arguments``) and its call (``run``). Errors the user can mend are one line on standard error and exit code 2;
-anything else is a bug with its traceback.
+(``add_arguments``) and its call (``run``). Errors the user can mend are one line on standard error and exit code 2 (two
+where a task or reward of the user's own failed); anything else is a bug with its traceback.
 """
 
 from __future__ import annotations
@@ -177,19 +177,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return verb.command.run(arguments, fields) or 0
     except VisualRFTError as error:
-        print(f"visual-rft: {printable(str(error))}", file=sys.stderr)
+        from visual_rft.tasks.plugins import blame
+
+        told = blame(error) or printable(str(error))
+        print(f"visual-rft: {told}", file=sys.stderr)
         return error.exit_code if isinstance(error, RunStopped) else 2
     except BrokenPipeError:  # the reader has seen enough: visual-rft ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
         return 1
     except OSError as error:  # a name of 300 characters, a folder that may not be listed, a disk that went away
-        print(f"visual-rft: {printable(_os_error(error))}", file=sys.stderr)
+        from visual_rft.tasks.plugins import blame
+
+        print(f"visual-rft: {blame(error) or printable(_os_error(error))}", file=sys.stderr)
         return 2
-    except (MemoryError, RuntimeError) as error:
-        if type(error).__name__ not in ("MemoryError", "OutOfMemoryError"):  # the second is torch's
-            raise
-        said = printable(str(error), limit=200)
-        print(f"visual-rft: out of memory ({said}); take less at once{verb.interrupted}", file=sys.stderr)
+    except Exception as error:
+        if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):  # the second is torch's
+            said = printable(str(error), limit=200)
+            text: str | None = f"out of memory ({said}); take less at once{verb.interrupted}"
+        else:
+            from visual_rft.tasks.plugins import blame
+
+            text = blame(error)
+        if text is None:
+            raise  # ours
+        print(f"visual-rft: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"visual-rft: interrupted{verb.interrupted}", file=sys.stderr)

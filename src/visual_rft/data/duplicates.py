@@ -55,5 +55,19 @@ def near_duplicates(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
     return pairs
 
 
+def across(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) -> list[tuple[int, int]]:
+    """Pairs ``(i, j)`` of an image of ``first`` and one of ``second`` that look the same."""
+    if not first or not second:
+        return []
+    bits, others = np.stack([p.bits for p in first]), np.stack([p.bits for p in second])
+    pairs = []
+    for start in range(0, len(first), _ROWS):
+        differing = np.bitwise_count(bits[start : start + _ROWS, None] ^ others[None]).sum(-1, dtype=np.int64)
+        for i, j in zip(*np.nonzero(differing <= MOST_BITS), strict=True):
+            if _difference(first[int(i) + start], second[int(j)]) <= MOST_DIFFERENCE:
+                pairs.append((int(i) + start, int(j)))
+    return pairs
+
+
 def _difference(a: Fingerprint, b: Fingerprint) -> float:
     return float(np.abs(a.thumbnail - b.thumbnail).mean())

@@ -85,7 +85,7 @@ def recognise(path: Path) -> Found:
         held = ", ".join(f"{count} x {suffix}" for suffix, count in kinds.most_common(4)) or "nothing"
         raise DataError(
             f"{path}: no format that is known; it holds {held}. Read are COCO and LVIS, YOLO, Pascal VOC, a folder per "
-            "class, JSONL, RefCOCO, LISA and parquet (docs/data.md); visual-rft data convert writes them"
+            "class, JSONL, RefCOCO, LISA and parquet; docs/data.md shows how each lies in its folder"
         )
     return found
 

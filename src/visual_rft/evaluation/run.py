@@ -38,6 +38,7 @@ from visual_rft.evaluation.measures import (
 )
 from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_set
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
+from visual_rft.evaluation.seen import seen_in_training
 from visual_rft.evaluation.segmenter import Segmenter, mask_areas
 from visual_rft.evaluation.tables import confusion_picture, progress_bar
 from visual_rft.files import write_json
@@ -155,6 +156,9 @@ def _evaluate(config: Config, plan: Plan) -> Evaluated:
     if first:
         verify(policy, policy.prepare([Prompt.of(task, sample, policy.space) for sample in first]))
 
+    asked = [sample for one in questions for sample in one.samples]
+    seen = seen_in_training(config.model.path, config.data.evaluation, asked)
+
     # The folder of these settings, which may hold answers already.
     settings = _settings(config, plan, task, questions, policy)
     folder = plan.folder
@@ -180,6 +184,7 @@ def _evaluate(config: Config, plan: Plan) -> Evaluated:
         "intervals": {name: interval(values) for name, values in draws.items()},
         "per_class": measured.per_class,
         "worst_images": worst_images(predictions),
+        **({"leakage": seen} if seen is not None else {}),
         **({"folder": str(folder)} if folder is not None else {}),
     }
     if folder is not None:

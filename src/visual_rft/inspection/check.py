@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from visual_rft.config.config import Config
+from visual_rft.data.leakage import find_leakage
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError, PromptTooLongError, printable
 from visual_rft.inspection.dry_run import memory_lines
@@ -24,6 +25,7 @@ from visual_rft.policy.inputs import OpenedReasoning, Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.tasks.parsing.completion import Parsed
+from visual_rft.tasks.pictures import with_truth
 from visual_rft.tasks.truth import frame_of
 from visual_rft.vision.boxes import as_box, iou
 from visual_rft.vision.coordinates import Frame
@@ -104,6 +106,18 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     except (DataError, PromptTooLongError) as error:
         violations.append(str(error))
 
+    # What is held out, where the config names it: is it?
+    if "evaluation" in config.data.model_fields_set:
+        try:
+            leakage = find_leakage(questions, load_samples(config.data.evaluation, task))
+        except DataError as error:
+            violations.append(f"data.evaluation: {error}")
+        else:
+            if leakage.pairs:
+                warn([leakage.line()])
+            else:
+                print(leakage.line())
+
     # The contact sheet, and the verdict.
     if pictures:
         save_picture(contact_sheet(pictures, columns=4), sheet, "contact sheet")
@@ -173,4 +187,4 @@ def _rounded(truth: Mapping[str, Any], frame: Frame | None) -> tuple[dict[str, A
 def _drawn(task: Task, sample: Sample, gold: str, frame: Frame | None) -> Image.Image:
     parsed = task.parse(gold, sample.truth, frame)
     marks = task.marks(sample.question, parsed.value) if isinstance(parsed, Parsed) else []
-    return draw_marks(sample.images[0].load(), marks, TRUTH, least_side=384)
+    return draw_marks(sample.images[0].load(), with_truth(marks, sample.truth), TRUTH, least_side=384)

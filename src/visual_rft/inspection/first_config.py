@@ -209,8 +209,8 @@ def _longest_answer(config: Config, parts: Sequence[Sequence[Sample]]) -> tuple[
     answers = sorted((task.gold(sample.truth) for sample in chosen), key=len)[-20:]  # tokens go with characters
     try:
         policy = load_policy(config.model, config.rollout, empty=True)
-    except ModelError:  # it may be on another machine
-        return round(len(answers[-1]) / CHARACTERS_PER_TOKEN), "estimated; the model is not at hand"
+    except ModelError as error:  # it may be on another machine
+        return round(len(answers[-1]) / CHARACTERS_PER_TOKEN), f"estimated; the model is not at hand: {error}"
     tokenizer = policy.processor.tokenizer
     return max(len(tokenizer(answer)["input_ids"]) for answer in answers), f"by the tokenizer of {config.model.path}"
 

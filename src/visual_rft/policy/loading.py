@@ -28,6 +28,7 @@ from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import ConfigError, ModelError, printable
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import Family, PixelLayout, family_of
+from visual_rft.policy.hub import reachable
 from visual_rft.policy.manifest import MANIFEST, damage
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.requirements import require_cuda
@@ -189,7 +190,7 @@ def load_policy(
         ModelError: if the model cannot be loaded or its family is unknown.
         ConfigError: if a setting needs a GPU that is not there, or the processor ignores it.
     """
-    base = model_folder(config.path)
+    base = reachable(model_folder(config.path))
     source = str(weights) if weights is not None and config.lora is None else base
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     if not empty:

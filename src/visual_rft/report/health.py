@@ -104,10 +104,23 @@ def _equal(rows: Sequence[Row], config: Config) -> Finding | None:
     return Finding(
         "equal rewards",
         f"in {share:.0%} of the groups of the last {WINDOW} steps all answers earned the same, and such groups teach "
-        "nothing. If the reward is low, the questions are too hard or the reward too coarse: try a graded reward "
-        "(task.weights: iou_soft, giou), a warm start by sft, or rollout.group_size above "
+        f"nothing. If the reward is low, the questions are too hard or the reward too coarse: try {_graded(config)}, a "
+        "warm start by sft, or rollout.group_size above "
         f"{config.rollout.group_size}. If it is high, they are solved: stop, or add harder ones.",
     )
+
+
+_GRADED = {
+    "detection": "a graded reward (task.weights: iou_soft, iou_balanced)",
+    "grounding": "a graded reward (task.weights: giou)",
+    "classification": "a graded reward (task.weights: hierarchy, where truths name parents; or one of your own)",
+}
+"""A reward that tells a nearly right answer from a wrong one, by task."""
+
+
+def _graded(config: Config) -> str:
+    own = "a reward that gives a nearly right answer a part (docs/extend.md)"
+    return _GRADED.get(config.task.name, own)
 
 
 def _failed(rows: Sequence[Row]) -> Finding | None:

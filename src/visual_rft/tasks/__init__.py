@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 from visual_rft.config.sections import TaskConfig
+from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError, did_you_mean
 from visual_rft.tasks.base import Prediction, Sample, Score, Task
 from visual_rft.tasks.classification import Classification
@@ -33,6 +34,7 @@ def load_task(name: str, *, think: bool = True, weights: Mapping[str, float] | N
         task = load_object(name)
         if not (isinstance(task, type) and issubclass(task, Task)):
             raise ConfigError(f"task.name: {name!r} is not a class derived from visual_rft.Task")
+        _check_complete(name, task)
     elif name in TASKS:
         task = TASKS[name]
     else:
@@ -49,6 +51,20 @@ def load_task(name: str, *, think: bool = True, weights: Mapping[str, float] | N
             )
     loaded: Task = task(think=think, weights=weights, **options)
     return loaded
+
+
+def _check_complete(name: str, task: type[Task]) -> None:
+    """Refuse a task of the user's that lacks what every task has; found here, it is one line, later a traceback."""
+    missing = [field for field in ("name", "questions", "default_weights", "rewards", "headline")
+               if not hasattr(task, field)]  # fmt: skip
+    missing += [f"{method}()" for method in sorted(getattr(task, "__abstractmethods__", ()))]
+    if missing:
+        raise ConfigError(
+            f"task.name: {name!r} lacks {', '.join(missing)}; examples/counting.py is a complete task (docs/extend.md)"
+        )
+    if task.questions not in get_args(QuestionKind):
+        known = ", ".join(get_args(QuestionKind))
+        raise ConfigError(f"task.name: {name!r}: questions is {task.questions!r}; choose from {known}")
 
 
 def task_of(config: TaskConfig) -> Task:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import linecache
+import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from numbers import Real
 from pathlib import Path
@@ -21,13 +23,17 @@ from types import ModuleType
 from typing import Any
 
 from visual_rft.config.paths import hint
-from visual_rft.errors import ConfigError
+from visual_rft.errors import ConfigError, VisualRFTError
 from visual_rft.tasks.time_limit import OutOfTimeError, within
 from visual_rft.vision.boxes import is_finite_number
 
 MAX_REWARD = 1e9
 """Greatest size of a reward or weight: the variance of products of the two still fits into float32, the advantages of
 greater ones are not finite."""
+
+
+_LOADED: dict[str, list[str]] = {}
+"""What was loaded from each file of the user's, as it was named."""
 
 
 @cache
@@ -52,6 +58,7 @@ def load_object(spec: str) -> Any:
         raise ConfigError(f"{spec!r}: cannot be imported: {_told(error)}") from error
     if not hasattr(module, name):
         raise ConfigError(f"{spec!r}: {place} defines no {name!r}")
+    _LOADED.setdefault(str(getattr(module, "__file__", place)), []).append(spec)
     return getattr(module, name)
 
 
@@ -128,6 +135,61 @@ def _told(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"raised {type(error).__name__}{': ' if text else ''}{text}{place}"
+
+
+def blame(error: BaseException) -> str | None:
+    """What to say of an error that the user's own task or reward raised, or led to; None if it was not theirs.
+
+    Two lines: which object, on which sample and what; then the user's own line. The sample is the one that the code
+    which called theirs was at.
+
+    Args:
+        error: as it was caught, with its traceback.
+    """
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if isinstance(error, VisualRFTError):  # a reward's, told already without the sample
+        if not isinstance(error.__cause__, Exception) or isinstance(error.__cause__, VisualRFTError):
+            return None
+        error = error.__cause__
+        frames += traceback.walk_tb(error.__traceback__)
+    own = [(frame, line) for frame, line in frames if frame.f_code.co_filename in _LOADED]
+    if not own:
+        return None
+    frame, line = own[-1]
+    file = frame.f_code.co_filename
+    # Of several things in one file, the one whose code was entered first.
+    entered = own[0][0].f_code.co_qualname.split(".")[0]
+    specs = _LOADED[file]
+    spec = next((spec for spec in specs if spec.rpartition(":")[2] == entered), specs[0])
+    sample = _sample_at([frame.f_locals for frame, _ in frames])
+    about = f" on sample {sample}" if sample else ""
+    return f"{spec!r} failed{about}: {_said(error)}{_source_line(file, line, frame.f_code.co_qualname)}"
+
+
+def _sample_at(scopes: Sequence[Mapping[str, Any]]) -> str | None:
+    """The id of the sample that the code was at, from the variables of its functions, the innermost last.
+
+    It is what every loop here calls ``sample``. The variables of a comprehension are gone when it fails: then it is the
+    one of the batch (``samples``, or ``answers`` to some) whose truth was handed on.
+    """
+    found = next((scope["sample"] for scope in reversed(scopes) if hasattr(scope.get("sample"), "truth")), None)
+    if found is None:
+        truths = [scope["truth"] for scope in scopes if isinstance(scope.get("truth"), Mapping)]
+        batches = [scope.get(name) for scope in scopes for name in ("samples", "answers")]
+        asked = (getattr(one, "sample", one) for batch in batches if isinstance(batch, (list, tuple)) for one in batch)
+        found = next((one for one in asked if any(getattr(one, "truth", None) is truth for truth in truths)), None)
+    return None if found is None else str(found.id)
+
+
+def _said(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _source_line(file: str, line: int, function: str) -> str:
+    where = f"{os.path.relpath(file)}:{line}" if Path(file).is_relative_to(Path.cwd()) else f"{file}:{line}"
+    within = f" in {function}" if function else ""
+    return f"\n  {where}{within}: {linecache.getline(file, line).strip()}"
 
 
 def _from_file(path: Path) -> ModuleType:

@@ -21,6 +21,7 @@ from typing import Any, Self
 import torch
 
 from visual_rft.config.config import Config
+from visual_rft.data.leakage import find_leakage
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, RunFolderError
 from visual_rft.inspection.look import warn
@@ -109,6 +110,9 @@ class Session:
                 folder.create(config)
                 undo.callback(folder.discard)
                 lock = undo.enter_context(RunLock.take(folder.path))
+                leakage = find_leakage(samples, held_out)
+                folder.note_leakage(leakage)
+                warn([leakage.line()] if leakage.pairs else [])
             household = Household.open(config, task, held_out, learner, folder, lock, first_step, clock)
             session = cls(config, task, samples, learner, household, first_step, checkpoint)
             verify(policy, session.prepare(min(first_step, config.run.steps - 1)).inputs)

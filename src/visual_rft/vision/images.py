@@ -181,6 +181,27 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def load_small(image: ImageReference, least_side: int) -> Image.Image:
+    """The picture as :meth:`ImageReference.load` gives it, but decoded small where its file can be: of a JPEG a share
+    of the pixels, in an eighth of the time.
+
+    Args:
+        image: what to open.
+        least_side: sides of the result are at least so many pixels, if the picture's are.
+
+    Raises:
+        DataError: if the image is missing or cannot be decoded; the message names it.
+    """
+    if not isinstance(image, ImageFile):
+        return image.load()
+    try:
+        with open_image(image.path) as opened:
+            opened.draft("RGB", (least_side, least_side))
+            return as_rgb(ImageOps.exif_transpose(opened))
+    except _UNREADABLE as error:
+        raise _explained(error, image.path, str(image.path)) from error
+
+
 def _load(source: Path | io.BytesIO, where: str) -> Image.Image:
     try:
         with open_image(source) as image:

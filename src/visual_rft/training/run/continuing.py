@@ -23,6 +23,9 @@ from visual_rft.training.run.environment import environment
 DATA = "data.json"
 """What the files of the data looked like at the start."""
 
+LEAKAGE = "leakage"
+"""Field of that file: which held-out images are training images (:class:`visual_rft.data.leakage.Leakage`)."""
+
 
 def continued(folder: Path, config: Config) -> Config:
     """The config with which this run goes on: the one it was started with, but for more ``run.steps``.

@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from visual_rft.config.config import Config, dump_config
+from visual_rft.data.leakage import Leakage
 from visual_rft.errors import RunFolderError, printable
 from visual_rft.files import append_json_lines, json_or_nothing, write_json, write_whole
 from visual_rft.report.reading import finite, read_lines
 from visual_rft.tasks.base import Prediction, Sample, Score
 from visual_rft.training.metrics import Rollouts
-from visual_rft.training.run.continuing import DATA, data_of
+from visual_rft.training.run.continuing import DATA, LEAKAGE, data_of
 from visual_rft.training.run.environment import environment
 from visual_rft.vision.images import ImageReference
 
@@ -78,6 +79,14 @@ class RunFolder:
         except BaseException:  # half of it would refuse the same command tomorrow
             self.discard()
             raise
+
+    def note_leakage(self, leakage: Leakage) -> None:
+        """Add to ``data.json`` which held-out images are training images, so that whatever shows numbers can say it.
+
+        Raises:
+            RunFolderError: if it cannot be written.
+        """
+        self.write_json(DATA, {**json_or_nothing(self.path / DATA), LEAKAGE: leakage.as_json()})
 
     def discard(self) -> None:
         """Delete a folder that :meth:`create` has just made."""
