@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "visual_rft"
 FLOORS = (
-    ("errors", "units"), ("files",), ("config",), ("vision",), ("tasks",), ("data", "report"), ("policy",),
+    ("errors", "units"), ("files", "progress"), ("config",), ("vision",), ("tasks",), ("data", "report"), ("policy",),
     ("inspection", "tiny"), ("answering",), ("evaluation",), ("training",), ("app", "demo", "evidence", "export"),
     ("__init__",), ("cli",), ("__main__",),
 )  # fmt: skip
@@ -102,7 +102,7 @@ def test_every_room_has_a_floor():
 
 def test_the_root_holds_only_what_every_room_needs():
     files = {path.name for path in SOURCE.iterdir() if path.is_file()}
-    assert files == {"__init__.py", "__main__.py", "errors.py", "files.py", "py.typed", "units.py"}
+    assert files == {"__init__.py", "__main__.py", "errors.py", "files.py", "progress.py", "py.typed", "units.py"}
 
 
 def test_rooms_and_files_stay_small():

@@ -1,4 +1,4 @@
-"""Results for people: tables that name their protocol, a picture of a confusion matrix, a progress bar.
+"""Results for people: tables that name their protocol, a picture of a confusion matrix.
 
 >>> results = [{"model": "a", "protocol": "all", "AP": 0.25}, {"model": "b", "protocol": "all", "AP": 0.5}]
 >>> differences = [{"AP": {"difference": 0.25, "interval": [0.1, 0.4]}}]
@@ -10,12 +10,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
-from tqdm import tqdm
 
 from visual_rft.report.series import label_of
 
@@ -170,9 +168,3 @@ def confusion_picture(confusion: Mapping[str, Mapping[str, int]], title: str) ->
                 draw.text((place[0] + 3, place[1] + 2), str(times), fill=(0, 0, 0) if share < 0.5 else (255, 255, 255),
                           font=font)  # fmt: skip
     return picture
-
-
-def progress_bar(images: int, model: str) -> Any:
-    """On standard error; every half second on a terminal, every half minute in a log."""
-    every = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=images, desc=model, unit="image", mininterval=every, file=sys.stderr, dynamic_ncols=True)
