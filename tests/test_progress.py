@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from visual_rft.progress import Ticker
-from visual_rft.units import duration, size, time_left
+from visual_rft.units import byte_size, duration, time_left
 
 
 def lines(seconds_each: float, total: int, known: int = 0) -> list[str]:
@@ -52,4 +52,4 @@ def test_times_as_a_person_says_them(seconds, text, left):
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1_500, "1.5 kB"), (999_600, "1.0 MB"), (2.5e9, "2.5 GB")])
 def test_sizes_as_a_person_says_them(count, text):
-    assert size(count) == text
+    assert byte_size(count) == text

@@ -367,7 +367,7 @@ def test_what_goes_wrong_at_the_end_is_told_and_ends_nothing(folder, monkeypatch
 
 def test_the_command_makes_a_page(folder, capsys):
     assert main(["report", str(folder), "--out", str(folder / "page.html")]) == 0
-    assert re.search(r"page.html: 0.\d MB, \d+.\d s\n$", capsys.readouterr().out)
+    assert re.search(r"page.html: \d+ kB, \d+(\.\d)? s\n$", capsys.readouterr().out)
     assert len(embedded_data((folder / "page.html").read_text())["runs"][0]["rollouts"]) == 3
     assert main(["report", str(folder / "none")]) == 2
     assert main(["report", str(folder), "--out", str(folder / "none" / "a.html")]) == 2
