@@ -1,9 +1,9 @@
-"""Screenshots of a run's report for the docs: light, dark, and a phone's width.
+"""Screenshots of a run's report for the docs: light, dark, the held-out answers, and a phone's width.
 
     python scripts/screenshots.py runs/demo
 
-Writes report-light.png, report-dark.png and report-narrow.png into docs/images, each below 250 KB. Needs Chromium and
-the package playwright.
+Writes report-light.png, report-held-out.png, report-dark.png and report-narrow.png into docs/images, each below 250 KB.
+Needs Chromium and the package playwright.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-import browser  # noqa: E402 (the tests' browser)
+from support import browser  # noqa: E402 (the tests' browser)
 
 from visual_rft.report.page import write_report  # noqa: E402
 from visual_rft.report.reading import read_run  # noqa: E402
@@ -28,6 +28,7 @@ LARGEST = 250_000
 """Bytes of a picture; a repository keeps every version of it."""
 SHOTS = {
     "report-light": ("#overview", {"viewport": {"width": 1280, "height": 1500}, "color_scheme": "light"}),
+    "report-held-out": ("#evaluation", {"viewport": {"width": 1280, "height": 1300}, "color_scheme": "light"}),
     "report-dark": ("#rollouts", {"viewport": {"width": 1280, "height": 1020}, "color_scheme": "dark"}),
     "report-narrow": (
         "#rollouts",
@@ -55,6 +56,8 @@ def main() -> None:
             page = chromium.new_context(**options).new_page()
             page.goto(page_file.as_uri())
             page.locator("#step").evaluate(f"s => {{ s.value = {place}; s.dispatchEvent(new Event('input')) }}")
+            page.evaluate(f"location.hash = '{section}'")  # on a phone this opens the section, too
+            page.locator(f"{section}:not(.folded)").wait_for()
             page.evaluate(f"document.querySelector('{section}').scrollIntoView()")
             if section == "#rollouts":
                 page.locator("[data-reply='0'] > summary").first.click()

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "visual_rft"
 FLOORS = (
-    ("errors",), ("files",), ("config",), ("vision",), ("tasks",), ("data", "report"), ("policy",),
+    ("errors",), ("files", "terminal"), ("config",), ("vision",), ("tasks",), ("data", "report"), ("policy",),
     ("inspection", "tiny"), ("answering",), ("evaluation",), ("training",), ("app", "demo", "evidence", "export"),
     ("__init__",), ("cli",), ("__main__",),
 )  # fmt: skip

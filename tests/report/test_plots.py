@@ -31,7 +31,7 @@ def test_what_is_drawn(tmp_path):
     run = run_of(tmp_path, rows, after_0=base, after_3=last)
     rewards, held_out, shares = panels_of(run)
     assert rewards[1] == {"iou": [(1, 0.0), (3, 0.2)], "format": [(1, 1.0), (2, 1.0), (3, 1.0)]}
-    assert held_out[1] == {"AP": [(0, 0.25), (3, 0.5)], "mean_iou": [(0, 0.5), (3, 0.75)]}
+    assert held_out[1] == {"AP": [(0, 0.25), (3, 0.5)], "mean IoU": [(0, 0.5), (3, 0.75)]}
     assert shares[1]["groups with equal rewards"] == [(1, 0.5), (2, 0.5), (3, 0.5)]
     assert learning_curve(run, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:

@@ -23,7 +23,7 @@ from visual_rft.report.page import as_json, render, write_report
 from visual_rft.report.payload import by_halving, embedded, payload
 from visual_rft.report.pictures import COLOURS, annotated, before_after, data_uri
 from visual_rft.report.reading import finite, read_lines, read_run
-from visual_rft.report.series import curves_of, thinned
+from visual_rft.report.series import METRIC_LABELS, curves_of, thinned
 from visual_rft.report.titles import title_of
 from visual_rft.report.view import server_of
 
@@ -367,7 +367,7 @@ def test_what_goes_wrong_at_the_end_is_told_and_ends_nothing(folder, monkeypatch
 
 def test_the_command_makes_a_page(folder, capsys):
     assert main(["report", str(folder), "--out", str(folder / "page.html")]) == 0
-    assert re.search(r"page.html: 0.\d MB, \d+.\d s\n$", capsys.readouterr().out)
+    assert re.search(r"page.html: \d+ kB, \d+(\.\d)? s\n$", capsys.readouterr().out)
     assert len(embedded_data((folder / "page.html").read_text())["runs"][0]["rollouts"]) == 3
     assert main(["report", str(folder / "none")]) == 2
     assert main(["report", str(folder), "--out", str(folder / "none" / "a.html")]) == 2
@@ -446,3 +446,10 @@ def test_a_port_that_is_taken_is_one_line(served, folder, capsys):
 )
 def test_the_title_of_a_question(question, prompt, title):
     assert title_of(question, prompt) == title
+
+
+def test_the_page_on_evaluation_names_every_label_with_its_names_in_files():
+    page = (Path(__file__).parent.parent.parent / "docs" / "evaluation.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    for name, label in METRIC_LABELS.items():
+        assert any(label in row.split("|")[1] and f"`{name}`" in row.split("|")[2] for row in rows), name

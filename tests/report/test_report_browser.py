@@ -449,7 +449,7 @@ def test_hostile_text_is_shown_and_does_nothing(opened, run_folder, tmp_path):
     write_report([read_run(tmp_path / "run")], tmp_path / "run" / "report.html")
     page = opened((tmp_path / "run" / "report.html").as_uri())
     page.locator("[data-reply='0'] > summary").first.click()
-    assert page.locator(".full").first.text_content().count(text) >= 3
+    assert page.locator(".card .full").first.text_content().count(text) >= 3
     assert page.evaluate("window.hit") is None
     assert page.locator(".card img[onerror], .card svg[onload], .card script").count() == 0
 

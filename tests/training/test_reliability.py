@@ -215,7 +215,7 @@ def test_the_command_ends_with_the_exit_code_of_the_signal(model_folders, tmp_pa
     command = [sys.executable, "-m", "visual_rft", "sft", str(tmp_path / "run.yaml")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
-            if line.startswith("step 2/"):
+            if line.startswith("step 1/"):
                 process.terminate()
                 break
         _, error = process.communicate(timeout=120)

@@ -245,8 +245,23 @@ def test_a_pipe_gets_plain_lines():
     console.close()
     assert output.file.getvalue() == (
         "a [bold]text[/bold]\nstep 5/10 | iou 0.50 mine - | total 1.25 ± 0.50 equal 25% | kl 0.0100 | "
-        "length 27 cut 0% | 1200 tok/s | step 1.50 s\n"
+        "length 27 cut 0% | 1200 tok/s | 1.5 s a step, about 8 s left\n"
     )
+
+
+def test_a_log_gets_a_line_every_so_often_with_the_time_that_is_left():
+    output, now = Console(file=io.StringIO(), force_terminal=False), [0.0]
+    console = RunConsole(200, output=output, clock=lambda: now[0])
+    for step in range(200):
+        now[0] = 3.0 * step
+        console.step({**STEP, "step": step})
+    printed = output.file.getvalue().splitlines()
+    steps = [int(line.split("/")[0].removeprefix("step ")) for line in printed]
+    assert steps == [*range(1, 200, 4), 200], "the first, every ten seconds or a little more, and the last"
+    assert printed[0].endswith(" | 1.5 s a step, about 5 min left")
+    assert printed[1].endswith(" | 3.0 s a step, about 10 min left")
+    assert printed[-1].endswith(" | 3.0 s a step")
+    assert max(map(len, printed)) < 140
 
 
 def test_a_terminal_gets_one_living_line_and_its_cursor_back():

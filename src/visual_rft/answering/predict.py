@@ -13,6 +13,7 @@ from visual_rft.answering.answering import BATCH, answer
 from visual_rft.answering.questions import Answer, group_by_image
 from visual_rft.inspection.look import MAX_QUESTIONS_LOOKED_AT, warn
 from visual_rft.policy.policy import Policy
+from visual_rft.report.series import label_of
 from visual_rft.tasks.base import Prediction, Sample, Task
 from visual_rft.tasks.spaces import Answered, wrong_space_hint
 
@@ -55,7 +56,7 @@ def scored(task: Task, answers: Iterable[Answer]) -> list[Prediction]:
 
 def evaluation_line(task: Task, metrics: Mapping[str, Any]) -> str:
     """The main numbers of ``task.metrics`` in one line."""
-    numbers = " ".join(f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in task.headline)
+    numbers = " ".join(f"{label_of(name)} {metrics[name]:.3f}" for name in task.headline)
     return (
         f"{numbers} format {metrics['format_rate']:.0%} parsed {metrics['parse_rate']:.0%} "
         f"({metrics['n_images']} images, {metrics['n_questions']} questions)"

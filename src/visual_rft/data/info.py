@@ -19,6 +19,7 @@ from visual_rft.data.duplicates import Fingerprint, fingerprint, near_duplicates
 from visual_rft.data.formats.reading import Problems
 from visual_rft.data.sources import load_dataset
 from visual_rft.errors import DataError
+from visual_rft.terminal.progress import Ticker
 from visual_rft.vision.drawing import TRUTH, Mark, contact_sheet, draw_marks, save_picture
 
 PICTURES = 12
@@ -54,16 +55,18 @@ def describe(
             images += dataset.images
         drawn = {i * len(images) // PICTURES for i in range(PICTURES)} if sheet and not summaries else set()
         pictures, broken = [], []
-        for i, image in enumerate(images):
-            try:
-                picture = image.image.load()
-            except DataError as error:
-                broken.append(str(error))
-                continue
-            prints.append(fingerprint(picture))
-            owners.append((name, image.id))
-            if i in drawn:
-                pictures.append(draw_marks(picture, _marks(image), TRUTH, least_side=384))
+        with Ticker(len(images), f"looking at {name}") as ticker:
+            for i, image in enumerate(images):
+                ticker.update()
+                try:
+                    picture = image.image.load()
+                except DataError as error:
+                    broken.append(str(error))
+                    continue
+                prints.append(fingerprint(picture))
+                owners.append((name, image.id))
+                if i in drawn:
+                    pictures.append(draw_marks(picture, _marks(image), TRUTH, least_side=384))
         if sheet and pictures:
             save_picture(contact_sheet(pictures, columns=4), sheet, "contact sheet")
         summaries[name] = _summary(images, problems, broken)

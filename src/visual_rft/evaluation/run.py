@@ -40,7 +40,7 @@ from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_se
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
 from visual_rft.evaluation.seen import seen_in_training
 from visual_rft.evaluation.segmenter import Segmenter, mask_areas
-from visual_rft.evaluation.tables import confusion_picture, progress_bar
+from visual_rft.evaluation.tables import confusion_picture
 from visual_rft.files import write_json
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.inputs import Prompt
@@ -49,6 +49,7 @@ from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Task, task_of
 from visual_rft.tasks.coco_metrics import Rules
 from visual_rft.tasks.detection_metrics import asked_data_set
+from visual_rft.terminal.progress import Ticker
 
 
 @dataclass(frozen=True)
@@ -200,8 +201,8 @@ def _asked(
     if journal is not None and journal.rows:
         print(f"{printable(str(folder))}: {len(journal.rows)} of {len(questions)} images were answered before; delete "
               "the folder to ask again", file=sys.stderr)  # fmt: skip
-    with progress_bar(len(questions), config.model.path) as bar:
-        images = answer(policy, task, questions, plan.batch, journal, bar.update)
+    with Ticker(len(questions), config.model.path) as ticker:
+        images = answer(policy, task, questions, plan.batch, journal, ticker.update)
     warn_of_space(task, [one for row in images for one in row.answers])
     return images
 

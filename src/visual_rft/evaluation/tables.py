@@ -1,4 +1,4 @@
-"""Results for people: tables that name their protocol, a picture of a confusion matrix, a progress bar.
+"""Results for people: tables that name their protocol, a picture of a confusion matrix.
 
 >>> results = [{"model": "a", "protocol": "all", "AP": 0.25}, {"model": "b", "protocol": "all", "AP": 0.5}]
 >>> differences = [{"AP": {"difference": 0.25, "interval": [0.1, 0.4]}}]
@@ -10,14 +10,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
-from tqdm import tqdm
 
 from visual_rft.errors import printable
+from visual_rft.report.series import label_of
 
 MAX_SIDE_PIXELS = 1600
 """Pixels a side of a confusion matrix without its labels, at most."""
@@ -26,9 +25,8 @@ MAX_SIDE_PIXELS = 1600
 def evaluation_text(result: Mapping[str, Any]) -> str:
     """The result of one model: its numbers with 95 % intervals, the classes, the images with the lowest reward."""
     heading = f"protocol: {result['protocol']}, {result['n_images']} images, {result['n_questions']} questions"
-    rows = [[name, _number(result[name]), _ends(result, name)] for name in result["intervals"]]
-    rates = {"parse_rate": "answers that could be read", "format_rate": "answers in the right format"}
-    rows += [[text, f"{result[name]:.0%}", ""] for name, text in rates.items() if name in result]
+    rows = [[text, _number(result[name]), _ends(result, name)] for text, name in labelled(result["intervals"]).items()]
+    rows += [[label_of(name), f"{result[name]:.0%}", ""] for name in ("parse_rate", "format_rate") if name in result]
     said = result.get("classes", {})
     rows += [[f"classes said: {k}", _number(said[k]), ""] for k in ("parse_rate", "recall", "precision") if k in said]
     tables = [table([heading, str(result["model"]), "95 %"], rows), _per_class(result["per_class"])]
@@ -45,6 +43,18 @@ def comparison_text(compared: Mapping[str, Any]) -> str:
     text = comparison_table(results, differences, list(results[0]["intervals"]), f"{results[0]['n_images']} images")
     folders = [f"answers and results of {n}: {row['folder']}" for n, row in enumerate(results, 1) if "folder" in row]
     return "\n".join([text, "", *folders] if folders else [text])
+
+
+def labelled(names: Iterable[str]) -> dict[str, str]:
+    """Labels for people and the name of each, one where two names are of one thing.
+
+    >>> labelled(["mean_iou", "giou", "ciou"])
+    {'mean IoU': 'mean_iou', 'cumulative IoU': 'ciou'}
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        found.setdefault(label_of(name), name)
+    return found
 
 
 def precision_text(numbers: Mapping[str, float], intervals: Mapping[str, Any], per_class: Mapping[str, Any]) -> str:
@@ -88,14 +98,14 @@ def comparison_table(
     columns = [f"{n}: {printable(result['model'])}" for n, result in enumerate(results, 1)]
     columns += [f"{n} - 1 (95 %)" for n in range(2, len(results) + 1)]
     rows = []
-    for name in names:
+    for text, name in labelled(names).items():
         cells = [_number(result[name]) for result in results]
         for row in differences:
             ends = row[name]["interval"]
             spread = f" [{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else ""
             more = row[name]["difference"]
             cells.append("undefined" if more is None else f"{more:+.3f}{spread}")
-        rows.append([name, *cells])
+        rows.append([text, *cells])
     return table([f"protocol: {results[0]['protocol']}, {what}", *columns], rows)
 
 
@@ -161,11 +171,3 @@ def confusion_picture(confusion: Mapping[str, Mapping[str, int]], title: str) ->
                 draw.text((place[0] + 3, place[1] + 2), str(times), fill=(0, 0, 0) if share < 0.5 else (255, 255, 255),
                           font=font)  # fmt: skip
     return picture
-
-
-def progress_bar(images: int, model: str) -> Any:
-    """On standard error; every half second on a terminal, every half minute in a log."""
-    every = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(
-        total=images, desc=printable(model), unit="image", mininterval=every, file=sys.stderr, dynamic_ncols=True
-    )

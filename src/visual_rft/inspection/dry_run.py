@@ -10,7 +10,15 @@ from pathlib import Path
 
 from visual_rft.config.config import Config, dump_config
 from visual_rft.data.sources import load_samples
-from visual_rft.inspection.look import TokenCounts, gib, likely_longest, look_at_data, size_of_image, spread, warn
+from visual_rft.inspection.look import (
+    TokenCounts,
+    likely_longest,
+    look_at_data,
+    memory_text,
+    size_of_image,
+    spread,
+    warn,
+)
 from visual_rft.policy.footprint import Footprint, activation_limit, count_parameters
 from visual_rft.policy.inputs import Inputs, Prompt
 from visual_rft.policy.loading import load_policy
@@ -89,9 +97,9 @@ def memory_lines(config: Config, policy: Policy, longest: Inputs, supervised: bo
     limit = activation_limit(config, sum(whole.held.values()))
     if limit is not None:
         bounded = Footprint.of(config, policy, longest, limit, supervised=supervised)
-        return [f"memory, roughly: {gib(bounded.parts)}"]
+        return [f"memory, roughly: {memory_text(bounded.parts)}"]
     least = Footprint.of(config, policy, longest, SMALLEST_LIMIT_BYTES, supervised=supervised)
     return [
-        f"memory, roughly: {gib(whole.parts)} with nothing computed twice",
-        f"memory, at least: {gib(least.parts)}; in between, a run takes what is free (engine.memory_gib)",
+        f"memory, roughly: {memory_text(whole.parts)} with nothing computed twice",
+        f"memory, at least: {memory_text(least.parts)}; in between, a run takes what is free (engine.memory_gib)",
     ]

@@ -26,6 +26,7 @@ from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Sample, Task
 from visual_rft.tasks.spaces import gold_space_hint
 from visual_rft.tasks.truth import labelled_boxes
+from visual_rft.terminal.units import byte_size
 from visual_rft.vision.boxes import Box
 
 MAX_QUESTIONS_LOOKED_AT = 1000
@@ -179,7 +180,12 @@ class TokenCounts:
         ]
 
 
-def gib(parts: Mapping[str, float]) -> str:
-    """Bytes by name as one line in GiB, the largest first."""
+def memory_text(parts: Mapping[str, float]) -> str:
+    """Bytes by name as one line, the largest first.
+
+    >>> memory_text({"weights": 4.5e9, "activations": 12e9, "reference": 0})
+    '16 GB (activations 12 GB, weights 4.5 GB)'
+    """
     ordered: list[tuple[str, Any]] = sorted(parts.items(), key=lambda part: -part[1])
-    return f"{sum(parts.values()) / 2**30:.2f} GiB ({', '.join(f'{n} {b / 2**30:.2f}' for n, b in ordered if b)})"
+    each = ", ".join(f"{name} {byte_size(count)}" for name, count in ordered if count)
+    return f"{byte_size(sum(parts.values()))} ({each})"

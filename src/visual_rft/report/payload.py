@@ -25,7 +25,7 @@ from visual_rft.report.pictures import data_uri
 from visual_rft.report.questions import Pictures, answer_of, example_of, question_of, short
 from visual_rft.report.reading import Row, Run, differences, step_number
 from visual_rft.report.series import Curve, curves_of
-from visual_rft.report.units import duration
+from visual_rft.terminal.units import duration
 
 TEXT_BUDGET = 12_000_000
 """Characters of rollouts in a page, all runs together."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from visual_rft.report.reading import Row, Run, step_number
+from visual_rft.report.series import label_of
 
 SMOOTHING_STEPS = 10
 """Steps of the moving average: a step's reward is the mean of a few dozen completions and jumps by 0.1 and more."""
@@ -62,7 +63,7 @@ def panels_of(run: Run) -> list[tuple[str, dict[str, Points]]]:
     trained = [{**row, "step": step_number(row)} for row in run.metrics]
     rewards = {name.removeprefix("reward/"): _series(trained, name) for name in names}
     shares = {label: _series(trained, name) for name, label in SHARES.items()}
-    held_out = {name: _series(run.evaluations, name) for name in _headline(run.evaluations)}
+    held_out = {label_of(name): _series(run.evaluations, name) for name in _headline(run.evaluations)}
     learned = ("rewards (training)", rewards) if names else ("loss (training)", {"loss": _series(trained, "loss")})
     return [
         (title, {name: points for name, points in curves.items() if points})

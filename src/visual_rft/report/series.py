@@ -1,5 +1,7 @@
 """Which numbers of a run are curves, in which order, and how they are called.
 
+>>> label_of("top1_strict"), label_of("accuracy"), label_of("hit_rate")
+('accuracy', 'accuracy', 'hits at IoU 0.5')
 >>> label_of("zero_std_share"), label_of("reward/iou"), label_of("seconds/update")
 ('groups with equal rewards', 'reward: iou', 'seconds: update')
 """
@@ -31,6 +33,27 @@ LABELS = {
     "samples_per_second": "samples per second",
 }
 """In the order in which they are shown; parts of the reward come after the reward, seconds last."""
+
+METRIC_LABELS = {
+    "AP": "AP",
+    "AP50": "AP50",
+    "AP75": "AP75",
+    "mean_iou": "mean IoU",
+    "giou": "mean IoU",
+    "ciou": "cumulative IoU",
+    "mask_giou": "mean IoU of masks",
+    "mask_ciou": "cumulative IoU of masks",
+    "hit_rate": "hits at IoU 0.5",
+    "acc50": "hits at IoU 0.5",
+    "acc75": "hits at IoU 0.75",
+    "accuracy": "accuracy",
+    "top1_strict": "accuracy",
+    "top1_lenient": "accuracy, lenient",
+    "mean_class_accuracy": "accuracy, mean over classes",
+    "format_rate": "answers in the right format",
+    "parse_rate": "answers that could be read",
+}
+"""Held-out numbers by their names in files; two names of one thing have one label. Also in docs/evaluation.md."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +122,7 @@ def thinned(steps: Sequence[int], values: Sequence[float | None]) -> tuple[list[
 def label_of(name: str) -> str:
     """The name of a number for people."""
     group, _, part = name.partition("/")
-    return f"{group}: {part}" if part else LABELS.get(name, name.replace("_", " "))
+    return f"{group}: {part}" if part else LABELS.get(name) or METRIC_LABELS.get(name, name.replace("_", " "))
 
 
 def _place(name: str) -> tuple[int, int]:

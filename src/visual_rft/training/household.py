@@ -22,6 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from visual_rft.answering.predict import evaluation_line, predict
+from visual_rft.answering.questions import group_by_image
 from visual_rft.config.config import Config
 from visual_rft.errors import DataError, ModelError, RunFolderError, RunStopped
 from visual_rft.inspection.look import spread
@@ -29,6 +30,7 @@ from visual_rft.report.artefacts import write_artefacts
 from visual_rft.report.health import HealthWatch
 from visual_rft.tasks import Sample, Task
 from visual_rft.tasks.spaces import SpaceWatch
+from visual_rft.terminal.progress import Ticker
 from visual_rft.training.learner import Learner
 from visual_rft.training.metrics import Clock, Rollouts
 from visual_rft.training.run.checkpoint import prune_checkpoints
@@ -273,10 +275,17 @@ class Household:
         """
         start = time.monotonic()
         policy = self.learner.policy
-        try:
-            predictions = predict(policy, self.task, self.held_out, progress=self._go_on)
-        except _AskedToStopError:
-            return
+        with Ticker(len(group_by_image(self.held_out)), "evaluating", say=self.console.say) as ticker:
+
+            def go_on(images: int) -> None:
+                if self.stop.asked is not None:
+                    raise _AskedToStopError
+                ticker.update(images)
+
+            try:
+                predictions = predict(policy, self.task, self.held_out, progress=go_on)
+            except _AskedToStopError:
+                return
         self.evaluation = self.task.metrics(predictions)
         kept = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_examples)]
         looked_at = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_answers)]
@@ -323,10 +332,6 @@ class Household:
             self.trackers.close()  # over the network, where much can go wrong
         finally:
             self.lock.release()
-
-    def _go_on(self, images: int) -> None:
-        if self.stop.asked is not None:
-            raise _AskedToStopError
 
 
 def _millions(parameters: Sequence[Tensor]) -> str:

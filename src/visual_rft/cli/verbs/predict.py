@@ -61,11 +61,11 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         raise ConfigError(f"{out}: exists already; choose another --out, or delete it")
     from visual_rft.answering.asking import Asker
     from visual_rft.answering.predict_files import predict_files
-    from visual_rft.evaluation.tables import progress_bar
+    from visual_rft.terminal.progress import Ticker
 
     asker = Asker.load(arguments.model, arguments.task, arguments.dtype)
-    with progress_bar(len(files), arguments.model) as bar:
-        result = predict_files(asker, files, asks, out, numbering, arguments.batch, bar.update)
+    with Ticker(len(files), arguments.model) as ticker:
+        result = predict_files(asker, files, asks, out, numbering, arguments.batch, ticker.update)
     text = json.dumps(result, indent=2) if arguments.json else files_text(result)
     print(printable(text, lines=True, limit=None))
     return 1 if result["unreadable"] else 0

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visual_rft.errors import ConfigError, printable
+from visual_rft.terminal.units import byte_size, duration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +35,10 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     start = time.monotonic()
     runs = [read_run(path, name) for path, name in zip(arguments.runs, names_of(arguments.runs), strict=True)]
     file = arguments.out or arguments.runs[0] / "report.html"
-    size = write_report(runs, file)
+    written = write_report(runs, file)
     for problem in (problem for one in runs for problem in one.problems):
         print(f"warning: {printable(problem)}", file=sys.stderr)
-    print(f"{printable(str(file))}: {size / 1e6:.1f} MB, {time.monotonic() - start:.1f} s")
+    print(f"{printable(str(file))}: {byte_size(written)}, {duration(time.monotonic() - start)}")
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

@@ -34,10 +34,11 @@ function barsOf(title, rows, top, lessIsGood, name) {
       make("span.bar-name", { title: row.name }, row.name, row.count === undefined ? null : make("small", {}, ` ${row.count}`)),
       make(`span.bar-line${worse ? ".worse" : ""}`, {}, fill, mark),
       make("span.bar-value", {}, before === null ? fixed(now, decimals) : `${fixed(before, decimals)} → ${fixed(now, decimals)}`),
-      worse ? make("span.down", {}, "worse") : make("span"));
+      worse ? make("span.down", {}, "worse") : null);
   });
   const rest = made.slice(MAX_BARS);
-  return make("figure.drawing", { "data-drawing": name }, make("h3", {}, title), ...made.slice(0, MAX_BARS),
+  const kind = made.some((row) => row.querySelector(".down")) ? "figure.drawing.any-worse" : "figure.drawing";
+  return make(kind, { "data-drawing": name }, make("h3", {}, title), ...made.slice(0, MAX_BARS),
     rest.length ? make("details.fold", {}, make("summary", {}, `${rest.length} more`), ...rest) : null);
 }
 

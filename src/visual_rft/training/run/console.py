@@ -1,8 +1,9 @@
-"""What a run says while it goes on: one line that lives on a terminal, one line per step in a pipe.
+"""What a run says while it goes on: one line that lives on a terminal, a line every so often in a pipe.
 
-Decision: the numbers are the same in both; only a terminal is redrawn, by rich. Everything that is said once (an
-evaluation, a warning) stays above the live line. All of it may quote labels and completions, so all is made
-printable.
+Decision: the numbers are the same in both; only a terminal is redrawn, by rich. A log gets the first and the last step
+and in between a line every ten seconds, with the time that is left: every step is in ``metrics.jsonl``. Everything that
+is said once (an evaluation, a warning) stays above the live line. All of it may quote labels and completions, so all is
+made printable.
 
 >>> progress_line({"step": 4, "loss": 0.25, "grad_norm": 1.5, "samples_per_second": 32.0}, steps=10)
 'step 5/10 | loss 0.2500 | grad norm 1.50 | 32 samples/s'
@@ -11,7 +12,8 @@ printable.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +21,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from visual_rft.errors import printable
+from visual_rft.terminal.progress import EVERY_SECONDS
+from visual_rft.terminal.units import duration, time_left
 
 
 class RunConsole:
@@ -28,19 +32,35 @@ class RunConsole:
         steps: of the whole run.
         first_step: steps done before.
         output: where to; default standard output (warnings go to standard error in a pipe).
+        clock: seconds since any moment.
     """
 
-    def __init__(self, steps: int, first_step: int = 0, output: Console | None = None) -> None:
+    def __init__(
+        self,
+        steps: int,
+        first_step: int = 0,
+        output: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.steps = steps
         self.first_step = first_step
         self.output = output or Console(highlight=False)
         self._live: Progress | None = None
         self._bar: TaskID | None = None
+        self._clock = clock
+        self._first: tuple[float, int] | None = None
+        self._due = 0.0
 
     def step(self, metrics: Mapping[str, Any]) -> None:
         """Report one step."""
         if not self.output.is_terminal:
-            print(printable(progress_line(metrics, self.steps)), file=self.output.file, flush=True)
+            now, done = self._clock(), metrics["step"] + 1
+            self._first = self._first or (now, done)
+            if done != self._first[1] and done != self.steps and now < self._due:
+                return
+            self._due = now + EVERY_SECONDS
+            line = progress_line(metrics, self.steps) + self._pace(metrics, now, done)
+            print(printable(line), file=self.output.file, flush=True)
             return
         _, _, numbers = progress_line(metrics, self.steps).partition(" | ")
         if self._live is None:
@@ -54,6 +74,16 @@ class RunConsole:
         self._live.update(
             self._bar, completed=metrics["step"] + 1, description=escape(printable(_short(metrics) or numbers))
         )
+
+    def _pace(self, metrics: Mapping[str, Any], now: float, done: int) -> str:
+        """Time of a step, and what is left of the run, without the evaluations that are still to come."""
+        assert self._first is not None
+        start, first = self._first
+        each = (now - start) / (done - first) if done > first else metrics.get("seconds/step")
+        if each is None:
+            return ""
+        left = f", {time_left(each * (self.steps - done))}" if done < self.steps else ""
+        return f" | {duration(each)} a step{left}"
 
     def say(self, text: str) -> None:
         """Something that stays."""
@@ -86,12 +116,11 @@ def progress_line(metrics: Mapping[str, Any], steps: int) -> str:
     parts = " ".join(
         f"{k.removeprefix('reward/')} {_number(v)}" for k, v in metrics.items() if k.startswith("reward/")
     )  # fmt: skip
-    seconds = " ".join(f"{k.removeprefix('seconds/')} {v:.2f}" for k, v in metrics.items() if k.startswith("seconds/"))
     return (
         f"step {metrics['step'] + 1}/{steps} | {parts} | total {_number(metrics['reward'])} ± "
         f"{_number(metrics['reward_std'])} equal {metrics['zero_std_share']:.0%} | kl {_number(metrics['kl'], 4)} | "
         f"length {metrics['length']:.0f} cut {metrics['truncated_share']:.0%} | "
-        f"{metrics['tokens_per_second']:.0f} tok/s | {seconds} s"
+        f"{metrics['tokens_per_second']:.0f} tok/s"
     )
 
 

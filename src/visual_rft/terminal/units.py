@@ -4,7 +4,7 @@ Decision: two units at most and no digits that nobody acts on; files keep second
 
 >>> duration(3.42), duration(245), duration(4_320), duration(190_000)
 ('3.4 s', '4 min 5 s', '1 h 12 min', '2 d 5 h')
->>> time_left(252), time_left(7), size(3_420_000_000)
+>>> time_left(252), time_left(7), byte_size(3_420_000_000)
 ('about 4 min left', 'about 7 s left', '3.4 GB')
 """
 
@@ -34,10 +34,10 @@ def time_left(seconds: float) -> str:
     raise AssertionError  # the last unit is a second
 
 
-def size(count: float) -> str:
+def byte_size(count: float) -> str:
     """Bytes in powers of a thousand, as shops and file managers count.
 
-    >>> size(900), size(15_000_000)
+    >>> byte_size(900), byte_size(15_000_000)
     ('900 B', '15 MB')
     """
     for unit in ("B", "kB", "MB", "GB"):
