@@ -24,7 +24,7 @@ FLOORS = (
 SUB_ROOMS = (
     # within a room, from the ground up, like FLOORS; files that are not named stand above all that are
     ("data", ("annotated", "lazy", "imprecise", "moved", "presets", "duplicates"), ("formats", "procedural")),
-    ("policy", ("families", "requirements", "tower", "inputs"), ("engine",)),
+    ("policy", ("families", "requirements", "tower", "inputs", "stored"), ("engine",)),
     ("tasks", ("parsing",)),
     ("cli", ("printed",), ("verbs", "data_sets", "arguments")),
     ("training", ("advantages", "losses", "batches", "usable"), ("run", "metrics", "objective")),

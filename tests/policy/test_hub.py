@@ -12,8 +12,8 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from visual_rft.cli.main import main
 from visual_rft.errors import ModelError
-from visual_rft.policy import hub
-from visual_rft.policy.hub import reachable
+from visual_rft.policy.stored import hub
+from visual_rft.policy.stored.hub import reachable
 
 
 @pytest.fixture(autouse=True)

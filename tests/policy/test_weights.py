@@ -21,8 +21,8 @@ from visual_rft.errors import ModelError, VisualRFTError
 from visual_rft.policy import inputs
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import EMBEDDED, load_policy
-from visual_rft.policy.manifest import write_manifest
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.stored.manifest import write_manifest
 from visual_rft.vision.images import RenderedImage
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,8 @@ from visual_rft.answering.predict import scored, warn_of_space
 from visual_rft.answering.questions import ImageAnswers, ImageQuestions, group_by_image
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
-from visual_rft.errors import ConfigError, DataError, RunFolderError, printable
+from visual_rft.errors import ConfigError, DataError, printable
+from visual_rft.evaluation.folders import claim, settings_digest, slug
 from visual_rft.evaluation.measures import (
     ByImage,
     Measured,
@@ -121,7 +121,7 @@ def compare(config: Config, models: Sequence[str], plan: Plan | None = None) -> 
     all_done = []
     for number, model in enumerate(models, 1):
         one = config.model_copy(update={"model": config.model.model_copy(update={"path": model, "lora": None})})
-        where = None if plan.folder is None else plan.folder / f"{number}-{_slug(model)}"
+        where = None if plan.folder is None else plan.folder / f"{number}-{slug(model)}"
         all_done.append(_evaluate(one, replace(plan, folder=where)))
     first, *others = all_done
     differences: list[dict[str, Any]] = [
@@ -164,9 +164,9 @@ def _evaluate(config: Config, plan: Plan) -> Evaluated:
     settings = _settings(config, plan, task, questions, policy)
     folder = plan.folder
     if folder is None and plan.below is not None:
-        folder = plan.below / f"{_slug(config.model.path)}-{plan.protocol}-{_digest(settings)}"
+        folder = plan.below / f"{slug(config.model.path)}-{plan.protocol}-{settings_digest(settings)}"
     if folder is not None:
-        _claim(folder, settings)
+        claim(folder, settings)
 
     # The answers and what they are worth.
     images = _asked(config, plan, task, questions, policy, folder)
@@ -297,39 +297,3 @@ def weights_of(path: str) -> list[list[Any]]:
     folder = Path(model_folder(path))
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-
-
-def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Make the folder, or find it made for the same settings.
-
-    Raises:
-        RunFolderError: if it is another evaluation's or cannot be written.
-    """
-    file = folder / "settings.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if file.exists():
-            before = json.loads(file.read_text(encoding="utf-8"))
-            changed = [key for key in settings if before.get(key) != json.loads(json.dumps(settings[key]))]
-            if changed:
-                raise RunFolderError(
-                    f"{folder}: holds an evaluation with another {changed[0]!r}; choose another --folder, or delete it"
-                )
-        elif (folder / "answers.jsonl").exists() or any(folder.iterdir()):
-            raise RunFolderError(f"{folder}: is not empty and holds no evaluation; choose another --folder")
-        else:
-            write_json(file, settings, RunFolderError)
-    except ValueError:
-        raise RunFolderError(f"{file}: not valid JSON; choose another --folder, or delete it") from None
-    except OSError as error:
-        raise RunFolderError(f"{folder}: cannot be used ({error.strerror})") from None
-
-
-def _slug(model: str) -> str:
-    """The last parts of a model's path as a file name."""
-    parts = [part for part in Path(model).parts if part not in ("/", "..", ".", "model")]
-    return re.sub(r"[^\w.-]+", "-", "-".join(parts[-2:])) or "model"
-
-
-def _digest(settings: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

@@ -28,12 +28,12 @@ from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import ConfigError, ModelError, printable
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import Family, PixelLayout, family_of
-from visual_rft.policy.hub import reachable
-from visual_rft.policy.manifest import MANIFEST, damage
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.requirements import require_cuda
+from visual_rft.policy.stored.hub import reachable
+from visual_rft.policy.stored.manifest import MANIFEST, damage
+from visual_rft.policy.stored.weights import ADAPTER_CONFIG, adapter_base, is_adapter, load_model, read
 from visual_rft.policy.trainable import trainable
-from visual_rft.policy.weights import ADAPTER_CONFIG, adapter_base, is_adapter, load_model, read
 
 transformers.utils.logging.disable_progress_bar()  # a run prints one line per step, and nothing else
 

@@ -1,7 +1,6 @@
 """The policy: encode prompts once, sample groups on the shared prefix, score completions with gradient.
 
 Decision: the stock ``transformers`` model, unpatched, behind four methods:
-
     prefix      = policy.encode(prompts)                 # vision tower once per image, language model once per prompt
     completions = policy.sample(prefix, group_size=8)    # 8 answers per prompt on that prefix
     logprobs    = policy.logprobs(prefix, completions)   # [B, G, T], with gradient through the prefix

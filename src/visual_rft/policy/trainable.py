@@ -16,7 +16,7 @@ import torch
 from visual_rft.config.sections import ModelConfig
 from visual_rft.errors import ModelError
 from visual_rft.policy.families import Family
-from visual_rft.policy.weights import load_adapter
+from visual_rft.policy.stored.weights import load_adapter
 
 
 def trainable(model: Any, family: Family, config: ModelConfig, weights: Path | None = None) -> Any:

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from visual_rft.answering.predict import evaluation_line, predict
 from visual_rft.answering.questions import group_by_image
 from visual_rft.config.config import Config
@@ -141,12 +139,8 @@ class Household:
         Raises:
             RunStopped: if the run was asked to stop meanwhile.
         """
-        policy = self.learner.policy
-        parameters = list(policy.model.parameters())
         self.console.say(
-            f"{self.config.model.path}: {policy.model_config.model_type}, {_millions(parameters)} parameters, "
-            f"{_millions([p for p in parameters if p.requires_grad])} of them trained, on {self.learner.device}, "
-            f"{policy.engine_summary}. "
+            f"{self.config.model.path}: {self.learner.summary}. "
             f"Task {self.task.name}: {trained_on} questions to train on, {len(self.held_out)} held out."
         )
         done = self.steps_done
@@ -332,7 +326,3 @@ class Household:
             self.trackers.close()  # over the network, where much can go wrong
         finally:
             self.lock.release()
-
-
-def _millions(parameters: Sequence[Tensor]) -> str:
-    return f"{sum(p.numel() for p in parameters) / 1e6:.1f} M"

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
@@ -73,6 +75,16 @@ class Learner:
     def learning_rate(self) -> float:
         """Of the next optimiser step."""
         return float(self.schedule.get_last_lr()[0])
+
+    @property
+    def summary(self) -> str:
+        """The model, how much of it learns, where, and how prompts are computed."""
+        parameters = list(self.policy.model.parameters())
+        return (
+            f"{self.policy.model_config.model_type}, {_millions(parameters)} parameters, "
+            f"{_millions([p for p in parameters if p.requires_grad])} of them trained, on {self.device}, "
+            f"{self.policy.engine_summary}"
+        )
 
     def optimize(self) -> float:
         """One optimiser step on the accumulated gradients, clipped; returns their norm before clipping.
@@ -137,3 +149,7 @@ def make_optimizer(model: Any, config: OptimizerConfig, steps: int) -> tuple[Opt
         optimizer = torch.optim.AdamW(used, **common, fused=True)  # one kernel for all tensors
     schedule = get_scheduler(config.schedule, optimizer, config.warmup_steps, max(steps, config.warmup_steps + 1))
     return optimizer, schedule
+
+
+def _millions(parameters: Sequence[Tensor]) -> str:
+    return f"{sum(p.numel() for p in parameters) / 1e6:.1f} M"

@@ -2,8 +2,8 @@
 
 Decision: batch order and sampling depend on the seed and the step alone, so a checkpoint holds no generator state; the
 optimiser is read with ``weights_only``, which runs no code from the file. A checkpoint is written under another name,
-listed with checksums (``policy/manifest.py``), brought to the disk and then renamed. Whoever goes on from one compares
-the checksums first, and takes the newest that is whole.
+listed with checksums (``policy/stored/manifest.py``), brought to the disk and then renamed. Whoever goes on from one
+compares the checksums first, and takes the newest that is whole.
 
     save_checkpoint(folder, policy, optimizer, schedule, step=40)      # runs/demo/checkpoints/step-000040
     newest_whole(folder.checkpoints(), print)
@@ -21,8 +21,8 @@ import torch
 from safetensors import SafetensorError
 
 from visual_rft.errors import RunFolderError
-from visual_rft.policy.manifest import damage, sync, write_manifest
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.stored.manifest import damage, sync, write_manifest
 from visual_rft.training.run.folder import RunFolder
 
 
