@@ -15,13 +15,20 @@ A box is ``[x, y, width, height]`` in pixels from the image's top left corner, c
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
-from visual_rft.data.formats.coco_rows import CocoId, ObjectPlace, Regions, identity_of, kept_row, regions_of
+from visual_rft.data.formats.coco_rows import (
+    Annotations,
+    CocoId,
+    ImageRows,
+    ObjectPlace,
+    Regions,
+    identity_of,
+    regions_of,
+)
 from visual_rft.data.formats.finding import Images
 from visual_rft.data.formats.reading import Problems, as_id, known_id, usable_size
 from visual_rft.data.formats.reading import field as field_of
@@ -74,17 +81,17 @@ def _read(
     folder: Path, file: Path, problems: Problems, places: dict[CocoId, ObjectPlace] | None
 ) -> tuple[Dataset, dict[CocoId, ObjectPlace]]:
     hint = "; a COCO-format folder holds annotations.json and the images"
-    content = read_json_rows(file, {"annotations": kept_row}, hint)
+    content = read_json_rows(file, {"annotations": Annotations, "images": ImageRows}, hint)
     if not isinstance(content, dict):
         raise DataError(f"{file}: the top level is a {type(content).__name__}, not an object")
     for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), (list, deque)):
+        if not isinstance(content.get(key), (list, Annotations)):
             raise DataError(f"{file}: has no list {key!r}; a COCO file has 'images', 'annotations' and 'categories'")
     names = _categories(content["categories"], file)
     listed = len(content["images"])
     found = _images(content.pop("images"), names, folder, file, problems)
     sizes = {identity: image.size for identity, image in found.items()}
-    regions, ids = regions_of(content["annotations"], names, sizes, file, problems, places)
+    regions, ids = regions_of(content.pop("annotations"), names, sizes, file, problems, places)
     classes = {names[number] for number in ids}
     headings = _headings(content["categories"], names, classes)
     if headings:

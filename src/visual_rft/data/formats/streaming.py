@@ -1,12 +1,12 @@
 """A large JSON file read row by row: of the 273 MB of COCO's train2017, 230 are polygons that nobody here asks for.
 
-Decision: the rows of the lists that are named go through a function as they are read, and what it does not keep is
+Decision: the rows of the lists that are named are given to a collector as they are read, and what it does not keep is
 gone before the next row comes. The text is decoded by the standard library's own scanner, so that the values, and
 what is no JSON, are the same as by ``json.loads``; where the file is anything but an object with such lists, or is
 broken, the plain reader has the word and the message.
 
-    content = read_json_rows(Path("annotations.json"), {"annotations": lambda row: row["image_id"]})
-    content["annotations"]                      # one number per row; other keys as json.loads gives them
+    content = read_json_rows(Path("annotations.json"), {"annotations": Annotations})
+    content["annotations"]                      # an Annotations; other keys as json.loads gives them
 """
 
 from __future__ import annotations
@@ -15,18 +15,24 @@ import codecs
 import gc
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from json.scanner import make_scanner
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from visual_rft.data.formats.reading import read_json
 
 CHUNK_BYTES = 1 << 22
 """Read at once: a few thousand rows. An unfinished row at the end of a chunk is scanned twice."""
 _SPACE = re.compile(r"[ \t\n\r]*")
+
+
+class Collector(Protocol):
+    """What takes the rows of a list, one by one, and keeps of each what is needed."""
+
+    def append(self, row: Any, /) -> None:
+        """Take one row, of whatever type."""
 
 
 @contextmanager
@@ -41,13 +47,12 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def read_json_rows(file: Path, rows: Mapping[str, Callable[[Any], Any]], hint: str = "") -> Any:
-    """A UTF-8 JSON file as ``read_json`` gives it, but each list named in ``rows`` as a deque of what its function made
-    of each row.
+def read_json_rows(file: Path, rows: Mapping[str, Callable[[], Collector]], hint: str = "") -> Any:
+    """A UTF-8 JSON file as ``read_json`` gives it, but each list named in ``rows`` as the collector that took its rows.
 
     Args:
         file: what to read.
-        rows: by key of the file's object, what becomes of each row of a list.
+        rows: by key of the file's object, what makes the collector of a list.
         hint: added to the message if there is no such file.
 
     Raises:
@@ -62,7 +67,10 @@ def read_json_rows(file: Path, rows: Mapping[str, Callable[[Any], Any]], hint: s
         if isinstance(content, dict):
             for key in rows.keys() & content.keys():
                 if isinstance(content[key], list):
-                    content[key] = deque(map(rows[key], content[key]))
+                    collector = rows[key]()
+                    for row in content[key]:
+                        collector.append(row)
+                    content[key] = collector
         return content
 
 
@@ -75,7 +83,7 @@ class _Text:
         self._scan = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # the stubs want a scanner
         self._text, self._at, self._ended = "", 0, False
 
-    def document(self, rows: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    def document(self, rows: Mapping[str, Callable[[], Collector]]) -> dict[str, Any]:
         """The object that the whole file is; raises ValueError if it is anything else."""
         content: dict[str, Any] = {}
         self._take("{")
@@ -85,7 +93,7 @@ class _Text:
             if not isinstance(key, str):
                 raise ValueError("a key is text")
             self._take(":")
-            content[key] = self._rows(rows[key]) if key in rows and self._next() == "[" else self._value()
+            content[key] = self._rows(rows[key]()) if key in rows and self._next() == "[" else self._value()
             more = self._next() == ","
             if more:
                 self._take(",")
@@ -94,12 +102,11 @@ class _Text:
             raise ValueError("text after the end")
         return content
 
-    def _rows(self, change: Callable[[Any], Any]) -> deque[Any]:
-        found: deque[Any] = deque()
+    def _rows(self, found: Collector) -> Collector:
         self._take("[")
         more = self._next() != "]"
         while more:
-            found.append(change(self._value()))
+            found.append(self._value())
             if self._text.startswith((", {", ",{"), self._at):  # as all tools write it
                 self._at = self._text.index("{", self._at)
                 continue
