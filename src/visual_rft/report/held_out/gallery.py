@@ -97,10 +97,9 @@ def _evenly(size: int) -> list[int]:
     """All places in an order whose every beginning is spread over the whole: steps of the golden section.
 
     >>> _evenly(5)
-    [0, 3, 1, 4, 2]
+    [0, 2, 4, 1, 3]
     """
-    order = sorted(range(size), key=lambda n: (n * 0.6180339887498949) % 1)
-    return order
+    return sorted(range(size), key=lambda n: (n * 0.6180339887498949) % 1)
 
 
 def _answer(one: Judged | None) -> dict[str, Any] | None:
