@@ -78,7 +78,9 @@ def learn(
     """
     parameters = [[p for p in module.parameters() if p.requires_grad] for module, _ in groups]
     flat = [p for group in parameters for p in group]
-    optimizer = torch.optim.AdamW([{"params": group} for group in parameters], betas=(0.9, 0.95), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(
+        [{"params": group} for group in parameters], betas=(0.9, 0.95), weight_decay=0.05, fused=True
+    )
     file = folder / f"{name}.unfinished.safetensors"
     first, wall, processor = _restore(file, flat, optimizer) if file.exists() else (0, 0.0, 0.0)
     if first:
@@ -99,7 +101,8 @@ def learn(
         spent = wall + time.monotonic() - started
         if done % every == 0 or done == rate.steps:
             means = " ".join(f"{key} {sum(values) / len(values):.3f}" for key, values in figures.items())
-            say(f"{name} | {done}/{rate.steps} | {spent / 60:.1f} min | {means}")
+            used = processor + time.process_time() - busy
+            say(f"{name} | {done}/{rate.steps} | {spent / 60:.1f} min, {used / 60:.1f} of a core | {means}")
             figures.clear()
         if watch and (done % watch_every == 0 or done == rate.steps):
             say(f"{name} | {done}/{rate.steps} | held out: {watch()}")
@@ -136,7 +139,7 @@ def _restore(
             value = kept.get_tensor(name)
             if key == "value":
                 parameter.copy_(value)
-            else:  # AdamW counts its steps on the processor
-                optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+            else:
+                optimizer.state[parameter][key] = value.to(parameter.device)
         step, wall, processor = json.loads(kept.metadata()["spent"])
     return step, wall, processor

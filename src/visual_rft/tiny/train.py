@@ -73,6 +73,7 @@ class Chain:
         """Every stage that is not done; ``ship`` replaces the package's base by the result."""
         self.folder.mkdir(parents=True, exist_ok=True)
         torch.set_num_threads(1)  # on tensors this small a second thread costs more than it gives
+        torch.set_flush_denormal(True)
         self._stage("build", self._build)
         self._stage("draw", self._draw)
         self._stage("see", self._see)
