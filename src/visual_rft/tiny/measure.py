@@ -130,45 +130,45 @@ class Measure:
             per_kind[kind] = figures
             say(f"{kind}: {figures}")
 
-        several = {"shapes": Shapes(10**5, seed=9001, min_objects=2, max_objects=5),
+        crowded = {"shapes": Shapes(10**5, seed=9001, min_objects=2, max_objects=5),
                    "digits": Digits(10**5, "test", seed=9002)}  # fmt: skip
         both: list[tuple[Case, list[Box] | None]] = []
-        for name, source in several.items():
-            cases = self._present(source, lambda image: len(set(image.labels)) > 1)
-            answers = self._boxes(cases)
+        for name, source in crowded.items():
+            cases = self.cases(source, several)
+            answers = self.boxes(cases)
             both += zip(cases, answers, strict=True)
             keep(name, box_figures(cases, answers))
         whole = box_figures(*zip(*both, strict=True))
-        for name, source in several.items():
-            repeated = self._present(source, lambda image: len(set(image.labels)) < len(image.labels), repeated=True)
-            keep(f"{name} repeated", box_figures(repeated, self._boxes(repeated)))
+        for name, source in crowded.items():
+            repeated = self.cases(source, lambda image: len(set(image.labels)) < len(image.labels), repeated=True)
+            keep(f"{name} repeated", box_figures(repeated, self.boxes(repeated)))
             absent = self._absent(source)
-            empty = [boxes == [] for boxes in self._boxes(absent)]
+            empty = [boxes == [] for boxes in self.boxes(absent)]
             keep(f"{name} absent", {"scenes": len(absent), "said_none": round(_mean(empty), 3)})
         for style in (Style.PLAIN, Style.NATIVE):
-            cases = self._present(several["shapes"], lambda image: len(set(image.labels)) > 1, style=style)
-            keep(f"shapes {style}", box_figures(cases, self._boxes(cases)))
+            cases = self.cases(crowded["shapes"], several, style=style)
+            keep(f"shapes {style}", box_figures(cases, self.boxes(cases)))
         single = {"one shape": Shapes(10**5, seed=9003, max_objects=1),
                   "one digit": Digits(10**5, "test", seed=9004, max_objects=1)}  # fmt: skip
         for name, source in single.items():
-            cases = self._present(source, lambda _: True)
-            keep(name, box_figures(cases, self._boxes(cases)))
+            cases = self.cases(source, lambda _: True)
+            keep(name, box_figures(cases, self.boxes(cases)))
         keep("flowers named", self._named(Flowers(10**5, seed=9007), "flower"))
         keep("digits named", self._named(Digits(10**5, "test", seed=9006, max_objects=1), "handwritten digit"))
         for kind, expressions in EXPRESSIONS.items():
             cases = self._referring(expressions)
-            keep(f"grounding {kind}", box_figures(cases, self._boxes(cases)))
+            keep(f"grounding {kind}", box_figures(cases, self.boxes(cases)))
         keys = ("right_object_share", "mean_iou", "scenes")
         return {**{key: whole[key] for key in keys}, "per_kind": per_kind}
 
-    def _present(
+    def cases(
         self,
         source: Iterable[AnnotatedImage],
         wanted: Callable[[AnnotatedImage], bool],
         repeated: bool = False,
         style: Style = Style.THINK,
     ) -> list[Case]:
-        """A class that is there, one per scene; with ``repeated`` one of several objects."""
+        """A question for a class that is there, one per ``wanted`` scene; ``repeated``: a class of several objects."""
         rng = np.random.default_rng(7)
         cases = []
         for image in itertools.islice(filter(wanted, _each(source)), self._scenes):
@@ -202,7 +202,8 @@ class Measure:
         right = [task.score(text, case.question.sample.truth).parts["accuracy"] or 0.0 for case, text in asked]
         return {"scenes": len(cases), "accuracy": round(_mean(right), 3)}
 
-    def _boxes(self, cases: Sequence[Case]) -> list[list[Box] | None]:
+    def boxes(self, cases: Sequence[Case]) -> list[list[Box] | None]:
+        """The boxes of the answers to some questions, in pixels."""
         return [read_boxes(case, text) for case, text in zip(cases, self._ask(cases), strict=True)]
 
     def _ask(self, cases: Sequence[Case]) -> list[str]:
@@ -222,6 +223,11 @@ class Measure:
             answers = tokens[:, inputs["input_ids"].shape[1] :]
             texts += self._processor.batch_decode(answers, skip_special_tokens=True)
         return texts
+
+
+def several(image: AnnotatedImage) -> bool:
+    """Whether it shows more than one class."""
+    return len(image.present) > 1
 
 
 def _each(source: Iterable[AnnotatedImage]) -> Iterator[AnnotatedImage]:

@@ -5,11 +5,10 @@ three times, with other questions. The *layout* of a scene (what is where) is a 
 nothing, so only pixels are kept. Digits come from the split ``base`` alone, and every seed is one that no demo,
 evaluation or test uses.
 
->>> scenes = Scenes(Path("runs/tiny/scenes"))                                        # doctest: +SKIP
->>> scenes.layout("shapes", 7).labels                                                # doctest: +SKIP
-('red circle', 'blue star')
->>> scenes.patches("shapes", 7).shape                        # 9 to 16 image tokens of 4 patches each  # doctest: +SKIP
+>>> to_patches(np.zeros((96, 128, 3), np.uint8)).shape  # 48 patches in 12 image tokens
 (48, 768)
+>>> SOURCES["shapes"][0][7].present
+['blue triangle', 'orange circle', 'purple circle', 'red triangle', 'yellow circle']
 """
 
 from __future__ import annotations
