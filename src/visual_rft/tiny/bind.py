@@ -55,6 +55,8 @@ class Plan:
         helped: whether the helping losses are on.
         imprecision: of the truths, as in :mod:`visual_rft.data.imprecise`.
         first_scene: position in :data:`CYCLE`'s series.
+        least_weight: of a token. Large boxes often begin at 0 or end at 1000, so where a number ends is learnt anew: with
+            commas at 0.05, 3 of 10 blurred answers wrote digits without end.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Plan:
     helped: bool = True
     imprecision: float = 0.0
     first_scene: int = 0
+    least_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ def bind(
         batch = make_batch(images, [scenes.patches(*turn) for turn in turns], exchanges, writer, model)
         hidden, image_tokens, point = forward(model, batch, plan.helped)
         learnt = batch.packed.targets >= 0
-        targets, weights = batch.packed.targets[learnt], batch.packed.weights[learnt]
+        targets, weights = batch.packed.targets[learnt], batch.packed.weights[learnt].clamp(min=plan.least_weight)
         logits = F.linear(hidden[learnt], embeddings)
         each = F.cross_entropy(logits, targets, reduction="none")
         answer = (each * weights).sum() / weights.sum()
