@@ -2,8 +2,7 @@
 
 Decision: composed, not copied. A model is a file, an experiment is a file, what experiments share is a layer, and any
 two meet under the name ``qwen2-vl-2b/few-shot-coco``, which every command takes in the place of a file. Later files
-win: layers, experiment, model. ``about`` says what a person wants to know first and is no part of the run. A folder
-beside these three (``tiny``) holds whole configs.
+win: layers, experiment, model. ``about`` says what a person wants to know first and is no part of the run.
 
 >>> composed = compose("configs/qwen2-vl-2b/few-shot-coco.yaml")  # as well as without configs/ and .yaml
 >>> composed.name, composed.values["model"]["path"], composed.values["rollout"]["group_size"]
@@ -27,8 +26,6 @@ import yaml
 from visual_rft.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent / "configs"
-PARTS = ("layers", "models", "experiments")
-"""Folders whose files are put together; any other folder holds whole configs."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,6 @@ class Composed:
         line: what it does, in one line.
         needs: the data it reads and where they are looked for.
         flags: those the command usually has, e.g. ``--shots 4``.
-        verb: the command that it was made for.
         notes: what to know before running it, a line each.
         published: what the paper reports for this model and experiment.
     """
@@ -72,21 +68,18 @@ class Composed:
     line: str
     needs: str
     flags: str = ""
-    verb: str = "train"
     notes: tuple[str, ...] = ()
     published: tuple[Published, ...] = field(default=())
 
     def command(self, what: str | None = None) -> str:
         """The command that runs it, or the file ``what`` made of it."""
-        return f"visual-rft {self.verb} {what or self.name} {self.flags}".rstrip()
+        return f"visual-rft train {what or self.name} {self.flags}".rstrip()
 
 
 def names() -> list[str]:
     """Every name that :func:`compose` knows, sorted."""
     models = [file.stem for file in (ROOT / "models").glob("*.yaml")]
-    composed = [f"{model}/{file.stem}" for model in models for file in (ROOT / "experiments").glob("*.yaml")]
-    whole = [f"{file.parent.name}/{file.stem}" for file in ROOT.glob("*/*.yaml") if file.parent.name not in PARTS]
-    return sorted(composed + whole)
+    return sorted(f"{model}/{file.stem}" for model in models for file in (ROOT / "experiments").glob("*.yaml"))
 
 
 def compose(name: str) -> Composed | None:
@@ -115,11 +108,6 @@ def compose(name: str) -> Composed | None:
 
 def _composed(name: str) -> Composed:
     model, experiment = name.split("/")
-    whole = ROOT / model / f"{experiment}.yaml"
-    if model not in PARTS and whole.is_file():
-        # Its first line is the command, and what it is for.
-        line = whole.read_text(encoding="utf-8").splitlines()[0].partition(": ")[2].rstrip(".")
-        return Composed(name, _yaml(whole), line, "nothing: its data are made", verb="sft")
     about, values = _split(ROOT / "experiments" / f"{experiment}.yaml")
     merged: dict[str, Any] = {}
     published = list(about.get("published", []))

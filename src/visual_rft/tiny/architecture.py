@@ -147,6 +147,8 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLFor
     with torch.no_grad():
         table = model.model.visual.pos_embed.weight
         table.copy_(_fourier_positions(int(table.shape[0] ** 0.5), table.shape[1]))
+        for merger in model.model.visual.deepstack_merger_list:  # else 3 times as large as the image tokens it adds to
+            merger.linear_fc2.weight.mul_(0.1)
     model.generation_config.eos_token_id = ids["<|im_end|>"]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     return model

@@ -84,12 +84,11 @@ def written(composed: Composed, file: str) -> str:
     """A config of the package as the text of ``file``: commands, what to know, every value explained."""
     from visual_rft.config.describe import as_comment, commented
 
-    head = [composed.command(file)]
-    if composed.verb == "train":
-        head += [
-            f"{composed.command(file)} --dry-run       looks at it without training",
-            f"visual-rft sft {file} --run.folder {composed.values['run']['folder']}-sft       the supervised baseline",
-        ]
+    head = [
+        composed.command(file),
+        f"{composed.command(file)} --dry-run       looks at it without training",
+        f"visual-rft sft {file} --run.folder {composed.values['run']['folder']}-sft       the supervised baseline",
+    ]
     head += ["", f"{composed.name}: {composed.line}.", f"Needs {composed.needs}."]
     head += list(composed.notes)
     if composed.published:
