@@ -16,7 +16,7 @@ from visual_rft.tasks import TASKS
 def test_demo_writes_what_the_readme_promises(tmp_path, capsys):
     folder = tmp_path / "demo"
     flags = ["--run.steps", "2", "--run.prompts_per_batch", "2", "--rollout.group_size", "2",
-             "--data.train.0.count", "4", "--data.evaluation.0.count", "4"]  # fmt: skip
+             *(f"--data.{part}.{i}.count=2" for part in ("train", "evaluation") for i in (0, 1))]  # fmt: skip
     run_demo("detection", folder, seed=3, overrides=flags)
     summary = json.loads((folder / "summary.json").read_text())
     assert {"base", "rft", "seconds", "model"} <= summary.keys()
