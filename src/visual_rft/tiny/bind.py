@@ -1,6 +1,7 @@
 """Teach vision tower and language model together to find what was asked for: the stages ``bind`` and ``blur``.
 
-Decision: the answers alone teach it too slowly, so two losses help while it is learnt and cost nothing afterwards.
+Decision: two losses help while it is learnt and cost nothing afterwards (without `point`, another digit's place is
+named in 0.25 of cases after 16,000 scenes, with it in 0.09).
 `see` goes on from the stage before. `point` has one attention head look where it should: in layer 1 the last word of
 what is asked for at the objects that are meant, in layer 2 every token that writes about an object at that object.
 Half of the batches, at first most, end after the words that say where: these are what binding is, and the coordinates
