@@ -122,7 +122,7 @@ def test_predictions_of_own_annotations_are_scored(tmp_path):
     annotations.write_text(json.dumps(truth))
     out = tmp_path / "out"
     predict_files(detector(), files, ["cat"], out, Numbering(files, ["cat"], annotations))
-    assert score_files(annotations, out / "predictions.json")["AP"] == pytest.approx(1.0)
+    assert score_files(annotations, out / "predictions.json")[0]["AP"] == pytest.approx(1.0)
     with pytest.raises(DataError, match="'dog': is not a category"):
         Numbering(files, ["dog"], annotations)
     with pytest.raises(DataError, match="is not among the images"):

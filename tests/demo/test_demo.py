@@ -30,7 +30,7 @@ def test_demo_writes_what_the_readme_promises(tmp_path, capsys):
     assert "mean_iou" in out
     assert "step 2/2 |" in out
     with Image.open(folder / "plots" / "before_after.png") as sheet:
-        assert sheet.width == 4 * 256  # a column per question
+        assert sheet.width == 6 * 256  # a column per question
         assert sheet.height > 2 * 256
     with pytest.raises(RunFolderError, match="exists already"):
         run_demo("detection", folder, seed=3, overrides=flags)

@@ -291,7 +291,7 @@ def test_a_published_table_in_pixels_is_refused_with_the_remedy(tmp_path, capsys
             "solution": ["<answer>[{'Position': [900, 300, 1100, 500], 'Confidence': 1}]</answer>"]}  # fmt: skip
     pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "a.parquet")
     source = {"source": "parquet", "path": str(tmp_path / "a.parquet")}
-    (tmp_path / "run.yaml").write_text(json.dumps({"data": {"train": [source]}}))
+    (tmp_path / "run.yaml").write_text(json.dumps({"data": {"train": [source], "evaluation": [source]}}))
     assert main(["train", str(tmp_path / "run.yaml"), "--dry-run"]) == 2
     error = capsys.readouterr().err
     assert "boxes of a solution are 0..1000 of the image; in pixels, use a coco or jsonl source" in error

@@ -12,6 +12,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -154,6 +156,16 @@ def test_the_folder_may_be_spelled_otherwise_or_have_moved(whole, model_folders,
     assert_ends_like(folder, whole)
 
 
+@contextmanager
+def listened_to(number: int) -> Iterator[None]:
+    """The signal is not ignored, as it is for a shell's background job (SIGINT) and under nohup (SIGHUP)."""
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
 def test_a_signal_ends_the_step_and_keeps_it(name, whole, model_folders, tmp_path, monkeypatch):
     folder, number = tmp_path / "run", getattr(signal, name)
@@ -165,7 +177,7 @@ def test_a_signal_ends_the_step_and_keeps_it(name, whole, model_folders, tmp_pat
             os.kill(os.getpid(), number)
         return real(self)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, listened_to(number):
         patch.setattr(Learner, "optimize", signalled)
         with pytest.raises(RunStopped, match=rf"by {name} after 2 of 4 steps; .*step-000002 is written") as stopped:
             train_supervised(run)

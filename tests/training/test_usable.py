@@ -120,7 +120,7 @@ def test_other_verbs_name_a_narrow_image_in_one_line(model_folders, tmp_path, ca
 def test_predict_counts_a_narrow_image_among_the_unreadable(model_folders, tmp_path, capsys):
     data_of(tmp_path, narrow=1, good=1)
     files = [str(tmp_path / name) for name in ("0.jpg", "1.jpg")]
-    words = ["--ask", "cat", "--model", str(model_folders["qwen2_vl"]), "--out", str(tmp_path / "out")]
+    words = ["--ask", "cat", "--model", str(model_folders["qwen2_vl"]), "--out", str(tmp_path / "out"), "--json"]
     assert main(["predict", *files, *words]) == 1
     result = json.loads(capsys.readouterr().out)
     assert result["images"] == 1
