@@ -97,7 +97,9 @@ def save_picture(picture: Image.Image, file: Path, what: str = "picture", *, mak
         if make_folder:
             file.parent.mkdir(parents=True, exist_ok=True)
         picture.save(file, **({"pnginfo": about} if file.suffix.lower() == ".png" else {}))
-    except (OSError, ValueError) as error:
+    except ValueError:
+        raise DataError(f"{file}: a {what} needs a name that says its format, such as {file.name}.png") from None
+    except OSError as error:
         raise DataError(f"{file}: cannot write the {what} ({error})") from None
 
 
