@@ -89,6 +89,24 @@ class Problems:
         return DataError("; ".join([message, *(["left out: " + "; ".join(reasons)] if reasons else [])]))
 
 
+def read_bytes(file: Path, hint: str = "") -> bytes:
+    """A file as it is.
+
+    Args:
+        file: what to read.
+        hint: added to the message if there is no such file.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file{hint}") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+
+
 def read_text(file: Path, hint: str = "") -> str:
     """A UTF-8 text file; a byte order mark is dropped.
 
@@ -99,12 +117,7 @@ def read_text(file: Path, hint: str = "") -> str:
     Raises:
         DataError: if the file cannot be read or is not UTF-8; the message names the line.
     """
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file{hint}") from None
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+    content = read_bytes(file, hint)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -28,7 +28,7 @@ from defusedxml.ElementTree import ParseError, fromstring
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.formats.finding import Images, inside, without_hidden
-from visual_rft.data.formats.reading import Problems, as_number, corners, numbered_lines, usable_size
+from visual_rft.data.formats.reading import Problems, as_number, corners, numbered_lines, read_bytes, usable_size
 from visual_rft.data.formats.writing import NewFolder, require_boxes
 from visual_rft.errors import DataError
 from visual_rft.vision.boxes import Box
@@ -97,12 +97,7 @@ def read_xml(file: Path, hint: str = "") -> Any:
     Raises:
         DataError: if the file cannot be read, is no XML, declares entities, or is not in the encoding that it declares.
     """
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file{hint}") from None
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+    content = read_bytes(file, hint)
     try:
         return fromstring(_xml_text(content, file).encode())
     except (ParseError, DefusedXmlException) as error:
