@@ -30,7 +30,7 @@ nightly: $(VENV)/.installed-dev evidence-quick
 evidence-quick: $(VENV)/.installed
 	$(BIN)/python scripts/evidence_quick.py
 
-# Kills, signals, damaged checkpoints and a full disk: does --resume end with the same weights? About an hour. The disk is
+# Kills, signals, damaged checkpoints and a full disk: does --resume end with the same weights? Half an hour. The disk is
 # a small one in memory, which only root can mount; without, that trial is left out.
 chaos: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/chaos.py

@@ -6,7 +6,10 @@ files below the run folder, seen by an audit hook, so none is forgotten when the
 rest. A trial ends as ``equal``, as ``refused`` (one line and exit code 2, and the run begun anew is equal), or it is a
 failure: ``different``, ``traceback``.
 
-    make chaos                                       # everything: about an hour on two cores
+Every run is a fork of this process, which has imported everything before: a run of four steps takes two seconds, of
+which an import would make ten.
+
+    make chaos                                       # everything
     python scripts/chaos.py --points 3 --kills 3 --files 2 --out /tmp/chaos.json
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -34,6 +38,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "reliability.md"
 RESULT = ROOT / "benchmarks" / "results" / "chaos.json"
 STEPS = 4
+RUN_SECONDS = 600
+"""After which a run is said to hang."""
 LAST = f"checkpoints/step-{STEPS:06d}"
 COMPARED = ("step", "reward", "loss", "grad_norm", "kl")
 REWARD = '''
@@ -42,6 +48,40 @@ def letters(completion, truth, answer):
     return sum(c in "aeiou" for c in completion) / max(len(completion), 1)
 '''
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate")
+
+
+class Process:
+    """A run in a fork of this process, and what it says."""
+
+    def __init__(self, words: list[str], said: Path) -> None:
+        self.out, self.err = said.with_suffix(".out"), said.with_suffix(".err")
+        self._fork = multiprocessing.get_context("fork").Process(target=self._work, args=(words,))
+        self._fork.start()
+
+    def _work(self, words: list[str]) -> None:
+        for number, file in ((1, self.out), (2, self.err)):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.exit(child(words))
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit code, as of ``subprocess``; None if the process still runs after ``seconds``."""
+        self._fork.join(seconds)
+        return self._fork.exitcode
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        assert self._fork.pid is not None
+        os.kill(self._fork.pid, number)
+
+    @property
+    def stderr(self) -> str:
+        """What was said on stderr until now."""
+        return self.err.read_text() if self.err.exists() else ""
+
+    @property
+    def stdout(self) -> str:
+        """What was said on stdout until now."""
+        return self.out.read_text() if self.out.exists() else ""
 
 
 class Bench:
@@ -59,14 +99,14 @@ class Bench:
         (place / "rewards.py").write_text(REWARD)
         started = time.monotonic()
         done = self.run("whole", count=True)
-        if done.returncode:
+        if done.wait(0):
             raise SystemExit(f"the run that nothing happens to fails:\n{done.stderr}")
         self.seconds = time.monotonic() - started
         self.operations = int((place / "whole.count").read_text())
         self.wanted = outcome_of(place / "whole")
 
-    def command(self, name: str, *words: str) -> list[str]:
-        """The command of a run named ``name``; ``words`` go to the child's own parser first."""
+    def start(self, name: str, *words: str) -> Process:
+        """A process of a run named ``name``; ``words`` go to the child's own parser first."""
         values = {
             "model": {"path": str(self.place / "base")},
             "task": {"weights": {f"{self.place / 'rewards.py'}:letters": 1}},
@@ -81,14 +121,17 @@ class Bench:
         }  # fmt: skip
         config = self.place / f"{name}.yaml"
         config.write_text(json.dumps(values))
-        return [sys.executable, str(Path(__file__).resolve()), "child", str(config), *words]
+        return Process([str(config), *words], self.place / name)
 
-    def run(self, name: str, *, resume: bool = False, kill_at: int = 0, count: bool = False) -> Any:
+    def run(self, name: str, *, resume: bool = False, kill_at: int = 0, count: bool = False) -> Process:
         """One process of a run, to its end."""
         words = ["--resume"] * resume + ["--kill-at", str(kill_at)] * bool(kill_at)
         words += ["--count", str(self.place / f"{name}.count")] * count
-        command = self.command(name, *words)
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)  # noqa: S603
+        process = self.start(name, *words)
+        if process.wait(RUN_SECONDS) is None:
+            process.send(signal.SIGKILL)
+            raise SystemExit(f"{name} hangs: it was still running after {RUN_SECONDS} seconds")
+        return process
 
     def copy(self, name: str, after: int) -> Path:
         """A copy of the whole run as a crash after ``after`` steps leaves it."""
@@ -103,11 +146,11 @@ class Bench:
     def ending(self, name: str) -> str:
         """How a run ends that is gone on with, and begun anew if that is refused."""
         done = self.run(name, resume=True)
-        refused = done.returncode == 2
+        refused = done.wait(0) == 2
         if refused and len(done.stderr.strip().splitlines()) == 1:
             shutil.rmtree(self.place / name, ignore_errors=True)
             done = self.run(name)
-        if "Traceback" in done.stderr or done.returncode:
+        if "Traceback" in done.stderr or done.wait(0):
             print(done.stderr, file=sys.stderr)
             return "traceback"
         if outcome_of(self.place / name) != self.wanted:
@@ -165,7 +208,7 @@ def kill_points(bench: Bench, points: int) -> None:
     for trial in range(count):
         name = f"point-{trial}"
         done = bench.run(name, kill_at=1 + trial * bench.operations // count)
-        ends = bench.ending(name) if done.returncode == -signal.SIGKILL else "traceback"
+        ends = bench.ending(name) if done.wait(0) == -signal.SIGKILL else "traceback"
         bench.note("killed at an operation on a file", ends)
 
 
@@ -175,15 +218,11 @@ def random_kills(bench: Bench, kills: int, choose: random.Random) -> None:
     while left:
         name, now = f"random-{trial}", min(left, 10)
         for _attempt in range(now):
-            process = subprocess.Popen(  # noqa: S603
-                bench.command(name, *(["--resume"] if (bench.place / name / "config.yaml").exists() else [])),
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
-            try:
-                process.wait(choose.uniform(0.3, 1.0) * bench.seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            _, said = process.communicate()
+            process = bench.start(name, *["--resume"] * (bench.place / name / "config.yaml").exists())
+            if process.wait(choose.uniform(0.1, 1.0) * bench.seconds) is None:
+                process.send(signal.SIGKILL)
+                process.wait(RUN_SECONDS)
+            said = process.stderr
             if "Traceback" in said:
                 print(said, file=sys.stderr)
                 bench.note("killed at a random moment", "traceback")
@@ -201,16 +240,12 @@ def signals(bench: Bench, names: list[str]) -> None:
     """Asked to stop in a step: the right exit code, no traceback, and the run goes on."""
     for signal_name in names:
         name, number = f"signal-{signal_name}", getattr(signal, signal_name)
-        with subprocess.Popen(  # noqa: S603
-            bench.command(name), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("step 1/"):
-                    process.send_signal(number)
-                    break
-            _, said = process.communicate(timeout=300)
-        kept = process.returncode == 128 + number and "Traceback" not in said
+        process = bench.start(name)
+        while "step 1/" not in process.stdout and process.wait(0.01) is None:
+            pass
+        process.send(number)
+        code = process.wait(RUN_SECONDS)
+        kept = code == 128 + number and "Traceback" not in process.stderr
         bench.note("a signal", bench.ending(name) if kept else "traceback")
 
 
@@ -269,7 +304,7 @@ def full_disk(bench: Bench) -> None:
         done = bench.run("disk/run")
         said = "cannot write this checkpoint" in done.stderr and "Traceback" not in done.stderr
         unfinished = list((bench.place / "disk/run").rglob("*unfinished*"))
-        if not said or done.returncode != 2 or unfinished:
+        if not said or done.wait(0) != 2 or unfinished:
             print(done.stderr, unfinished, file=sys.stderr)
             bench.note("a full disk", "traceback")
             return
@@ -305,6 +340,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else a fork is warned of
     with tempfile.TemporaryDirectory(prefix="chaos-") as place:
         bench = Bench(Path(place))
         print(f"{bench.operations} operations on files, {bench.seconds:.0f} seconds a run", flush=True)
@@ -323,4 +359,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(child(sys.argv[2:]) if sys.argv[1:2] == ["child"] else main())
+    sys.exit(main())
