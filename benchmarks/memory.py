@@ -30,8 +30,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConf
 from workload import DEVICE, TEXT_2B, VISION_2B, Workload, configuration, make_processor, reward
 
 from visual_rft.config.config import Config
-from visual_rft.policy.footprint import Footprint, count_parameters
 from visual_rft.policy.loading import load_policy, sampling_of
+from visual_rft.policy.memory.footprint import Footprint, count_parameters
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
 from visual_rft.policy.trainable import trainable

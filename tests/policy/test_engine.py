@@ -22,7 +22,8 @@ from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import family_of
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loss import Loss, WeightedLogprobs
-from visual_rft.policy.memory import ActivationSize, activation_size, plan_memory
+from visual_rft.policy.memory.activations import ActivationSize, activation_size
+from visual_rft.policy.memory.plan import plan_memory
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.reference import Reference
 from visual_rft.policy.tower import FeatureCache

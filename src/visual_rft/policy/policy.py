@@ -33,10 +33,11 @@ from visual_rft.policy.engine.repeated import RepeatedEngine
 from visual_rft.policy.engine.sampling import Sampling, end_ids_of, placeholder_ids, sample_tokens
 from visual_rft.policy.engine.shared import SharedEngine
 from visual_rft.policy.families import Family, family_of
-from visual_rft.policy.halving import in_halves
 from visual_rft.policy.inputs import Inputs, OpenedReasoning, Prompt, prepare
 from visual_rft.policy.loss import Loss
-from visual_rft.policy.memory import MemoryPlan, activation_size, free_memory, plan_memory
+from visual_rft.policy.memory.activations import activation_size
+from visual_rft.policy.memory.halving import in_halves
+from visual_rft.policy.memory.plan import MemoryPlan, free_memory, plan_memory
 from visual_rft.policy.tower import FeatureCache, Features, VisionTower
 from visual_rft.vision.coordinates import CoordinateSpace
 
@@ -100,8 +101,7 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = next(self.core.parameters()).device
-        return device
+        return torch.device(next(self.core.parameters()).device)
 
     @property
     def head(self) -> Head:

@@ -1,7 +1,7 @@
 """How large a run is: parameters by part, and the memory of a step, without loading a weight.
 
 Decision: what a step holds throughout (weights, reference, gradients, optimiser) is counted exactly from the shapes of
-the parameters; what comes and goes follows the plan that the engine would make with that much memory (``memory.py``),
+the parameters; what comes and goes follows the plan that the engine would make with that much memory (``plan.py``),
 so that the estimate and the run cannot differ in what they decide. A step is as large as the larger of
 its two phases: sampling, and the update. ``benchmarks/memory.py`` measures it.
 
@@ -20,7 +20,8 @@ from visual_rft.config.config import Config
 from visual_rft.policy.engine.decoding import BLOCK_TOKENS
 from visual_rft.policy.engine.logits import MAX_PIECE_BYTES
 from visual_rft.policy.inputs import Inputs
-from visual_rft.policy.memory import ACTIVATION_SHARE, activation_size, plan_memory
+from visual_rft.policy.memory.activations import activation_size
+from visual_rft.policy.memory.plan import ACTIVATION_SHARE, plan_memory
 from visual_rft.policy.policy import Policy
 
 UNREACHED_BYTES = 1e18

@@ -1,6 +1,6 @@
 """Micro-batches that are halved where memory runs out, and the gradients stay what they were to be.
 
-Decision: the plan (``memory.py``) is an estimate, and other programs take memory too. A backward pass that runs out of
+Decision: the plan (``plan.py``) is an estimate, and other programs take memory too. A backward pass that runs out of
 memory has added its gradients to some tensors and not to others; each addition is whole or not there, and a tensor's
 version tells which. So the halves of that micro-batch are computed again and add to the others alone: nothing is lost,
 nothing is counted twice, and no copy of the gradients has to be kept for the case.
