@@ -53,8 +53,7 @@ def row(model: Any, processor: Any, work: Workload, way: str) -> dict[str, Any]:
         inputs = policy.prepare(prompts_of(work, processor))
         for _ in range(ROUNDS):
             prefix, encode = timed(lambda: policy.encode(inputs))
-            generator = torch.Generator(DEVICE).manual_seed(0)
-            completions, sample = timed(lambda: policy.sample(prefix, work.group, generator))  # noqa: B023
+            completions, sample = timed(lambda: policy.sample(prefix, work.group))  # noqa: B023
             scored, score = timed(lambda: policy.logprobs(prefix, completions))  # noqa: B023
             rounds.append((encode, sample, score))
     encode, sample, score = map(min, zip(*rounds, strict=True))

@@ -21,6 +21,7 @@ from visual_rft.config.config import load_config
 from visual_rft.config.sections import EngineConfig
 from visual_rft.data.sources import load_samples
 from visual_rft.demo.run import DEMOS
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import task_of
@@ -49,7 +50,7 @@ def main() -> None:
             inputs = policy.prepare([Prompt.of(task, sample, policy.space) for sample in samples])
             prefix = policy.encode(inputs, for_sampling=True)
             generator = torch.Generator().manual_seed(repetition)
-            completions = policy.sample(prefix, config.rollout.group_size, generator)
+            completions = policy.sample(prefix, config.rollout.group_size, Draws(0, repetition))
             middle = time.perf_counter()
             advantages = group_advantages(torch.randn(completions.mask.shape[:2], generator=generator))
             loss = GroupLoss(completions, advantages, None, config.objective)

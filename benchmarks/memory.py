@@ -30,6 +30,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConf
 from workload import DEVICE, TEXT_2B, VISION_2B, Workload, configuration, make_processor, reward
 
 from visual_rft.config.config import Config
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.loading import load_policy, sampling_of
 from visual_rft.policy.memory.footprint import Footprint, count_parameters
 from visual_rft.policy.policy import Policy
@@ -135,11 +136,10 @@ def _run(case: Case, folder: Path, steps: int) -> None:
     policy.to(DEVICE)
     optimizer, _ = make_optimizer(policy.model, config.optimizer, steps)
     reference = Reference(policy)
-    generator = torch.Generator(DEVICE).manual_seed(0)
     inputs = policy.prepare(prompts_of(case.work, policy.processor))
-    for _ in range(steps):
+    for step in range(steps):
         prefix = policy.encode(inputs, for_sampling=True)
-        completions = policy.sample(prefix, case.work.group, generator)
+        completions = policy.sample(prefix, case.work.group, Draws(0, step))
         assert bool(completions.mask.all()), "a completion ended early"
         rewards = torch.tensor([[reward(text) for text in group] for group in completions.text], device=DEVICE)
         known = reference.logprobs(prefix, completions)

@@ -19,6 +19,7 @@ from PIL import Image
 from workload import DEVICE, Workload, load, reward
 
 from visual_rft.config.sections import EngineConfig, ObjectiveConfig, OptimizerConfig
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.prefix import Completions, Prefix
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.inputs import Inputs, Prompt
@@ -56,7 +57,7 @@ class Ours:
         self.policy.to(DEVICE)
         self.reference = Reference(self.policy) if work.beta > 0 else None
         self.optimizer, _ = make_optimizer(model, OptimizerConfig(learning_rate=work.learning_rate), 1)
-        self.generator = torch.Generator(DEVICE).manual_seed(0)
+        self.rollouts = 0
         self.prompts = prompts_of(work, processor)
         self.stages: dict[str, float] = {}
 
@@ -74,7 +75,8 @@ class Ours:
         with self._watch("encode"):
             prefix = self.policy.encode(inputs, for_sampling=True)
         with self._watch("sample"):
-            completions = self.policy.sample(prefix, self.work.group, self.generator)
+            completions = self.policy.sample(prefix, self.work.group, Draws(0, self.rollouts))
+            self.rollouts += 1
         with self._watch("score"):
             values = [[reward(text) for text in group] for group in completions.text]
             rewards = torch.tensor(values, device=DEVICE)

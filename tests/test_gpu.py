@@ -21,6 +21,7 @@ from visual_rft.config.sections import EngineConfig
 from visual_rft.policy.engine import flash
 from visual_rft.policy.engine.attention import CompletionAttention, Layout
 from visual_rft.policy.engine.decoding import BLOCK_TOKENS, DecodingAttention, Replay
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.loss import WeightedLogprobs
@@ -159,7 +160,7 @@ def test_logprobs_and_gradients_equal_those_on_the_cpu(kind, setting):
 def test_sampled_logprobs_are_the_scored_ones(kind):
     policy = Policy(*random_model(kind), Sampling(max_new_tokens=20, temperature=0.7)).to(torch.device("cuda"))
     prefix = policy.encode(prompts_of_mixed_size(3))
-    completions = policy.sample(prefix, 4, torch.Generator("cuda").manual_seed(0))
+    completions = policy.sample(prefix, 4, Draws(0))
     torch.testing.assert_close(completions.logprobs, policy.logprobs(prefix, completions), atol=1e-4, rtol=1e-4)
 
 
@@ -169,7 +170,7 @@ def test_replayed_steps_are_the_scored_ones(kind):
     policy = Policy(*random_model(kind), Sampling(max_new_tokens=BLOCK_TOKENS + 30)).to(torch.device("cuda"))
     policy.end_ids = [7, 8, 9, 10]
     prefix = policy.encode(prompts_of_mixed_size(3))
-    completions = policy.sample(prefix, 8, torch.Generator("cuda").manual_seed(2))
+    completions = policy.sample(prefix, 8, Draws(2))
     lengths = completions.lengths
     assert lengths.min() < BLOCK_TOKENS < lengths.max()
     with torch.no_grad():
@@ -183,7 +184,7 @@ def test_recorded_steps_do_not_take_more_and_more_memory():
     prefix = policy.encode(prompts_of_mixed_size(2))
     reserved = []
     for _ in range(20):
-        policy.sample(prefix, 2, torch.Generator("cuda").manual_seed(0))
+        policy.sample(prefix, 2, Draws(0))
         reserved.append(torch.cuda.memory_reserved())
     assert reserved[-1] == reserved[2]
 
@@ -237,7 +238,7 @@ def test_bfloat16_costs_no_more_when_the_prefix_is_shared(kind):
         policy.to(torch.device("cuda"))
         with torch.no_grad():
             got = policy.logprobs(policy.encode(prompts), on_gpu(completions)).float().cpu()
-            drawn = policy.sample(policy.encode(prompts), 3, torch.Generator("cuda").manual_seed(0))
+            drawn = policy.sample(policy.encode(prompts), 3, Draws(0))
             scored = policy.logprobs(policy.encode(prompts), drawn)
         errors.append(float((got - expected)[completions.mask].abs().mean()))
         drifts.append(float((drawn.logprobs - scored)[drawn.mask].abs().mean()))

@@ -16,6 +16,7 @@ from visual_rft.errors import DataError, ModelError
 from visual_rft.policy import agreement
 from visual_rft.policy.agreement import SharedPrefixWarning, verify
 from visual_rft.policy.engine.attention import PromptAttention
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.logits import Head
 from visual_rft.policy.engine.prefix import Completions, Rows
 from visual_rft.policy.engine.sampling import Sampling
@@ -257,7 +258,7 @@ def test_a_step_runs_each_image_and_prompt_once_per_model():
     inputs = policy.prepare(prompts_of_mixed_size(3))
     seen = count_passes(policy)
     prefix = policy.encode(inputs, for_sampling=True)
-    completions = policy.sample(prefix, 4, torch.Generator().manual_seed(0))
+    completions = policy.sample(prefix, 4, Draws(0))
     ahead = reference.logprobs(prefix, completions)
     loss = GroupLoss(completions, torch.randn(3, 4), ahead, ObjectiveConfig(beta=0.1))
     policy.backward(prefix, completions, loss)
@@ -337,7 +338,7 @@ def test_cached_features_change_nothing():
 def test_groups_without_advantage_are_skipped_exactly():
     policy = Policy(*random_model("qwen2_vl"), Sampling(max_new_tokens=6))
     prefix = policy.encode(prompts_of_mixed_size(3))
-    completions = policy.sample(prefix, 4, torch.Generator().manual_seed(0))
+    completions = policy.sample(prefix, 4, Draws(0))
     advantages = torch.randn(3, 4)
     advantages[1] = 0
     loss = GroupLoss(completions, advantages, None, ObjectiveConfig(beta=0.0))
@@ -457,7 +458,7 @@ def test_the_estimate_is_near_what_is_kept(kind):
     size = activation_size(model.config, inputs, 4, vision_learns=True)
     prompt_bytes, prefix = kept(lambda: policy.encode(inputs))
     assert 0.75 < size.prompt_bytes / prompt_bytes < 1.25
-    completions = policy.sample(prefix, 4, torch.Generator().manual_seed(0))
+    completions = policy.sample(prefix, 4, Draws(0))
     token_bytes, _ = kept(lambda: policy.engine.score(prefix.leaves(), Rows.of(completions, range(12))))
     assert 0.75 < size.bytes_per_token / (token_bytes / int(completions.mask.sum())) < 1.5
 

@@ -26,6 +26,7 @@ from visual_rft.config.sections import EngineConfig, LoraConfig, ModelConfig, Ob
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, ModelError
 from visual_rft.policy.agreement import verify
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import FAMILIES as LISTED
 from visual_rft.policy.families import Reading, family_of
@@ -81,7 +82,7 @@ def grpo_step(policy: Policy, beta: float = 0.1) -> None:
     optimizer = torch.optim.SGD([p for p in policy.model.parameters() if p.requires_grad], lr=0.5)
     inputs = policy.prepare(prompts_of_mixed_size(5))
     prefix = policy.encode(inputs, for_sampling=True)
-    completions = policy.sample(prefix, 3, torch.Generator().manual_seed(0))
+    completions = policy.sample(prefix, 3, Draws(0))
     advantages = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
     loss = GroupLoss(completions, advantages, reference.logprobs(prefix, completions), ObjectiveConfig(beta=beta))
     policy.backward(prefix, completions, loss)
@@ -440,7 +441,7 @@ def test_bfloat16_and_eager_attention_answer_too(kind, model_folders):
     config = ModelConfig(path=str(model_folders[kind]), dtype="bfloat16", attention="eager")
     policy = load_policy(config, RolloutConfig(max_new_tokens=5), engine=EngineConfig(checkpoint_completions=True))
     prefix = policy.encode(prompts_of_mixed_size(3))
-    completions = policy.sample(prefix, 2, torch.Generator().manual_seed(0))
+    completions = policy.sample(prefix, 2, Draws(0))
     scored = policy.backward(prefix, completions, WeightedLogprobs(completions.mask.float()))
     assert (scored - completions.logprobs).abs().mean() < 0.1
     assert all(p.grad.isfinite().all() for p in policy.model.parameters() if p.grad is not None)

@@ -9,6 +9,7 @@ from support.tiny_models import random_model
 
 from visual_rft.config.sections import EngineConfig
 from visual_rft.errors import ModelError
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.repeated import RepeatedEngine
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.engine.shared import SharedEngine
@@ -35,7 +36,7 @@ class Update:
         policy = self.policy
         policy.model.zero_grad()
         prefix = policy.encode(PROMPTS)
-        completions = policy.sample(prefix, 4, torch.Generator().manual_seed(0))
+        completions = policy.sample(prefix, 4, Draws(0))
         weights = torch.randn(completions.ids.shape, generator=torch.Generator().manual_seed(1)) * completions.mask
         self.logprobs = policy.backward(prefix, completions, WeightedLogprobs(weights))
         return {name: p.grad.clone() for name, p in policy.model.named_parameters() if p.grad is not None}

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from visual_rft.cli.main import main
 from visual_rft.config.sections import ModelConfig, RolloutConfig
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import Classification
@@ -48,7 +48,7 @@ def test_a_completion_holds_the_tag_that_the_template_opened(opened):
     (text,) = policy.reasoning.whole([said])
     assert Classification().score(text, TRUTH).total == 2.0
     prefix = policy.encode([Prompt("a", "Name it.", ())])
-    completions = policy.sample(prefix, 2, torch.Generator().manual_seed(0))
+    completions = policy.sample(prefix, 2, Draws(0))
     assert all(text.startswith(tag) for text in completions.text[0])
 
 

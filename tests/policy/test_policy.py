@@ -7,7 +7,9 @@ import torch
 from support.oracles import SCENES, prompts_of_mixed_size, random_completions
 from support.tiny_models import FAMILIES, random_model
 
+from visual_rft.config.sections import EngineConfig
 from visual_rft.errors import PromptTooLongError
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.sampling import Sampling, _draw
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.policy import Policy
@@ -18,7 +20,7 @@ from visual_rft.vision.coordinates import CoordinateSpace
 def test_sampled_logprobs_are_the_scored_ones(kind):
     policy = Policy(*random_model(kind), Sampling(max_new_tokens=12, temperature=0.7))
     prefix = policy.encode(prompts_of_mixed_size(3))
-    completions = policy.sample(prefix, 4, torch.Generator().manual_seed(0))
+    completions = policy.sample(prefix, 4, Draws(0))
     assert completions.ids.shape[:2] == (3, 4)
     torch.testing.assert_close(completions.logprobs, policy.logprobs(prefix, completions), atol=2e-5, rtol=1e-5)
 
@@ -48,7 +50,7 @@ def test_dropping_finished_rows_changes_nothing():
     policy.end_ids = list(range(7, 60))
     prompts = prompts_of_mixed_size(3)
     prefix = policy.encode(prompts)
-    completions = policy.sample(prefix, 6, torch.Generator().manual_seed(2))
+    completions = policy.sample(prefix, 6, Draws(2))
     lengths = completions.lengths
     assert lengths.min() < lengths.max()
     torch.testing.assert_close(completions.logprobs, policy.logprobs(prefix, completions), atol=2e-5, rtol=1e-5)
@@ -62,9 +64,26 @@ def test_dropping_finished_rows_changes_nothing():
 def test_placeholders_are_never_sampled():
     model, processor = random_model("qwen2_vl")
     policy = Policy(model, processor, Sampling(max_new_tokens=40, temperature=50.0))  # nearly uniform
-    completions = policy.sample(policy.encode(prompts_of_mixed_size(2)), 16, torch.Generator().manual_seed(0))
+    completions = policy.sample(policy.encode(prompts_of_mixed_size(2)), 16, Draws(0))
     assert len(policy.forbidden) == 4
     assert not torch.isin(completions.ids[completions.mask], policy.forbidden).any()
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "repeated"])
+def test_a_completion_is_the_same_whoever_shares_its_batch(shared):
+    engine = EngineConfig(shared_prefix=shared)
+    policy = Policy(*random_model("qwen3_vl"), Sampling(max_new_tokens=12), engine=engine)
+    prompts = prompts_of_mixed_size(3)
+    together = policy.sample(policy.encode(prompts), 3, Draws(7, 5))
+    assert len({tuple(row) for row in together.ids.flatten(0, 1).tolist()}) > 5  # each has numbers of its own
+    for number, prompt in enumerate(prompts):
+        alone = policy.sample(policy.encode([prompt]), 3, Draws(7, 5, (number,)))
+        assert alone.text[0] == together.text[number]
+        torch.testing.assert_close(alone.lengths[0], together.lengths[number])
+    for other in (Draws(7, 6), Draws(8, 5), Draws(7, 5, (3, 4, 5))):
+        assert policy.sample(policy.encode(prompts), 3, other).text != together.text
+    fewer = policy.sample(policy.encode(prompts), 2, Draws(7, 5))
+    assert [row[:2] for row in together.text] == fewer.text
 
 
 def test_vision_tower_runs_once_per_image_and_language_model_once_per_prompt():
@@ -81,7 +100,7 @@ def test_vision_tower_runs_once_per_image_and_language_model_once_per_prompt():
     width, height = SCENES[0].size
     assert patches == [width * height // 256]
     assert tokens == [(1, sum(prefix.lengths))]
-    completions = policy.sample(prefix, 8, torch.Generator().manual_seed(0))
+    completions = policy.sample(prefix, 8, Draws(0))
     policy.logprobs(prefix, completions)
     assert len(patches) == 1
     # Every token of the 24 completions but the last of each is read once in sampling and once in scoring.
@@ -133,10 +152,10 @@ def test_frames_follow_the_processed_size():
 
 def test_top_k_and_top_p_cut_the_tail():
     logprobs = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().expand(4000, 4)
-    generator = torch.Generator().manual_seed(0)
+    uniform = torch.rand(4000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def share(**cut):
-        return torch.bincount(_draw(logprobs, Sampling(**cut), generator), minlength=4) / 4000
+        return torch.bincount(_draw(logprobs, Sampling(**cut), uniform), minlength=4) / 4000
 
     torch.testing.assert_close(share(), torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.03, rtol=0)
     torch.testing.assert_close(share(top_k=2), torch.tensor([0.625, 0.375, 0, 0]), atol=0.03, rtol=0)
@@ -157,5 +176,5 @@ def test_autocast_computes_in_bfloat16_and_learns():
     assert 0 < (got - expected).abs().max() < 0.2
     got.sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
-    sampled = mixed.sample(prefix, 2, torch.Generator().manual_seed(0))
+    sampled = mixed.sample(prefix, 2, Draws(0))
     torch.testing.assert_close(sampled.logprobs, mixed.logprobs(prefix, sampled), atol=0.1, rtol=0.05)

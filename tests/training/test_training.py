@@ -14,6 +14,7 @@ from transformers import AutoProcessor
 
 from visual_rft.config.sections import ModelConfig, RolloutConfig
 from visual_rft.errors import ConfigError, DataError, ModelError, RunFolderError
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
@@ -126,7 +127,7 @@ def test_lora_reference_is_the_base_and_the_vision_tower_is_untouched(model_fold
     from visual_rft.data.procedural.shapes import Shapes
 
     prefix = policy.encode([Prompt("a", "Find every cat.", (Shapes(1)[0].image,))])
-    completions = policy.sample(prefix, 2, torch.Generator().manual_seed(0))
+    completions = policy.sample(prefix, 2, Draws(0))
     before = policy.logprobs(prefix, completions).detach()
     with torch.no_grad():
         for name, parameter in policy.model.named_parameters():

@@ -67,8 +67,7 @@ def _difference(policy: Policy, inputs: Inputs) -> str | None:
     try:
         policy.sampling = replace(sampling, max_new_tokens=min(MAX_TOKENS, sampling.max_new_tokens))
         with torch.no_grad():
-            generator = torch.Generator(policy.device).manual_seed(0)
-            completions = policy.sample(policy.encode(inputs), GROUP_SIZE, generator)
+            completions = policy.sample(policy.encode(inputs), GROUP_SIZE)
     finally:
         policy.sampling = sampling
     parameters = [p for p in policy.model.parameters() if p.requires_grad]

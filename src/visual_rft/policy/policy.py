@@ -26,6 +26,7 @@ from visual_rft.config.sections import EngineConfig
 from visual_rft.errors import ModelError
 from visual_rft.policy.engine.attention import SHARED_PREFIX_ATTENTION
 from visual_rft.policy.engine.checkpointing import Checkpointing
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.interface import Engine
 from visual_rft.policy.engine.logits import Head
 from visual_rft.policy.engine.prefix import Completions, Prefix, Rows
@@ -170,9 +171,8 @@ class Policy:
         Raises:
             PromptTooLongError, DataError: as :meth:`prepare`.
         """
-        inputs = prompts if isinstance(prompts, Inputs) else self.prepare(prompts)
-        graph, share = torch.is_grad_enabled(), 0.0
-        if graph:
+        inputs, share = prompts if isinstance(prompts, Inputs) else self.prepare(prompts), 0.0
+        if graph := torch.is_grad_enabled():
             plan = self.memory_plan(inputs)
             graph = plan.keep_graph or not for_sampling
             share = plan.checkpoint_prompts if graph else 0.0
@@ -181,14 +181,14 @@ class Policy:
         return replace(prefix, weights=self.weights_version)
 
     def sample(
-        self, prefix: Prefix, group_size: int, generator: torch.Generator | None = None, *, greedy: bool = False
+        self, prefix: Prefix, group_size: int, draws: Draws | None = None, *, greedy: bool = False
     ) -> Completions:
         """Draw ``group_size`` completions per prompt on the shared prefix.
 
         Args:
             prefix: prompts from :meth:`encode`, with unchanged weights since.
             group_size: G, at least 1.
-            generator: source of randomness, on this policy's device.
+            draws: random numbers of these prompts; None takes the same ones at every call.
             greedy: whether to take the most likely token instead of sampling (evaluation).
 
         Returns:
@@ -199,12 +199,13 @@ class Policy:
         """
         self._check_weights(prefix)
         ends = torch.tensor(self.end_ids, device=self.device)
-        # inference_mode takes 4 % off a step of 32 rows on two cores; its tensors may not enter a graph, so they leave
-        # as copies.
+        size = (len(prefix), group_size, self.sampling.max_new_tokens)
+        uniform = None if greedy else (draws or Draws(0)).uniform(*size)
+        # inference_mode takes 4 % off a step of 32 rows on two cores; its tensors may enter no graph: copies leave.
         with torch.inference_mode(), self._computing():
             decoder = self.engine.decoder(prefix, group_size)
-            drawn = sample_tokens(decoder, self.head, self.sampling, ends, self.pad_id, generator, greedy)
-        ids, mask, logprobs = (x.clone().unflatten(0, (len(prefix), group_size)) for x in drawn)  # [B, G, T]
+            drawn = sample_tokens(decoder, self.head, self.sampling, ends, self.pad_id, uniform)
+        ids, mask, logprobs = (x.clone().unflatten(0, size[:2]) for x in drawn)  # [B, G, T]
         last = ids.gather(-1, (mask.sum(-1, keepdim=True) - 1).clamp(min=0)).squeeze(-1)
         texts = iter(self.decode(ids.flatten(0, 1), mask.flatten(0, 1)))
         grouped = [list(islice(texts, group_size)) for _ in range(len(prefix))]
@@ -317,10 +318,9 @@ class Policy:
             self._limit_bytes = given_gib * 2**30 if given_gib is not None else free_memory(self.model)
         element_bytes = (self.autocast or next(self.core.parameters()).dtype).itemsize
         size = activation_size(self.model_config, inputs, element_bytes, vision_learns=not self.tower.frozen)
-        prompts, max_tokens = len(inputs.prompts), self.sampling.max_new_tokens
-        if not self.shares_prefix:
-            size = size.repeated(prompts, max_tokens)
-        return plan_memory(self.engine_config, size, self._limit_bytes, prompts, max_tokens)
+        prompts, tokens = len(inputs.prompts), self.sampling.max_new_tokens
+        size = size if self.shares_prefix else size.repeated(prompts, tokens)
+        return plan_memory(self.engine_config, size, self._limit_bytes, prompts, tokens)
 
     def _computing(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None)

@@ -14,17 +14,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from visual_rft.config.config import Config
 from visual_rft.policy.reference import Reference
 from visual_rft.training.metrics import BatchResult, Rollouts, Stopwatch, step_metrics
 from visual_rft.training.objective import GroupLoss, advantages_of, rewards_of
 from visual_rft.training.session import Session
-
-SEED_STRIDE = 1_000_003
-"""Between the generators of two seeds: a prime above any number of steps; with 1, step 1 of seed 0 and step 0 of seed 1
-would draw the same answers."""
 
 
 def train(config: Config, *, resume: bool = False, anyway: bool = False) -> dict[str, Any]:
@@ -53,16 +47,15 @@ def reinforce(session: Session) -> None:
     reference = Reference.at_start(policy, config, session.resumed_from) if objective.beta > 0 else None
 
     for step, batches in session.steps(config.rollout.prompts_at_once):
-        generator = torch.Generator(device).manual_seed(loop.seed * SEED_STRIDE + step)
         task = session.task.at(step / loop.steps)
         watch = Stopwatch()
         results: list[BatchResult] = []
-        for samples, inputs in batches:
+        for samples, inputs, draws in batches:
             with watch("encode"):
                 # Vision tower once per image, language model once per prompt; the update goes on from here.
                 prefix = policy.encode(inputs, for_sampling=True)
             with watch("sample"):
-                completions = policy.sample(prefix, config.rollout.group_size, generator)
+                completions = policy.sample(prefix, config.rollout.group_size, draws)
             with watch("score"):
                 scores = [
                     [task.score(text, sample.truth, frame) for text in group]

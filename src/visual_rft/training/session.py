@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 
@@ -26,6 +26,7 @@ from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, RunFolderError
 from visual_rft.inspection.look import warn
 from visual_rft.policy.agreement import verify
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import base_of, load_policy
 from visual_rft.tasks import Sample, Task, task_of
@@ -39,6 +40,20 @@ from visual_rft.training.run.folder import RunFolder
 from visual_rft.training.run.lock import RunLock
 from visual_rft.training.run.trackers import make_accelerator
 from visual_rft.training.usable import Batch, leaves_out, look, prepared, usable
+
+
+class Questions(NamedTuple):
+    """Some questions of a step.
+
+    Attributes:
+        samples: B questions.
+        inputs: their prompts after the processor.
+        draws: the random numbers of their completions.
+    """
+
+    samples: Sequence[Sample]
+    inputs: Inputs
+    draws: Draws
 
 
 @dataclass
@@ -134,7 +149,7 @@ class Session:
         skips = leaves_out(self.config.data.train)
         return prepared(self.learner.policy, self.task, self.samples, indices, skips)
 
-    def steps(self, at_once: int | None = None) -> Iterator[tuple[int, Iterator[tuple[Sequence[Sample], Inputs]]]]:
+    def steps(self, at_once: int | None = None) -> Iterator[tuple[int, Iterator[Questions]]]:
         """Each step that is left, prepared ahead, with its prompts in batches; the base is evaluated first.
 
         Args:
@@ -147,17 +162,18 @@ class Session:
             self.household.clock.start_step()
             self.household.leave_out(whole.left_out)
             self.household.asked = [sample.id for sample in whole.samples]
-            yield step, _batches(whole.samples, whole.inputs, at_once or len(whole.samples))
+            yield step, _batches(whole.samples, whole.inputs, Draws(loop.seed, step), at_once or len(whole.samples))
             self.household.stop_if_asked(step + 1)
 
 
-def _batches(samples: Sequence[Sample], inputs: Inputs, at_once: int) -> Iterator[tuple[Sequence[Sample], Inputs]]:
+def _batches(samples: Sequence[Sample], inputs: Inputs, draws: Draws, at_once: int) -> Iterator[Questions]:
+    """The questions of a step, ``at_once`` at a time."""
     if at_once >= len(samples):
-        yield samples, inputs
+        yield Questions(samples, inputs, draws)
         return
     for start in range(0, len(samples), at_once):
         numbers = range(start, min(start + at_once, len(samples)))
-        yield samples[start : numbers.stop], inputs.select(numbers)
+        yield Questions(samples[start : numbers.stop], inputs.select(numbers), replace(draws, prompts=tuple(numbers)))
 
 
 def _compare(folder: RunFolder, config: Config, anyway: bool) -> None:

@@ -40,7 +40,7 @@ def imitate(session: Session) -> None:
     policy = learner.policy
     for step, batches in session.steps(loop.prompts_per_batch):
         watch, losses = Stopwatch(), []
-        for samples, inputs in batches:
+        for samples, inputs, _ in batches:
             prefix = policy.encode(inputs)
             gold = [task.gold(sample.truth, frame) for sample, frame in zip(samples, prefix.frames, strict=True)]
             completions = policy.completions_of(gold)
