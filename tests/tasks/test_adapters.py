@@ -114,12 +114,12 @@ def test_trl_logs_the_parts():
 
 
 def test_a_schedule_follows_the_training():
-    reward = trl_reward(load_task("detection", iou_threshold=0.4, iou_threshold_end=0.8, weights={"iou": 1.0}))
+    reward = trl_reward(load_task("detection", iou_threshold={"from": 0.4, "to": 0.8}, weights={"iou": 1.0}))
     at = [reward([HALF], truth=[TRUTH], trainer_state=SimpleNamespace(global_step=s, max_steps=10)) for s in (0, 5, 10)]
     assert at == [[0.5], [0.0], [0.0]]  # IoU 0.5 against the thresholds 0.4, 0.6 and 0.8
     for other in (verl_reward, easyr1_reward):
         with pytest.raises(ConfigError, match="changes over the training"):
-            other(load_task("detection", iou_threshold_end=0.8))
+            other(load_task("detection", iou_threshold={"from": 0.5, "to": 0.8}))
 
 
 # --- units and broken truths ----------------------------------------------------------------------------------------

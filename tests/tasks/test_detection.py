@@ -120,7 +120,7 @@ def test_matching_and_threshold_are_options():
     loose = boxes((0, 0, 500, 300, 1))  # IoU 0.6 with the first box
     assert Detection().score(loose, TWO).parts["iou"] == pytest.approx(0.6)
     assert Detection(iou_threshold=0.7).score(loose, TWO).parts["iou"] == 0
-    scheduled = Detection(iou_threshold=0.5, iou_threshold_end=0.9)
+    scheduled = load_task("detection", iou_threshold={"from": 0.5, "to": 0.9})
     assert [scheduled.at(p).score(loose, TWO).parts["iou"] for p in (0, 0.2, 0.3)] == pytest.approx([0.6, 0.6, 0])
     assert Detection().at(0.5) == Detection()
     greedy = boxes((0, 0, 500, 1000, 1), (*A, 0.5))

@@ -291,3 +291,28 @@ def test_parts_of_a_step_add_up_to_its_loss(model_folders, tmp_path):
         train_supervised(config(tmp_path / name, model_folders["qwen3_vl"], run=run))
         sums.append(metrics(tmp_path / name)[0]["grad_norm"])
     assert sums[0] == pytest.approx(sums[1], rel=0.2)  # token means of unequal lengths differ a little
+
+
+def test_schedules_are_followed_step_by_step(monkeypatch, model_folders, tmp_path):
+    """Threshold, temperature and beta of each of four steps, with a reference that is there because beta rises."""
+    seen = []
+    real = Policy.sample
+
+    def sample(self, *arguments, **options):
+        if not options.get("greedy"):
+            seen.append(self.sampling.temperature)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Policy, "sample", sample)
+    objective = {"beta": {"from": 0.0, "to": 0.4}}
+    rollout = {"temperature": {"from": 1.0, "to": 2.0, "until": 0.5}}
+    run = {"folder": str(tmp_path / "run"), "steps": 4}
+    engine = {"self_check": False}  # samples, too
+    train(
+        config(
+            tmp_path / "run", model_folders["qwen2_vl"], objective=objective, rollout=rollout, run=run, engine=engine
+        )
+    )
+    assert seen == pytest.approx([1.0, 1.5, 2.0, 2.0])
+    lines = metrics(tmp_path / "run")
+    assert lines[0]["kl"] == pytest.approx(0, abs=1e-6)

@@ -24,11 +24,11 @@ from pydantic import ValidationError, model_validator
 
 from visual_rft.config.compose import compose
 from visual_rft.config.explain import explain
+from visual_rft.config.loop import LoopConfig
 from visual_rft.config.overrides import apply_flags
 from visual_rft.config.paths import completed, is_kept_by_a_run
 from visual_rft.config.sections import (
     EngineConfig,
-    LoopConfig,
     ModelConfig,
     ObjectiveConfig,
     OptimizerConfig,

@@ -9,16 +9,71 @@ init`` show, so that the meaning is written once.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from visual_rft.config.schedules import PARTLY, Schedule, is_schedule, lifted, put, values_at
 
 
 class Section(BaseModel):
-    """A part of a config: immutable, unknown keys refused."""
+    """A part of a config: immutable, unknown keys refused.
+
+    A number named in ``may_change`` may follow a schedule (:mod:`visual_rft.config.schedules`): the field then holds
+    its value at the start, and :meth:`at` gives the section as it is later.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    may_change: ClassVar[tuple[str, ...]] = ()
+    _schedules: dict[tuple[str, ...], Schedule] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_schedules(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Validate the values at the start, on the way and at the end."""
+        if not isinstance(values, Mapping):
+            return validate(values)
+        start, schedules = lifted({k: v for k, v in values.items() if is_schedule(v) or k in cls.may_change})
+        if not schedules:
+            return validate(values)
+        start = {**values, **start}
+        fixed = [".".join(path) for path in schedules if path[0] not in cls.may_change]
+        if fixed:
+            can = f"; what can: {', '.join(cls.may_change)}" if cls.may_change else ""
+            raise ValueError(f"{fixed[0]} cannot change over the run{can}")
+        for progress in (1.0, PARTLY):
+            validate(put(start, values_at(schedules, progress)))
+        section = validate(start)
+        section._schedules = schedules
+        return section
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return put(serialize(self), {path: schedule.as_written() for path, schedule in self._schedules.items()})
+
+    def at(self, progress: float) -> Self:
+        """The section as it is after a share ``progress`` in [0, 1] of the run."""
+        if not self._schedules:
+            return self
+        now = put(dict(self), values_at(self._schedules, progress))
+        section = self.model_copy(update={name: now[name] for name, *_ in self._schedules})
+        section._schedules = {}
+        return section
+
+    def ever(self, name: str) -> float:
+        """The greatest value that a number of this section has over the run."""
+        schedule = self._schedules.get((name,))
+        return float(getattr(self, name)) if schedule is None else max(schedule.start, schedule.end)
 
 
 class LoraConfig(Section):
@@ -101,6 +156,8 @@ class ModelConfig(Section):
 class TaskConfig(Section):
     """What is asked and how an answer is rewarded."""
 
+    may_change = ("weights", "options")
+
     name: str = "detection"
     """``detection``, ``classification``, ``grounding``, or your own as module:Class or file.py:Class."""
     think: bool = True
@@ -108,11 +165,14 @@ class TaskConfig(Section):
     weights: dict[str, float] | None = None
     """Factor of each reward by name, your own as module:function or file.py:function; null takes the task's own."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """What else the task can be told, e.g. {iou_threshold: 0.7}; docs/rewards.md lists them."""
+    """What else the task can be told, e.g. {iou_threshold: 0.7}; docs/rewards.md lists them. A number, and a
+    weight, may change over the run: {iou_threshold: {from: 0.5, to: 0.9}}."""
 
 
 class RolloutConfig(Section):
     """How completions are sampled. Every field is explicit: no default of a library or checkpoint leaks in."""
+
+    may_change = ("temperature", "top_p")
 
     group_size: int = 8
     """G, completions per prompt; at least 2, the advantage compares them with each other."""
@@ -144,6 +204,8 @@ OF_SEQUENCES = ("gspo", "luspo", "gmpo")
 
 class ObjectiveConfig(Section):
     """The policy loss, and how rewards become advantages (docs/objectives.md)."""
+
+    may_change = ("advantage_limit", "beta", "clip_low", "clip_high", "delta", "dppo_difference")
 
     loss: str = "grpo"
     """grpo, dr_grpo, dapo, bnpo, reinforce++, gspo, luspo, gmpo, cispo, sapo, dppo, or your own as file.py:function."""
@@ -183,7 +245,7 @@ class ObjectiveConfig(Section):
                 f"aggregation {self.aggregation!r} averages tokens, but the ratio of {self.loss} belongs to a whole "
                 "completion; use sequence_mean or sequence_sum, or leave it null"
             )
-        if self.kl == "k1" and self.kl_in == "loss" and self.beta > 0:
+        if self.kl == "k1" and self.kl_in == "loss" and self.ever("beta") > 0:
             raise ValueError(
                 "the gradient of kl 'k1' is 0 in expectation, so in the loss it only adds noise; use k2 or k3, or "
                 "kl_in 'reward'"
@@ -236,72 +298,6 @@ class OptimizerConfig(Section):
     """Gradients are clipped to this norm."""
     max_skipped: int = Field(5, ge=1)
     """Steps in a row that may be skipped because their gradient is not finite; one more and the run stops."""
-
-
-class LoopConfig(Section):
-    """The loop and what it leaves behind."""
-
-    folder: str = "runs/train"
-    """Run folder; must not exist yet."""
-    seed: int = 0
-    """Seed of batch order and sampling."""
-    steps: int = Field(200, ge=1)
-    """Steps of the loop; one optimiser step each, times ``updates_per_rollout``."""
-    prompts_per_batch: int = Field(8, ge=1)
-    """Prompts of a step, times ``accumulation``; supervised training encodes so many at once."""
-    accumulation: int = Field(1, ge=1)
-    """Batches per optimiser step. A rollout answers all of them at once, see ``rollout.prompts_at_once``."""
-    evaluate_base: bool = True
-    """Evaluate before the first step too, which everything after is compared with."""
-    evaluate_every: int = Field(0, ge=0)
-    """Evaluate every this many steps; 0 evaluates at the end only."""
-    evaluation_examples: int = Field(8, ge=0)
-    """Held-out questions whose answers every evaluation keeps, for before and after; always the same ones."""
-    evaluation_answers: int = Field(1000, ge=0)
-    """Held-out questions of whose answers every evaluation keeps a line, for the report's gallery, with a picture of at
-    most 256 pixels; evenly spread, always the same ones. 0 keeps none."""
-    checkpoint_every: int = Field(0, ge=0)
-    """Write a checkpoint every this many steps; 0 writes one at the end only."""
-    checkpoint_keep: int = Field(0, ge=0)
-    """Keep the newest so many checkpoints; 0 keeps all. An old one goes only when a newer one is whole."""
-    checkpoint_best: str | None = None
-    """Keep the checkpoint whose evaluation has the greatest such number too, e.g. AP; null does not look."""
-    checkpoint_failure: Literal["continue", "stop"] = "continue"
-    """What a checkpoint that cannot be written means (a full disk): go on to the next one, or stop. The last one must
-    be written in any case."""
-    end_time: str | None = None
-    """When the run has to be over, e.g. 2026-12-01T08:00; null takes what Slurm says (SLURM_JOB_END_TIME), if
-    anything."""
-    save_before: float = Field(120.0, ge=0)
-    """Seconds before that end at which the run writes a checkpoint and stops, after the step that is going on."""
-    rollouts_every: int = Field(1, ge=0)
-    """Write the completions of every this many steps; 0 writes none."""
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Send metrics to these too, e.g. [tensorboard]; each is a package of its own."""
-    images_every: int = Field(0, ge=0)
-    """Send a few annotated pictures to the trackers every this many steps; 0 sends none."""
-    max_unusable: int = Field(100, ge=0)
-    """Training questions whose image turns out to be unreadable that are left out, where the sources say ``broken:
-    skip``; one more and the run stops."""
-    workers: int = Field(0, ge=0)
-    """Processes that open and process the images of coming batches; 0 uses a thread."""
-    threads: int = Field(0, ge=0)
-    """CPU threads of PyTorch; 0 leaves its default."""
-
-    @property
-    def prompts_per_step(self) -> int:
-        """Prompts of an optimiser step."""
-        return self.prompts_per_batch * self.accumulation
-
-    @field_validator("end_time")
-    @classmethod
-    def _a_time(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                datetime.fromisoformat(value)
-            except ValueError:
-                raise ValueError(f"{value!r} is not a time such as 2026-12-01T08:00") from None
-        return value
 
 
 def section_of(annotation: Any) -> type[Section] | None:

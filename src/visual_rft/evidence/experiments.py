@@ -267,7 +267,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             ),
             "no confidence reward": Variant({"task.weights": {"iou": 2.0, "format": 0.5}}),
             "tau 0.75": Variant({"task.options.iou_threshold": 0.75}),
-            "tau 0.5 to 0.75": Variant({"task.options.iou_threshold_end": 0.75}),
+            "tau 0.5 to 0.75": Variant({"task.options.iou_threshold": {"from": 0.5, "to": 0.75}}),
             "no thinking": Variant({"task.think": False}, ("base", "rft")),
             "beta 0.04": Variant({"objective.beta": 0.04}),
             "G 4": Variant({"rollout.group_size": 4}),

@@ -42,8 +42,11 @@ class Reference:
                 self.frozen.fall_back(policy.fallback_reason)
 
     @classmethod
-    def at_start(cls, policy: Policy, config: Config, resumed_from: Path | None) -> Reference:
-        """The reference of a run; a full run that was resumed loads its starting weights again."""
+    def at_start(cls, policy: Policy, config: Config, resumed_from: Path | None) -> Reference | None:
+        """The reference of a run, None if ``beta`` stays 0; a full run that was resumed loads its starting weights
+        again."""
+        if config.objective.ever("beta") == 0:
+            return None
         if resumed_from is None or config.model.lora is not None:
             return cls(policy)
         return cls(policy, load_policy(config.model, config.rollout, engine=config.engine).to(policy.device))
@@ -58,6 +61,7 @@ class Reference:
         """
         features = prefix.features if self.policy.tower.frozen else None
         if self.frozen is not None:
+            self.frozen.sampling = self.policy.sampling  # the temperature may change over the run
             return self.frozen.logprobs(self.frozen.encode(prefix.inputs, features), completions)
         with self.policy.adapter_disabled():
             return self.policy.logprobs(self.policy.encode(prefix.inputs, features), completions)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_args
 
+from visual_rft.config.schedules import lifted
 from visual_rft.config.sections import TaskConfig
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError, did_you_mean
@@ -18,14 +19,15 @@ from visual_rft.tasks.plugins import load_object
 TASKS: dict[str, type[Task]] = {"detection": Detection, "classification": Classification, "grounding": Grounding}
 
 
-def load_task(name: str, *, think: bool = True, weights: Mapping[str, float] | None = None, **options: Any) -> Task:
+def load_task(name: str, *, think: bool = True, weights: Mapping[str, Any] | None = None, **options: Any) -> Task:
     """The task called ``name``, or a task of your own: ``module:Class`` or ``file.py:Class``.
 
     Args:
         name: ``detection``, ``classification``, ``grounding``, or where your own class is.
         think: ask for reasoning before the answer.
         weights: factor of each reward by name; None takes the task's own.
-        options: what else the task can be told, e.g. ``iou_threshold=0.7``.
+        options: what else the task can be told, e.g. ``iou_threshold=0.7``. An option or weight may follow a schedule,
+            ``{"from": 0.5, "to": 0.9}``; :meth:`Task.at` gives the task as it is later.
 
     Raises:
         ConfigError: if there is no such task, or it does not know an option or reward.
@@ -42,14 +44,23 @@ def load_task(name: str, *, think: bool = True, weights: Mapping[str, float] | N
             f"task.name: unknown task {name!r}{did_you_mean(name, TASKS)} (known: {', '.join(sorted(TASKS))}, or your "
             "own as module:Class or file.py:Class)"
         )
-    known = [field.name for field in fields(task) if field.name not in ("think", "weights")]
+    known = [field.name for field in fields(task) if field.name not in ("think", "weights", "schedules")]
     for option in options:
+        if option == "iou_threshold_end":
+            raise ConfigError(
+                "task.options: iou_threshold_end is now written as a schedule: iou_threshold: {from: 0.5, to: "
+                f"{options[option]}}}"
+            )
         if option not in known:
             raise ConfigError(
                 f"task.options: {task.name} has no option {option!r}{did_you_mean(option, known)} "
                 f"(known: {', '.join(known)})"
             )
-    loaded: Task = task(think=think, weights=weights, **options)
+    try:
+        start, schedules = lifted({"weights": weights, **options})
+    except ValueError as error:
+        raise ConfigError(f"task.options: {error}") from None
+    loaded: Task = task(think=think, **start, schedules=schedules)
     return loaded
 
 
@@ -69,7 +80,8 @@ def _check_complete(name: str, task: type[Task]) -> None:
 
 def task_of(config: TaskConfig) -> Task:
     """The task that a config's ``task`` section describes; errors as in :func:`load_task`."""
-    return load_task(config.name, think=config.think, weights=config.weights, **config.options)
+    written = config.model_dump()
+    return load_task(config.name, think=config.think, weights=written["weights"], **written["options"])
 
 
 __all__ = [

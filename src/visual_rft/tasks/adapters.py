@@ -47,7 +47,7 @@ def trl_reward(
     * ``id``: names a row in error messages.
 
     It raises DataError naming the row, counted from 0 in the batch, if a truth is missing or broken. A reward that
-    changes over the training (``iou_threshold_end``) follows TRL's ``trainer_state``.
+    changes over the training (``iou_threshold={"from": 0.5, "to": 0.9}``) follows TRL's ``trainer_state``.
 
     Args:
         task: the task or its name, as :func:`visual_rft.load_task` takes it.
@@ -149,7 +149,7 @@ class _Scorer:
         if self.task.at(0.0) != self.task.at(1.0):
             raise ConfigError(
                 f"task {self.task.name}: its reward changes over the training, and {trainer} does not tell a reward "
-                "how far the training is; leave the schedule out (for detection: iou_threshold_end)"
+                "how far the training is; give one number in the place of {from, to}"
             )
         return self
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
+from visual_rft.config.schedules import PARTLY, Path, Schedule, put, values_at
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
@@ -107,6 +108,7 @@ class Task(ABC):
             ``module:function`` or ``file.py:function``. None takes the task's ``default_weights``.
         length_window: fewest and most words for the reward ``length``.
         reward_seconds: longest time that a reward of the user's own may take for one completion.
+        schedules: options and weights that change over the training, by path; the fields hold their start.
 
     A user's reward is ``f(completion: str, truth: Mapping, answer) -> float | None``; ``answer`` is as in
     :class:`Score`, None means "does not apply". Both are copies.
@@ -116,6 +118,7 @@ class Task(ABC):
     weights: Mapping[str, float] | None = None
     length_window: tuple[int, int] = (1, 120)
     reward_seconds: float = 60.0
+    schedules: Mapping[Path, Schedule] = field(default_factory=dict)
 
     name: ClassVar[str]
     questions: ClassVar[QuestionKind]
@@ -162,6 +165,9 @@ class Task(ABC):
         window = self.length_window
         if not (len(window) == 2 and all(isinstance(v, int) for v in window) and 0 <= window[0] <= window[1] >= 1):
             raise ConfigError(f"task.options.length_window: {list(window)} is not [fewest, most] words")
+        if self.schedules:
+            for progress in (1.0, PARTLY):  # what cannot be is refused now, not in the middle of a run
+                self.at(progress)
 
     @abstractmethod
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
@@ -202,7 +208,10 @@ class Task(ABC):
 
     def at(self, progress: float) -> Task:
         """The task as it is after a share ``progress`` in [0, 1] of the training, where a reward follows a schedule."""
-        return self
+        if not self.schedules:
+            return self
+        changed = {name: getattr(self, name) for name, *_ in self.schedules}
+        return replace(self, schedules={}, **put(changed, values_at(self.schedules, progress)))
 
     def score(self, completion: str, truth: Mapping[str, Any], frame: Frame | None = None) -> Score:
         """Score one completion. Never raises for anything the model wrote.

@@ -16,7 +16,7 @@ open (docs/rewards.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, NotRequired, TypedDict
 
 from visual_rft.errors import ConfigError, DataError
@@ -74,12 +74,10 @@ class Detection(Task):
 
     Attributes:
         iou_threshold: least IoU of a valid match, in [0, 1].
-        iou_threshold_end: if given, the threshold moves linearly there over the training.
         matching: ``confidence`` (the paper's: the most confident box chooses first) or ``hungarian``.
     """
 
     iou_threshold: float = 0.5
-    iou_threshold_end: float | None = None
     matching: str = "confidence"
 
     name = "detection"
@@ -102,10 +100,8 @@ class Detection(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("iou_threshold", "iou_threshold_end"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 1):
-                raise ConfigError(f"task.options.{name}: {value!r} is not in [0, 1]")
+        if not (isinstance(self.iou_threshold, (int, float)) and 0 <= self.iou_threshold <= 1):
+            raise ConfigError(f"task.options.iou_threshold: {self.iou_threshold!r} is not in [0, 1]")
         if self.matching not in MATCHING:
             raise ConfigError(f"task.options.matching: {self.matching!r} is not one of {', '.join(MATCHING)}")
 
@@ -190,12 +186,6 @@ class Detection(Task):
         rows = zip(answer["boxes"], answer["confidence"], strict=True)
         marks: list[Mark] = [(box, f"{question['category']} {confidence:.2f}") for box, confidence in rows]
         return marks or [(None, f"no {question['category']}")]
-
-    def at(self, progress: float) -> Detection:
-        if self.iou_threshold_end is None:
-            return self
-        moved = self.iou_threshold + (self.iou_threshold_end - self.iou_threshold) * progress
-        return replace(self, iou_threshold=moved, iou_threshold_end=None)
 
     def _answer(self, thought: str, rows: Sequence[tuple[Box, float]], frame: Frame) -> str:
         if not rows:

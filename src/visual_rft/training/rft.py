@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from visual_rft.config.config import Config
+from visual_rft.policy.loading import sampling_of
 from visual_rft.policy.reference import Reference
 from visual_rft.training.metrics import BatchResult, Rollouts, Stopwatch, step_metrics
 from visual_rft.training.objective import GroupLoss, advantages_of, rewards_of
@@ -43,11 +44,12 @@ def train(config: Config, *, resume: bool = False, anyway: bool = False) -> dict
 def reinforce(session: Session) -> None:
     """The steps that are left of a run."""
     config, learner, household = session.config, session.learner, session.household
-    loop, objective, policy, device = config.run, config.objective, learner.policy, learner.device
-    reference = Reference.at_start(policy, config, session.resumed_from) if objective.beta > 0 else None
+    loop, policy, device = config.run, learner.policy, learner.device
+    reference = Reference.at_start(policy, config, session.resumed_from)
 
     for step, batches in session.steps(config.rollout.prompts_at_once):
-        task = session.task.at(step / loop.steps)
+        task, objective = session.task.at(step / loop.steps), config.objective.at(step / loop.steps)
+        policy.sampling = sampling_of(config.rollout.at(step / loop.steps))
         watch = Stopwatch()
         results: list[BatchResult] = []
         for samples, inputs, draws in batches:

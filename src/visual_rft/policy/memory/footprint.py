@@ -147,7 +147,7 @@ def _held(config: Config, policy: Policy, supervised: bool) -> dict[str, float]:
         "gradients": gradients,
         "optimiser": 2 * gradients if state is None else state * sum(p.numel() for p in learning),
     }
-    if not supervised and config.objective.beta > 0 and config.model.lora is None:
+    if not supervised and config.objective.ever("beta") > 0 and config.model.lora is None:
         held["reference"] = weights
     if config.model.autocast == "bfloat16" and config.model.dtype == "float32":
         # The graph of the prompts and that of the completions each hold the matrices that they were computed with.

@@ -19,7 +19,7 @@ from datetime import datetime
 from types import FrameType
 from typing import NamedTuple, Self
 
-from visual_rft.config.sections import LoopConfig
+from visual_rft.config.loop import LoopConfig
 
 SIGNALS = {name: getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)}
 """What asks a run to stop; SIGUSR1 is what a scheduler can be told to send before the time is up."""

@@ -1,0 +1,76 @@
+"""The section ``run`` of a config: the loop, and what it leaves behind."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from visual_rft.config.sections import Section
+
+
+class LoopConfig(Section):
+    """The loop and what it leaves behind."""
+
+    folder: str = "runs/train"
+    """Run folder; must not exist yet."""
+    seed: int = 0
+    """Seed of batch order and sampling."""
+    steps: int = Field(200, ge=1)
+    """Steps of the loop; one optimiser step each, times ``updates_per_rollout``."""
+    prompts_per_batch: int = Field(8, ge=1)
+    """Prompts of a step, times ``accumulation``; supervised training encodes so many at once."""
+    accumulation: int = Field(1, ge=1)
+    """Batches per optimiser step. A rollout answers all of them at once, see ``rollout.prompts_at_once``."""
+    evaluate_base: bool = True
+    """Evaluate before the first step too, which everything after is compared with."""
+    evaluate_every: int = Field(0, ge=0)
+    """Evaluate every this many steps; 0 evaluates at the end only."""
+    evaluation_examples: int = Field(8, ge=0)
+    """Held-out questions whose answers every evaluation keeps, for before and after; always the same ones."""
+    evaluation_answers: int = Field(1000, ge=0)
+    """Held-out questions of whose answers every evaluation keeps a line, for the report's gallery, with a picture of at
+    most 256 pixels; evenly spread, always the same ones. 0 keeps none."""
+    checkpoint_every: int = Field(0, ge=0)
+    """Write a checkpoint every this many steps; 0 writes one at the end only."""
+    checkpoint_keep: int = Field(0, ge=0)
+    """Keep the newest so many checkpoints; 0 keeps all. An old one goes only when a newer one is whole."""
+    checkpoint_best: str | None = None
+    """Keep the checkpoint whose evaluation has the greatest such number too, e.g. AP; null does not look."""
+    checkpoint_failure: Literal["continue", "stop"] = "continue"
+    """What a checkpoint that cannot be written means (a full disk): go on to the next one, or stop. The last one must
+    be written in any case."""
+    end_time: str | None = None
+    """When the run has to be over, e.g. 2026-12-01T08:00; null takes what Slurm says (SLURM_JOB_END_TIME), if
+    anything."""
+    save_before: float = Field(120.0, ge=0)
+    """Seconds before that end at which the run writes a checkpoint and stops, after the step that is going on."""
+    rollouts_every: int = Field(1, ge=0)
+    """Write the completions of every this many steps; 0 writes none."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Send metrics to these too, e.g. [tensorboard]; each is a package of its own."""
+    images_every: int = Field(0, ge=0)
+    """Send a few annotated pictures to the trackers every this many steps; 0 sends none."""
+    max_unusable: int = Field(100, ge=0)
+    """Training questions whose image turns out to be unreadable that are left out, where the sources say ``broken:
+    skip``; one more and the run stops."""
+    workers: int = Field(0, ge=0)
+    """Processes that open and process the images of coming batches; 0 uses a thread."""
+    threads: int = Field(0, ge=0)
+    """CPU threads of PyTorch; 0 leaves its default."""
+
+    @property
+    def prompts_per_step(self) -> int:
+        """Prompts of an optimiser step."""
+        return self.prompts_per_batch * self.accumulation
+
+    @field_validator("end_time")
+    @classmethod
+    def _a_time(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                datetime.fromisoformat(value)
+            except ValueError:
+                raise ValueError(f"{value!r} is not a time such as 2026-12-01T08:00") from None
+        return value
