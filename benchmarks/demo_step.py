@@ -22,8 +22,8 @@ from visual_rft.config.sections import EngineConfig
 from visual_rft.data.sources import load_samples
 from visual_rft.demo.run import DEMOS
 from visual_rft.policy.engine.draws import Draws
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import task_of
 from visual_rft.training.advantages import group_advantages
 from visual_rft.training.objective import GroupLoss

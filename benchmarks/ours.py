@@ -22,8 +22,9 @@ from visual_rft.config.sections import EngineConfig, ObjectiveConfig, OptimizerC
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.prefix import Completions, Prefix
 from visual_rft.policy.engine.sampling import Sampling
-from visual_rft.policy.inputs import Inputs, Prompt
+from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.reference import Reference
 from visual_rft.training.advantages import group_advantages
 from visual_rft.training.learner import make_optimizer

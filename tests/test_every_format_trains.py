@@ -14,8 +14,8 @@ from visual_rft.config.sections import ModelConfig, RolloutConfig
 from visual_rft.config.sources import SourceConfig
 from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.data.sources import load_samples
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import load_task
 
 pytestmark = pytest.mark.usefixtures("tables_stay_here")

@@ -5,6 +5,7 @@
     ├── DataError          a file, image, row or box cannot be used
     ├── ModelError         a model or processor cannot be used as asked
     │   └── PromptTooLongError
+    ├── ServerError        a model server cannot be reached, or does not answer as asked
     ├── RunFolderError     a run folder exists already, is incomplete or cannot be written
     └── RunStopped         a run was asked to stop and did: not a mistake, but not the end either
 
@@ -50,6 +51,10 @@ class ModelError(VisualRFTError):
 
 class PromptTooLongError(ModelError):
     """A prompt does not fit the model's context. Prompts are never truncated: that would cut image tokens off."""
+
+
+class ServerError(VisualRFTError):
+    """A model server cannot be reached, refuses, or answers something else than it was asked."""
 
 
 class RunFolderError(VisualRFTError):

@@ -19,8 +19,8 @@ from visual_rft.config.config import Config, dump_config
 from visual_rft.data.formats.imagefolder import load_imagefolder
 from visual_rft.data.formats.yolo import load_yolo
 from visual_rft.errors import ConfigError, DataError, ModelError
-from visual_rft.policy.loading import EMBEDDED, model_folder, run_config_file
 from visual_rft.policy.stored.manifest import write_manifest
+from visual_rft.policy.stored.places import EMBEDDED, model_folder, run_config_file
 from visual_rft.tasks import load_task
 from visual_rft.vision.drawing import PREDICTED, save_picture
 from visual_rft.vision.images import ImageFile

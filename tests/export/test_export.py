@@ -22,8 +22,8 @@ from visual_rft.errors import ConfigError, ModelError, RunFolderError
 from visual_rft.evaluation.run import weights_of
 from visual_rft.export.card import _UNITS, example_prompt
 from visual_rft.export.export import export_run
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import load_task, task_of
 from visual_rft.vision.coordinates import CoordinateSpace
 

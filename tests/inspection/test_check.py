@@ -12,9 +12,9 @@ from visual_rft.cli.main import main
 from visual_rft.config.config import Config
 from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig
 from visual_rft.data.procedural.shapes import Shapes
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.memory.footprint import Footprint
+from visual_rft.policy.prompt import Prompt
 from visual_rft.vision.drawing import TRUTH
 
 ROOT = Path(__file__).parent.parent.parent

@@ -17,10 +17,10 @@ from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError
 from visual_rft.evaluation.protocols import detection_set
 from visual_rft.inspection.dry_run import step_lines
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.policy.memory.footprint import Footprint, count_parameters
+from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import task_of
 from visual_rft.training.learner import make_optimizer
 from visual_rft.vision.images import RenderedImage

@@ -21,11 +21,11 @@ from visual_rft.policy.engine.logits import Head
 from visual_rft.policy.engine.prefix import Completions, Rows
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import family_of
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loss import Loss, WeightedLogprobs
 from visual_rft.policy.memory.activations import ActivationSize, activation_size
 from visual_rft.policy.memory.plan import plan_memory
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.reference import Reference
 from visual_rft.policy.tower import FeatureCache
 from visual_rft.policy.trainable import trainable

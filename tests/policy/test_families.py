@@ -30,10 +30,10 @@ from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import FAMILIES as LISTED
 from visual_rft.policy.families import Reading, family_of
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import UnseenMarginWarning, load_policy
 from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.reference import Reference
 from visual_rft.policy.trainable import adapted_layers, trainable
 from visual_rft.tasks import Detection, load_task

@@ -13,9 +13,9 @@ from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.repeated import RepeatedEngine
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.engine.shared import SharedEngine
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.vision.images import RenderedImage
 
 PROMPTS = [

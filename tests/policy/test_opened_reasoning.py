@@ -11,8 +11,8 @@ import pytest
 from visual_rft.cli.main import main
 from visual_rft.config.sections import ModelConfig, RolloutConfig
 from visual_rft.policy.engine.draws import Draws
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import Classification
 from visual_rft.tasks.parsing.completion import has_tag_format
 

@@ -11,8 +11,8 @@ from visual_rft.config.sections import EngineConfig
 from visual_rft.errors import PromptTooLongError
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.sampling import Sampling, _draw
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.vision.coordinates import CoordinateSpace
 
 

@@ -19,10 +19,11 @@ from visual_rft.cli.main import main
 from visual_rft.config.sections import LoraConfig, ModelConfig, RolloutConfig
 from visual_rft.errors import ModelError, VisualRFTError
 from visual_rft.policy import inputs
-from visual_rft.policy.inputs import Prompt
-from visual_rft.policy.loading import EMBEDDED, load_policy
+from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.stored.manifest import write_manifest
+from visual_rft.policy.stored.places import EMBEDDED
 from visual_rft.vision.images import RenderedImage
 
 

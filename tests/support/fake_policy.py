@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from types import SimpleNamespace
 
-from visual_rft.policy.inputs import Prompt
+from visual_rft.policy.prompt import Prompt
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from support.tiny_models import chat
 from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.policy.engine.prefix import Completions
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
 
 SCENES = Shapes(count=40, seed=11)
 

@@ -13,7 +13,7 @@ from visual_rft.data.procedural.shapes import CLASSES as SHAPES
 from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.data.sources import load_samples
 from visual_rft.evaluation.run import evaluate
-from visual_rft.policy.loading import EMBEDDED
+from visual_rft.policy.stored.places import EMBEDDED
 from visual_rft.tasks import TASKS, load_task
 from visual_rft.tiny.measure import Measure, box_figures, several
 from visual_rft.tiny.questions import Style

@@ -16,9 +16,9 @@ from support.runs import config, metrics
 from training.test_reliability import lock_file
 
 from visual_rft.errors import RunFolderError
-from visual_rft.policy.loading import model_folder
 from visual_rft.policy.stored import manifest
 from visual_rft.policy.stored.manifest import damage, write_manifest
+from visual_rft.policy.stored.places import model_folder
 from visual_rft.training import household
 from visual_rft.training.run import checkpoint as checkpoints
 from visual_rft.training.run import folder as folders

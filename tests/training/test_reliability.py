@@ -23,8 +23,8 @@ import torch
 from support.runs import config, metrics, reward_the_letter, weights
 
 from visual_rft.errors import ModelError, RunFolderError, RunStopped
-from visual_rft.policy.loading import DamagedCheckpointWarning, model_folder
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.stored.places import DamagedCheckpointWarning, model_folder
 from visual_rft.training import household
 from visual_rft.training.household import Household
 from visual_rft.training.learner import Learner

@@ -15,9 +15,9 @@ from transformers import AutoProcessor
 from visual_rft.config.sections import ModelConfig, RolloutConfig
 from visual_rft.errors import ConfigError, DataError, ModelError, RunFolderError
 from visual_rft.policy.engine.draws import Draws
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.reference import Reference
 from visual_rft.training import household
 from visual_rft.training.batches import batch_indices, prefetch

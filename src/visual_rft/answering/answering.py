@@ -24,8 +24,8 @@ from visual_rft.answering.class_list import AsksForClasses, said_classes
 from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
 from visual_rft.errors import RunFolderError
 from visual_rft.files import append_json_lines
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks.base import Sample, Task
 from visual_rft.vision.coordinates import Frame
 

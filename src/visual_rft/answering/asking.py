@@ -23,9 +23,11 @@ from visual_rft.answering.answering import BATCH, answer, best_device
 from visual_rft.answering.questions import ImageQuestions
 from visual_rft.config.config import Config, load_config
 from visual_rft.errors import ConfigError
-from visual_rft.policy.inputs import Prompt, is_stretched
-from visual_rft.policy.loading import load_policy, run_config_file
+from visual_rft.policy.inputs import is_stretched
+from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
+from visual_rft.policy.stored.places import run_config_file
 from visual_rft.tasks import Sample, Task, load_task, task_of
 from visual_rft.tasks.parsing.completion import Parsed
 from visual_rft.vision.drawing import DRAWN_SUFFIX, PREDICTED, draw_marks, save_picture

@@ -43,9 +43,10 @@ from visual_rft.evaluation.segmenter import Segmenter, mask_areas
 from visual_rft.evaluation.tables import confusion_picture
 from visual_rft.files import write_json
 from visual_rft.policy.agreement import verify
-from visual_rft.policy.inputs import Prompt
-from visual_rft.policy.loading import load_policy, model_folder
+from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
+from visual_rft.policy.stored.places import model_folder
 from visual_rft.tasks import Task, task_of
 from visual_rft.tasks.coco_metrics import Rules
 from visual_rft.tasks.detection_metrics import asked_data_set

@@ -19,7 +19,7 @@ from visual_rft.data.leakage import find_leakage
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import VisualRFTError
 from visual_rft.files import json_or_nothing
-from visual_rft.policy.loading import run_config_file
+from visual_rft.policy.stored.places import run_config_file
 from visual_rft.tasks import Sample, task_of
 
 

@@ -31,7 +31,7 @@ from visual_rft.evidence.experiments import (
     Experiment,
     Variant,
 )
-from visual_rft.policy.loading import model_folder
+from visual_rft.policy.stored.places import model_folder
 
 QUICK_STEPS = 2
 QUICK_IMAGES = 8

@@ -27,7 +27,8 @@ from visual_rft.errors import ConfigError, ModelError, RunFolderError
 from visual_rft.evaluation.run import weights_of
 from visual_rft.export.card import Facts, model_card, serve_command, snippet
 from visual_rft.policy.families import family_of
-from visual_rft.policy.loading import EXPORTED_CONFIG, RUN_CONFIG, base_of_adapter, model_folder, run_config_file
+from visual_rft.policy.loading import base_of_adapter
+from visual_rft.policy.stored.places import EXPORTED_CONFIG, RUN_CONFIG, model_folder, run_config_file
 from visual_rft.policy.stored.weights import ADAPTER_CONFIG, load_adapter, load_model, read
 
 

@@ -21,8 +21,9 @@ from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError, PromptTooLongError, printable
 from visual_rft.inspection.dry_run import memory_lines
 from visual_rft.inspection.look import TokenCounts, look_at_data, spread, warn
-from visual_rft.policy.inputs import OpenedReasoning, Prompt
+from visual_rft.policy.inputs import OpenedReasoning
 from visual_rft.policy.loading import load_policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.tasks.parsing.completion import Parsed
 from visual_rft.tasks.pictures import with_truth

@@ -19,10 +19,11 @@ from visual_rft.inspection.look import (
     spread,
     warn,
 )
-from visual_rft.policy.inputs import Inputs, Prompt
+from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.memory.footprint import Footprint, activation_limit, count_parameters
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import task_of
 
 MAX_QUESTIONS_PREPARED = 50

@@ -21,8 +21,9 @@ from typing import Any
 
 from visual_rft.errors import printable
 from visual_rft.policy.families import PixelLayout
-from visual_rft.policy.inputs import Inputs, Prompt
+from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import Sample, Task
 from visual_rft.tasks.spaces import gold_space_hint
 from visual_rft.tasks.truth import labelled_boxes

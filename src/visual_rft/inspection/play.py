@@ -23,9 +23,9 @@ from typing import Any, TextIO
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError, printable
-from visual_rft.policy.inputs import Prompt
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
+from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import Sample, Score, Task, task_of
 from visual_rft.tasks.pictures import truth_and_answer
 from visual_rft.tasks.truth import frame_of

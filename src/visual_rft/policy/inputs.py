@@ -21,36 +21,16 @@ from torch import Tensor
 
 from visual_rft.errors import DataError, ModelError, PromptTooLongError
 from visual_rft.policy.families import Family, Reading
+from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.tower import Pixels
-from visual_rft.tasks import Sample, Task
 from visual_rft.tasks.time_limit import within
-from visual_rft.vision.coordinates import CoordinateSpace, Frame
-from visual_rft.vision.images import ImageReference
+from visual_rft.vision.coordinates import Frame
 
 MAX_USUAL_RATIO = 50
 """Longer by shorter side of an image; above it, whether a processor takes the image is found out before a run relies on
 it. Qwen's refuses 200."""
 TEMPLATE_SECONDS = 10.0
 """Longest time of a chat template for one prompt; a usual one takes a tenth of a millisecond."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A question ready for the policy: an id for error messages, the text, and its images in order."""
-
-    id: str
-    text: str
-    images: tuple[ImageReference, ...]
-
-    @classmethod
-    def of(cls, task: Task, sample: Sample, space: CoordinateSpace) -> Prompt:
-        """How ``task`` asks about ``sample`` a model that writes boxes in ``space``."""
-        return cls(sample.id, task.prompt(sample.question, space), sample.images)
-
-    @property
-    def image_key(self) -> str:
-        """Names the pixels of all its images; empty without images."""
-        return "\n".join(reference.key for reference in self.images)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ Dropout is off (``eval`` mode) also in training: the policy that is scored must 
 
 from __future__ import annotations
 
-import re
 import warnings
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +29,11 @@ from visual_rft.policy.families import Family, PixelLayout, family_of
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.requirements import require_cuda
 from visual_rft.policy.stored.hub import reachable
-from visual_rft.policy.stored.manifest import MANIFEST, damage
+from visual_rft.policy.stored.places import EMBEDDED, model_folder, run_config_file
 from visual_rft.policy.stored.weights import ADAPTER_CONFIG, adapter_base, is_adapter, load_model, read
 from visual_rft.policy.trainable import trainable
 
 transformers.utils.logging.disable_progress_bar()  # a run prints one line per step, and nothing else
-
-EMBEDDED = Path(__file__).parent.parent / "tiny" / "base"
-"""The folder of the embedded default model."""
-CHECKPOINT = re.compile(r"step-\d+")
-"""Name of a checkpoint's folder."""
-RUN_CONFIG = "config.yaml"
-"""A run's config in its folder."""
-EXPORTED_CONFIG = "visual_rft.yaml"
-"""The same in an exported model, where ``config.json`` is the model's."""
-
-
-class DamagedCheckpointWarning(UserWarning):
-    """The newest checkpoint of a run is damaged, and an older one is taken."""
 
 
 class UnseenMarginWarning(UserWarning):
@@ -58,53 +43,6 @@ class UnseenMarginWarning(UserWarning):
 def sampling_of(rollout: RolloutConfig) -> Sampling:
     """The sampling fields of a config."""
     return Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_k, rollout.top_p)
-
-
-def model_folder(path: str) -> str:
-    """The folder or hub id behind a model's name.
-
-    Args:
-        path: ``tiny`` (the embedded default), a folder or a hub id. A run folder stands for its newest checkpoint, and
-            a checkpoint for its model.
-
-    Returns:
-        The folder or hub id. Of a run whose newest checkpoint is damaged it is the newest whole one, with a warning.
-
-    Raises:
-        ModelError: if the name looks like a folder and there is no model, or no whole one.
-    """
-    if path == "tiny":
-        return str(EMBEDDED)
-    folder = Path(path).expanduser()
-    for place in (folder, folder / "model"):
-        if any((place / name).is_file() for name in ("config.json", "adapter_config.json")):
-            checkpoint = place.parent
-            problem = _damage_of_model(checkpoint) if CHECKPOINT.fullmatch(checkpoint.name) else None
-            if problem is not None:
-                raise ModelError(f"model.path: {checkpoint} is damaged ({problem}); take another checkpoint")
-            return str(place)
-    found: list[str] = []
-    places = [place for place in (folder / "checkpoints").glob("step-*") if CHECKPOINT.fullmatch(place.name)]
-    for checkpoint in sorted(places, key=lambda place: int(place.name.removeprefix("step-")), reverse=True):
-        problem = _damage_of_model(checkpoint)
-        if problem is None:
-            for damaged in found:
-                warnings.warn(printable(f"{damaged}; taking {checkpoint.name}"), DamagedCheckpointWarning, stacklevel=2)
-            return str(checkpoint / "model")
-        found.append(f"{checkpoint} is damaged ({problem})")
-    if found:
-        raise ModelError(f"model.path: no checkpoint of the run {path!r} is whole: {'; '.join(found)}")
-    if (folder / RUN_CONFIG).is_file():
-        raise ModelError(f"model.path: the run {path!r} has no checkpoint yet")
-    if folder.is_dir() or path.startswith((".", "/", "~")) or path.count("/") != 1:
-        raise ModelError(f"model.path: {path!r} is not a model folder (use 'tiny', a folder or a hub id)")
-    return path
-
-
-def base_of(path: str) -> str:
-    """``path``, but the checkpoint's model behind a run folder: the run may write more of them, and its name then means
-    another model."""
-    return model_folder(path) if run_config_file(path) is not None else path
 
 
 def base_of_adapter(folder: str) -> str:
@@ -143,30 +81,6 @@ def base_of_adapter(folder: str) -> str:
         f"model.path: {folder} is an adapter, and its base {recorded} is gone; put it back, or give its new place: "
         f"{where}"
     )
-
-
-def _damage_of_model(checkpoint: Path) -> str | None:
-    manifest = checkpoint / MANIFEST
-    return _damage_once(checkpoint, manifest.stat().st_mtime_ns if manifest.is_file() else 0)
-
-
-@cache
-def _damage_once(checkpoint: Path, written: int) -> str | None:
-    """Checksums of a model of 16 GB take ten seconds, and one command asks for its folder several times."""
-    return damage(checkpoint, "model")
-
-
-def run_config_file(path: str) -> Path | None:
-    """The config of the run that a model came out of, or None.
-
-    Args:
-        path: a run folder, one of its checkpoints or their models, or an exported model.
-    """
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        return None
-    places = [folder / EXPORTED_CONFIG, *(p / RUN_CONFIG for p in [folder, *folder.absolute().parents[:3]])]
-    return next((place for place in places if place.is_file()), None)
 
 
 def load_policy(

@@ -34,11 +34,12 @@ from visual_rft.policy.engine.repeated import RepeatedEngine
 from visual_rft.policy.engine.sampling import Sampling, end_ids_of, placeholder_ids, sample_tokens
 from visual_rft.policy.engine.shared import SharedEngine
 from visual_rft.policy.families import Family, family_of
-from visual_rft.policy.inputs import Inputs, OpenedReasoning, Prompt, prepare
+from visual_rft.policy.inputs import Inputs, OpenedReasoning, prepare
 from visual_rft.policy.loss import Loss
 from visual_rft.policy.memory.activations import activation_size
 from visual_rft.policy.memory.halving import in_halves
 from visual_rft.policy.memory.plan import MemoryPlan, free_memory, plan_memory
+from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.tower import FeatureCache, Features, VisionTower
 from visual_rft.vision.coordinates import CoordinateSpace
 

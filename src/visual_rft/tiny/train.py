@@ -31,7 +31,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from visual_rft.policy.loading import EMBEDDED
+from visual_rft.policy.stored.places import EMBEDDED
 from visual_rft.tiny import build
 from visual_rft.tiny.bind import Plan, bind
 from visual_rft.tiny.export import export

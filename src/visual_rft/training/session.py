@@ -28,7 +28,8 @@ from visual_rft.inspection.look import warn
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.inputs import Inputs
-from visual_rft.policy.loading import base_of, load_policy
+from visual_rft.policy.loading import load_policy
+from visual_rft.policy.stored.places import base_of
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.training.batches import batch_indices, prefetch
 from visual_rft.training.household import Household

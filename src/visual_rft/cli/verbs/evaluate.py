@@ -158,7 +158,7 @@ def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str
 
 def _config_of_run(models: Sequence[str]) -> Path:
     """The config of the run that one of the models was trained in."""
-    from visual_rft.policy.loading import run_config_file
+    from visual_rft.policy.stored.places import run_config_file
 
     file = next((file for file in map(run_config_file, models) if file), None)
     if file is None:

@@ -1,0 +1,1 @@
+"""A model behind an HTTP server: asked, and told new weights. Light: no torch."""
