@@ -6,9 +6,8 @@ Decision: the stock ``transformers`` model, unpatched, behind four methods:
     logprobs    = policy.logprobs(prefix, completions)   # [B, G, T], with gradient through the prefix
     policy.backward(prefix, completions, loss)           # the same gradients in bounded memory
 
-The prefix keeps its graph, so while the weights are unchanged the prompt that was encoded for sampling also serves
-the update; using a prefix that other weights encoded is an error. Log-probabilities are those of the *sampled*
-distribution (temperature applied, image placeholders excluded), as the ratio in the objective needs.
+The prefix keeps its graph, which serves the update too while the weights are unchanged; later it is an error.
+Log-probabilities are those of the *sampled* distribution: tempered, without image placeholders.
 """
 
 from __future__ import annotations
