@@ -28,7 +28,7 @@ SUB_ROOMS = (
     ("policy", ("families", "prompt", "requirements", "tower", "inputs", "stored"), ("engine",)),
     ("tasks", ("parsing",)),
     ("cli", ("printed",), ("verbs", "data_sets", "arguments")),
-    ("training", ("advantages", "losses", "batches", "usable"), ("run", "metrics", "objective")),
+    ("training", ("advantages", "losses", "batches", "usable", "prompts"), ("run", "metrics", "objective")),
 )  # fmt: skip
 MOST_FILES, MOST_LINES = 16, 330
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -54,10 +54,10 @@ def interrupt(loop: Callable[..., Any], settings: Config, last: int) -> None:
     """Run until the checkpoint of step ``last`` would be written: the step before has left its line of metrics."""
     real = learner.save_checkpoint
 
-    def dies(folder, policy, optimizer, schedule, step):
+    def dies(folder, policy, learning, step):
         if step == last:
             raise KeyboardInterrupt
-        return real(folder, policy, optimizer, schedule, step)
+        return real(folder, policy, learning, step)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learner, "save_checkpoint", dies)

@@ -75,3 +75,18 @@ def test_beta_needs_a_reference():
     loss = group_loss(x, x, None, torch.zeros(1, 2), torch.ones(1, 2, 1, dtype=torch.bool), beta=0.1)
     with pytest.raises(ValueError, match="reference_logprobs"):
         loss.share(x.flatten(0, 1), torch.arange(2))
+
+
+def test_truncated_completions_have_no_weight_but_count_in_the_average():
+    """As TRL's mask_truncated_completions: the completion's tokens are masked, the mean is still over all four."""
+    old = -torch.rand(2, 2, 3)
+    mask = torch.ones(2, 2, 3, dtype=torch.bool)
+    truncated = torch.tensor([[True, False], [False, False]])
+    completions = Completions(torch.zeros(2, 2, 3), mask, old, [], truncated)
+    loss = GroupLoss(completions, torch.tensor([[1.0, -1.0], [2.0, -2.0]]), None,
+                     ObjectiveConfig(beta=0.0, truncated="mask"))  # fmt: skip
+    leaf = old.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss.share(leaf.flatten(0, 1), torch.arange(4)), leaf)
+    weight = torch.tensor([[0.0, 1.0], [-2.0, 2.0]]) / 4 / 3
+    torch.testing.assert_close(gradient, weight[..., None].expand(2, 2, 3))
+    assert loss.needed == [1, 2, 3]

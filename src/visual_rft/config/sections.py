@@ -187,6 +187,14 @@ class RolloutConfig(Section):
     4, so less only saves the memory of their keys and values."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Keep the most likely tokens up to this total probability; 1 keeps all."""
+    extra: float = Field(0.0, ge=0)
+    """Dynamic sampling: other prompts take the place of those whose answers all earned the same, and so teach nothing;
+    at most this many times the prompts of a step are drawn besides. 0 draws none."""
+    rest_steps: int = Field(0, ge=0)
+    """Steps for which a prompt is not asked again after all its answers earned the same; 0 lets none rest."""
+    hard_share: float = Field(0.0, ge=0, le=0.5)
+    """Share of a step's prompts, those that earned most when last asked, whose place goes to those that earned least:
+    these get two groups, compared as one. 0 treats all alike."""
 
     @model_validator(mode="after")
     def _group_of_at_least_two(self) -> RolloutConfig:
@@ -235,6 +243,9 @@ class ObjectiveConfig(Section):
     """Change of a token's probability beyond which dppo does not push it further."""
     updates_per_rollout: int = Field(1, ge=1)
     """Optimiser steps on each set of completions."""
+    truncated: Literal["keep", "mask"] = "keep"
+    """Completions that reached the length limit: learned from like others, or without weight in the loss (they still
+    count in their group's mean)."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> ObjectiveConfig:

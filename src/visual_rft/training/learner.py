@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from visual_rft.config.sections import OptimizerConfig
 from visual_rft.errors import ModelError
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.requirements import require_cuda
+from visual_rft.training.prompts.history import History
 from visual_rft.training.run.checkpoint import load_trainer, save_checkpoint
 from visual_rft.training.run.folder import RunFolder
 
@@ -43,6 +44,7 @@ class Learner:
         optimizer: over the trainable parameters.
         schedule: of the learning rate, in optimiser steps.
         max_grad_norm: length to which a longer gradient is cut.
+        history: what became of every question, on which it may depend what is asked next.
     """
 
     policy: Policy
@@ -50,6 +52,7 @@ class Learner:
     optimizer: Optimizer
     schedule: LRScheduler
     max_grad_norm: float
+    history: History = field(default_factory=History)
 
     @classmethod
     def of(cls, policy: Policy, config: Config, accelerator: Accelerator) -> Learner:
@@ -108,15 +111,19 @@ class Learner:
         Raises:
             RunFolderError: if it cannot be written.
         """
-        return save_checkpoint(folder, self.policy, self.optimizer, self.schedule, steps_done)
+        return save_checkpoint(folder, self.policy, self._state, steps_done)
 
     def restore(self, checkpoint: Path) -> int:
-        """Go on with the optimiser and schedule of a checkpoint; returns the steps done. The policy was loaded from it.
+        """Go on with what a checkpoint holds besides the policy, which was loaded from it; returns the steps done.
 
         Raises:
             RunFolderError: if the checkpoint is broken.
         """
-        return load_trainer(checkpoint, self.optimizer, self.schedule)
+        return load_trainer(checkpoint, self._state)
+
+    @property
+    def _state(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer, "schedule": self.schedule, "history": self.history}
 
 
 def make_optimizer(model: Any, config: OptimizerConfig, steps: int) -> tuple[Optimizer, LRScheduler]:

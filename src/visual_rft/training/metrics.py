@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,10 +40,19 @@ class Rollouts:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What one batch of a step gave: its rollouts, and what the objective made of them."""
+    """What one batch of a step gave.
+
+    Attributes:
+        rollouts: what is learned from.
+        stats: what the objective made of them.
+        drawn: prompts that were answered besides, in the place of some that teach nothing.
+        seen: rewards of all completions, of the others too, by the question's id.
+    """
 
     rollouts: Rollouts
     stats: ObjectiveStats
+    drawn: int
+    seen: Mapping[str, Sequence[float]]
 
 
 class Stopwatch:
@@ -111,7 +120,8 @@ def step_metrics(
     """One flat line for ``metrics.jsonl`` from the batches of a step.
 
     ``reward_std`` is the mean over groups of the standard deviation within the group; ``zero_std_share`` the share
-    of groups whose rewards are all equal (they teach nothing); ``length`` is in tokens. ``entropy_estimate`` is the
+    of groups whose rewards are all equal (they teach nothing); ``extra_share`` how many prompts were answered besides,
+    over those of the step; ``length`` is in tokens. ``entropy_estimate`` is the
     mean negative log-probability of the sampled tokens, in nats: what was sampled from the policy estimates its entropy
     per token, at the temperature of the rollout.
     """
@@ -127,6 +137,7 @@ def step_metrics(
         "reward": rewards.mean().item(),
         "reward_std": rewards.std(1).mean().item(),
         "zero_std_share": (rewards == rewards[:, :1]).all(1).float().mean().item(),
+        "extra_share": sum(r.drawn for r in results) / len(rewards),
         **{f"reward/{name}": _mean_where_applied([s.parts[name] for s in scores]) for name in names},
         "parse_failure_share": sum(s.failure is not None for s in scores) / len(scores),
         "truncated_share": truncated.float().mean().item(),

@@ -30,7 +30,7 @@ from visual_rft.errors import ConfigError
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.tasks import Score
 from visual_rft.tasks.plugins import load_object
-from visual_rft.training.advantages import ADVANTAGES, Rewards
+from visual_rft.training.advantages import ADVANTAGES, Advantages, Rewards
 from visual_rft.training.losses import LOSSES, Aggregation, LossInputs, Named, TokenLoss, kl_per_token
 
 
@@ -60,7 +60,11 @@ def rewards_of(scores: Sequence[Sequence[Score]], weights: Mapping[str, float], 
 
 
 def advantages_of(
-    rewards: Rewards, config: ObjectiveConfig, completions: Completions, reference_logprobs: Tensor | None
+    rewards: Rewards,
+    config: ObjectiveConfig,
+    completions: Completions,
+    reference_logprobs: Tensor | None,
+    questions: Sequence[str] | None = None,
 ) -> Tensor:
     """Advantages ``[B, G]`` as the config wants them; with ``kl_in: reward`` the divergence is one more reward.
 
@@ -69,6 +73,7 @@ def advantages_of(
         config: names the advantages, and where the KL divergence goes.
         completions: what was rewarded, with the log-probabilities of the policy that sampled.
         reference_logprobs: ``[B, G, T]``, or None without a reference.
+        questions: ids of the B questions; groups of the same one are compared as one. None takes all as different.
     """
     if config.kl_in == "reward" and config.beta != 0 and reference_logprobs is not None:
         kl = (kl_per_token(completions.logprobs, reference_logprobs, "k1") * completions.mask).sum(-1)
@@ -77,9 +82,30 @@ def advantages_of(
         if parts is not None:
             parts = torch.cat([parts, kl[..., None].to(parts.dtype)], -1)
         rewards = Rewards(total, parts, (*rewards.weights, -config.beta))
-    advantages = ADVANTAGES[config.advantages](rewards)
+    advantages = as_one_group(rewards, ADVANTAGES[config.advantages], questions)
     limit = config.advantage_limit
     return advantages if limit is None else advantages.clamp(-limit, limit)
+
+
+def as_one_group(rewards: Rewards, advantages: Advantages, questions: Sequence[str] | None) -> Tensor:
+    """Advantages ``[B, G]`` where groups of the same question are one larger group.
+
+    >>> twice = Rewards(torch.tensor([[0.0, 1.0], [4.0, 6.0], [2.0, 3.0]]))
+    >>> as_one_group(twice, ADVANTAGES["none"], ["a", "b", "a"]).tolist()
+    [[-1.5, -0.5], [-1.0, 1.0], [0.5, 1.5]]
+    """
+    if questions is None or len(set(questions)) == len(questions):
+        return advantages(rewards)
+    result = torch.empty_like(rewards.total)
+    places: dict[str, list[int]] = {}
+    for place, question in enumerate(questions):
+        places.setdefault(question, []).append(place)
+    for size in {len(rows) for rows in places.values()}:
+        rows = torch.tensor([rows for rows in places.values() if len(rows) == size])  # [questions, size]
+        parts = None if rewards.parts is None else rewards.parts[rows].flatten(1, 2)
+        pooled = Rewards(rewards.total[rows].flatten(1), parts, rewards.weights)
+        result[rows] = advantages(pooled).view(*rows.shape, -1).to(result.dtype)
+    return result
 
 
 def token_weights(mask: Tensor, how: Aggregation, longest: int = 1) -> Tensor:
@@ -149,9 +175,16 @@ class GroupLoss:
         return named_loss(self.config)
 
     @cached_property
+    def _counts(self) -> Tensor:
+        """``[B, G, T]`` bool: tokens that are learned from."""
+        if self.config.truncated == "keep":
+            return self.completions.mask
+        return self.completions.mask & ~self.completions.truncated[..., None]
+
+    @cached_property
     def _weights(self) -> Tensor:
         how = self.config.aggregation or self._named.aggregation
-        return token_weights(self.completions.mask, how, self.longest).flatten(0, 1)
+        return token_weights(self._counts, how, self.longest).flatten(0, 1)
 
     def share(self, logprobs: Tensor, numbers: Tensor) -> Tensor:
         """The share of completions ``numbers [n]`` (among all B * G), from their ``logprobs [n, T or fewer]``."""
@@ -165,14 +198,13 @@ class GroupLoss:
     def needed(self) -> list[int]:
         """Numbers of the completions that move the policy.
 
-        Without a KL term a group whose advantages are all 0 has no gradient. It keeps its tokens in the average, so
-        leaving it out changes nothing but the time.
+        Without a KL term a group whose advantages are all 0 has no gradient, and neither has a completion without
+        weight. It keeps its place in the average, so leaving it out changes nothing but the time.
         """
-        everything = torch.arange(self.advantages.numel(), device=self.advantages.device)
-        if self.config.beta != 0 and self.config.kl_in == "loss":
-            return list(everything.tolist())
-        moved = (self.advantages != 0).any(1, keepdim=True).expand_as(self.advantages)
-        return list(everything[moved.flatten()].tolist())
+        moved = self._counts.any(-1)
+        if self.config.beta == 0 or self.config.kl_in == "reward":
+            moved = moved & (self.advantages != 0).any(1, keepdim=True)
+        return list(moved.flatten().nonzero().flatten().tolist())
 
     def stats(self, logprobs: Tensor) -> ObjectiveStats:
         """What to log, from ``logprobs [B, G, T]`` of the policy before its step."""

@@ -19,6 +19,7 @@ from visual_rft.policy.loading import sampling_of
 from visual_rft.policy.reference import Reference
 from visual_rft.training.metrics import BatchResult, Rollouts, Stopwatch, step_metrics
 from visual_rft.training.objective import GroupLoss, advantages_of, rewards_of
+from visual_rft.training.rollout import Answering, with_spread
 from visual_rft.training.session import Session
 
 
@@ -47,27 +48,22 @@ def reinforce(session: Session) -> None:
     loop, policy, device = config.run, learner.policy, learner.device
     reference = Reference.at_start(policy, config, session.resumed_from)
 
-    for step, batches in session.steps(config.rollout.prompts_at_once):
+    for step, batches, others in session.steps(config.rollout.prompts_at_once):
         task, objective = session.task.at(step / loop.steps), config.objective.at(step / loop.steps)
         policy.sampling = sampling_of(config.rollout.at(step / loop.steps))
         watch = Stopwatch()
-        results: list[BatchResult] = []
-        for samples, inputs, draws in batches:
-            with watch("encode"):
-                # Vision tower once per image, language model once per prompt; the update goes on from here.
-                prefix = policy.encode(inputs, for_sampling=True)
-            with watch("sample"):
-                completions = policy.sample(prefix, config.rollout.group_size, draws)
-            with watch("score"):
-                scores = [
-                    [task.score(text, sample.truth, frame) for text in group]
-                    for sample, frame, group in zip(samples, prefix.frames, completions.text, strict=True)
-                ]
+        answer, results = Answering(policy, task, config.rollout, watch), []
+        for questions in batches:
+            # Encode, sample and score; other questions take the place of those that teach nothing.
+            budget = round(config.rollout.extra * len(questions.samples))
+            rollout = with_spread(answer(questions), answer, others, budget)
+            samples, inputs, completions = rollout.questions.samples, rollout.questions.inputs, rollout.completions
+            prefix = rollout.prefix
             with watch("reference"):
                 reference_logprobs = reference.logprobs(prefix, completions) if reference else None
-            rewards = rewards_of(scores, task.part_weights, device)
-            advantages = advantages_of(rewards, objective, completions, reference_logprobs)
-            rollouts = Rollouts(samples, inputs, completions, scores, rewards.total, advantages)
+            rewards = rewards_of(rollout.scores, task.part_weights, device)
+            pooled = rollout.ids if config.rollout.hard_share else None
+            advantages = advantages_of(rewards, objective, completions, reference_logprobs, pooled)
             scale, longest = len(samples) / loop.prompts_per_step, config.rollout.max_new_tokens
             loss = GroupLoss(completions, advantages, reference_logprobs, objective, scale, longest)
             with watch("update"):
@@ -76,8 +72,10 @@ def reinforce(session: Session) -> None:
                         learner.optimize()
                         prefix = policy.encode(inputs, for_sampling=True)  # again: the weights have changed
                     logprobs = policy.backward(prefix, completions, loss)
-            results.append(BatchResult(rollouts, loss.stats(logprobs)))
+            rollouts = Rollouts(samples, inputs, completions, rollout.scores, rewards.total, advantages)
+            results.append(BatchResult(rollouts, loss.stats(logprobs), rollout.drawn, rollout.seen))
             household.keep_rollouts(step, rollouts)
         with watch("update"):
             grad_norm = learner.optimize()
+        session.keep_history(step, results)
         household.end_step(step, step_metrics(step, results, grad_norm, learner.learning_rate, watch))

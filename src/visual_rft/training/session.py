@@ -12,9 +12,10 @@ the batches, so that reinforcement and its supervised baseline differ in the los
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -31,10 +32,11 @@ from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.stored.places import base_of
 from visual_rft.tasks import Sample, Task, task_of
-from visual_rft.training.batches import batch_indices, prefetch
+from visual_rft.training.batches import prefetch
 from visual_rft.training.household import Household
 from visual_rft.training.learner import Learner
-from visual_rft.training.metrics import Clock
+from visual_rft.training.metrics import BatchResult, Clock
+from visual_rft.training.prompts.drawing import Drawing
 from visual_rft.training.run.checkpoint import newest_whole
 from visual_rft.training.run.continuing import changed_since, continued
 from visual_rft.training.run.folder import RunFolder
@@ -57,6 +59,10 @@ class Questions(NamedTuple):
     draws: Draws
 
 
+Others = Callable[[int], Questions | None]
+"""Gives so many other questions of a step, fewer where there are not so many, None where there are none."""
+
+
 @dataclass
 class Session:
     """A run in progress.
@@ -67,6 +73,7 @@ class Session:
         samples: training questions.
         learner: the policy and what changes its weights.
         household: what the run says, keeps and measures.
+        drawing: which questions a step asks.
         first_step: steps already done when the session started.
         resumed_from: the checkpoint that the session went on from; None if it began at the base.
     """
@@ -76,6 +83,7 @@ class Session:
     samples: Sequence[Sample]
     learner: Learner
     household: Household
+    drawing: Drawing
     first_step: int
     resumed_from: Path | None
 
@@ -130,7 +138,11 @@ class Session:
                 folder.note_leakage(leakage)
                 warn([leakage.line()] if leakage.pairs else [])
             household = Household.open(config, task, held_out, learner, folder, lock, first_step, clock)
-            session = cls(config, task, samples, learner, household, first_step, checkpoint)
+            drawing = Drawing(
+                samples, learner.history, config.run.prompts_per_step, config.run.seed,
+                config.rollout.rest_steps, config.rollout.hard_share,
+            )  # fmt: skip
+            session = cls(config, task, samples, learner, household, drawing, first_step, checkpoint)
             verify(policy, session.prepare(min(first_step, config.run.steps - 1)).inputs)
             undo.pop_all()
         return session
@@ -145,26 +157,53 @@ class Session:
 
     def prepare(self, step: int) -> Batch:
         """The questions of step number ``step`` and their prompts after the processor."""
-        loop = self.config.run
-        indices = batch_indices(step, len(self.samples), loop.prompts_per_step, loop.seed)
-        skips = leaves_out(self.config.data.train)
-        return prepared(self.learner.policy, self.task, self.samples, indices, skips)
+        return self._prepared(self.drawing.step(step))
 
-    def steps(self, at_once: int | None = None) -> Iterator[tuple[int, Iterator[Questions]]]:
-        """Each step that is left, prepared ahead, with its prompts in batches; the base is evaluated first.
+    def _prepared(self, numbers: Sequence[int]) -> Batch:
+        skips = leaves_out(self.config.data.train)
+        return prepared(self.learner.policy, self.task, self.samples, numbers, skips)
+
+    def keep_history(self, step: int, results: Sequence[BatchResult]) -> None:
+        """Note what the answers of a step earned, by question; a line of ``history.jsonl``."""
+        seen: dict[str, list[float]] = {}
+        for result in results:
+            for name, rewards in result.seen.items():
+                seen.setdefault(name, []).extend(rewards)
+        self.household.folder.append_history(step, self.learner.history.note(step, seen))
+
+    def steps(self, at_once: int | None = None) -> Iterator[tuple[int, Iterator[Questions], Others]]:
+        """Each step that is left, prepared ahead, with its prompts in batches, and with others for those that teach
+        nothing; the base is evaluated first.
 
         Args:
             at_once: most prompts in a batch; None puts all of a step into one.
         """
         loop = self.config.run
         self.household.begin(len(self.samples))
+        numbers = range(self.first_step, loop.steps)
         ahead = prefetch(self.prepare, self.first_step, loop.steps, loop.workers)
-        for step, whole in zip(range(self.first_step, loop.steps), ahead, strict=True):
+        wholes = map(self.prepare, numbers) if self.drawing.looks_back else ahead
+        for step, whole in zip(numbers, wholes, strict=True):
             self.household.clock.start_step()
             self.household.leave_out(whole.left_out)
             self.household.asked = [sample.id for sample in whole.samples]
-            yield step, _batches(whole.samples, whole.inputs, Draws(loop.seed, step), at_once or len(whole.samples))
+            draws = Draws(loop.seed, step)
+            batches = _batches(whole.samples, whole.inputs, draws, at_once or len(whole.samples))
+            yield step, batches, self._others(draws, self.drawing.step(step))
             self.household.stop_if_asked(step + 1)
+
+    def _others(self, draws: Draws, asked: Sequence[int]) -> Others:
+        """Questions of a step beside those that it asks, prepared when they are wanted."""
+        left, first = self.drawing.others(draws.step, asked), count(len(asked))
+
+        def others(wanted: int) -> Questions | None:
+            batch = self._prepared(numbers) if (numbers := list(islice(left, wanted))) else None
+            if batch is None:
+                return None
+            self.household.leave_out(batch.left_out)
+            return Questions(batch.samples, batch.inputs, replace(draws, prompts=tuple(islice(first, len(numbers)))))
+
+        return others
 
 
 def _batches(samples: Sequence[Sample], inputs: Inputs, draws: Draws, at_once: int) -> Iterator[Questions]:

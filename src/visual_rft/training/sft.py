@@ -38,7 +38,7 @@ def imitate(session: Session) -> None:
     """The steps that are left of a run."""
     learner, task, loop = session.learner, session.task, session.config.run
     policy = learner.policy
-    for step, batches in session.steps(loop.prompts_per_batch):
+    for step, batches, _ in session.steps(loop.prompts_per_batch):
         watch, losses = Stopwatch(), []
         for samples, inputs, _ in batches:
             prefix = policy.encode(inputs)

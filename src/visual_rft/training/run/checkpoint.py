@@ -5,7 +5,7 @@ optimiser is read with ``weights_only``, which runs no code from the file. A che
 listed with checksums (``policy/stored/manifest.py``), brought to the disk and then renamed. Whoever goes on from one
 compares the checksums first, and takes the newest that is whole.
 
-    save_checkpoint(folder, policy, optimizer, schedule, step=40)      # runs/demo/checkpoints/step-000040
+    save_checkpoint(folder, policy, {"optimizer": optimizer, "schedule": schedule}, step=40)  # checkpoints/step-000040
     newest_whole(folder.checkpoints(), print)
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,14 @@ from visual_rft.policy.stored.manifest import damage, sync, write_manifest
 from visual_rft.training.run.folder import RunFolder
 
 
-def save_checkpoint(folder: RunFolder, policy: Policy, optimizer: Any, schedule: Any, step: int) -> Path:
+def save_checkpoint(folder: RunFolder, policy: Policy, learning: Mapping[str, Any], step: int) -> Path:
     """Write ``checkpoints/step-N`` after ``step`` steps; returns its path.
+
+    Args:
+        folder: of the run.
+        policy: whose weights are written.
+        learning: whatever else decides how the run goes on, by name; each has a ``state_dict``.
+        step: steps done.
 
     Raises:
         RunFolderError: if it cannot be written, in which case nothing of it stays on the disk, or if a weight is not
@@ -42,7 +48,7 @@ def save_checkpoint(folder: RunFolder, policy: Policy, optimizer: Any, schedule:
         shutil.rmtree(unfinished, ignore_errors=True)
         policy.model.save_pretrained(unfinished / "model")
         policy.processor.save_pretrained(unfinished / "model")
-        state = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "step": step}
+        state = {**{name: part.state_dict() for name, part in learning.items()}, "step": step}
         torch.save(state, unfinished / "trainer.pt")
         write_manifest(unfinished)
         if final.exists():
@@ -108,8 +114,8 @@ def delete_checkpoint(checkpoint: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def load_trainer(checkpoint: Path, optimizer: Any, schedule: Any) -> int:
-    """Restore optimiser and schedule; returns the number of steps done.
+def load_trainer(checkpoint: Path, learning: Mapping[str, Any]) -> int:
+    """Restore the parts of :func:`save_checkpoint`; returns the number of steps done.
 
     Raises:
         RunFolderError: if the file is missing or broken.
@@ -117,8 +123,8 @@ def load_trainer(checkpoint: Path, optimizer: Any, schedule: Any) -> int:
     file = checkpoint / "trainer.pt"
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+        for name, part in learning.items():
+            part.load_state_dict(state[name])
         return int(state["step"])
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise RunFolderError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from error

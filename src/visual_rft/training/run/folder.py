@@ -5,6 +5,7 @@ never the process that wrote it. docs/run-folder.md says what each file holds.
 
     config.yaml         the resolved config                environment.json   command, versions, device, commit, seed
     metrics.jsonl       one line per step                  rollouts/          completions with rewards and answers
+    history.jsonl       what questions earned, by step
     evaluation/*.json   numbers and fixed examples         images/            each picture once, for both
     checkpoints/        model and optimiser                plots/             learning curves
     summary.json        what came out                      report.html        all of it to look at
@@ -167,14 +168,23 @@ class RunFolder:
         _warn(f"step {metrics.get('step')}", bad)
         self._append("metrics.jsonl", [clean])
 
+    def append_history(self, step: int, questions: Mapping[str, Sequence[float]]) -> None:
+        """Append to ``history.jsonl`` what the completions of a step's questions earned.
+
+        Args:
+            step: number of the step, from 0.
+            questions: mean reward of each, by id, and greatest less least.
+        """
+        self._append("history.jsonl", [{"step": step, "questions": questions}])
+
     def _drop_from(self, step: int) -> None:
         """Forget what a run that continues after ``step`` steps makes again.
 
-        Those are the metrics and rollouts of ``step`` and later, and evaluations after more steps. A last line that was
-        cut off by a crash goes too, and is named.
+        Those are the metrics, history and rollouts of ``step`` and later, and evaluations after more steps. A last line
+        that was cut off by a crash goes too, and is named.
 
         Raises:
-            RunFolderError: if ``metrics.jsonl`` cannot be written.
+            RunFolderError: if ``metrics.jsonl`` or ``history.jsonl`` cannot be written.
         """
         for rollouts in (self.path / "rollouts").glob("step-*.jsonl"):
             if int(rollouts.stem.removeprefix("step-")) >= step:
@@ -186,12 +196,12 @@ class RunFolder:
             if int(answers.name.removeprefix("step-").removesuffix(".answers.jsonl")) > step:
                 answers.unlink()
         (self.path / "summary.json").unlink(missing_ok=True)
-        file = self.path / "metrics.jsonl"
-        rows, problem = read_lines(file)
-        if problem:
-            print(f"warning: {printable(problem)}", file=sys.stderr)
-        if file.exists():
-            write_whole(file, "".join(json.dumps(row) + "\n" for row in rows if row["step"] < step))
+        for file in (self.path / "metrics.jsonl", self.path / "history.jsonl"):
+            rows, problem = read_lines(file)
+            if problem:
+                print(f"warning: {printable(problem)}", file=sys.stderr)
+            if file.exists():
+                write_whole(file, "".join(json.dumps(row) + "\n" for row in rows if row["step"] < step))
 
     def write_evaluation(
         self, step: int, metrics: Mapping[str, Any], asked: Mapping[str, str], examples: Sequence[Prediction]

@@ -1,0 +1,1 @@
+"""Which questions a step asks: their history, and how they are drawn."""
