@@ -59,6 +59,8 @@ class Process:
         self._fork.start()
 
     def _work(self, words: list[str]) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores in the background,
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
         for number, file in ((1, self.out), (2, self.err)):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.exit(child(words))

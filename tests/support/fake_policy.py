@@ -11,7 +11,7 @@ from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 
 class FakePolicy:
-    """Answers each prompt with ``reply(prompt)``; boxes are 0..1000.
+    """Answers each prompt with ``reply(prompt)``; boxes are 0..1000. A token is a character, of log-probability -0.5.
 
     Attributes:
         batches: the prompts of every call of ``encode``.
@@ -20,6 +20,7 @@ class FakePolicy:
     space = CoordinateSpace.RELATIVE_1000
 
     tower = SimpleNamespace(held_still=nullcontext)
+    processor = SimpleNamespace(tokenizer=None)
 
     def __init__(self, reply: Callable[[Prompt], str]) -> None:
         self.reply = reply
@@ -33,4 +34,6 @@ class FakePolicy:
     def sample(self, prefix: SimpleNamespace, group_size: int, *, greedy: bool) -> SimpleNamespace:
         assert group_size == 1
         assert greedy
-        return SimpleNamespace(text=[[self.reply(prompt)] for prompt in prefix.prompts])
+        text = [[self.reply(prompt)] for prompt in prefix.prompts]
+        spelled = [[(list(one), [-0.5] * len(one)) for one in group] for group in text]
+        return SimpleNamespace(text=text, spelled=lambda tokenizer: spelled)

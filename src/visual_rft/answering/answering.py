@@ -16,12 +16,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from visual_rft.answering.box_questions import asked_about_boxes
 from visual_rft.answering.class_list import AsksForClasses, said_classes
 from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
+from visual_rft.answering.scores import number_logprobs
 from visual_rft.errors import RunFolderError
 from visual_rft.files import append_json_lines
 from visual_rft.policy.policy import Policy
@@ -66,7 +68,13 @@ class Journal:
         row = {
             "image": image,
             "answers": [
-                {"id": a.sample.id, "text": a.text, "frame": a.frame and [*a.frame.image_size, *a.frame.extent]}
+                {
+                    "id": a.sample.id,
+                    "text": a.text,
+                    "frame": a.frame and [*a.frame.image_size, *a.frame.extent, *([True] if a.frame.tokens else [])],
+                    "numbers": a.numbers and [round(n, 5) for n in a.numbers],
+                    "asked": a.asked and [round(n, 5) for n in a.asked],
+                }
                 for a in answers.answers
             ],
             "class_lists": answers.class_lists,
@@ -88,8 +96,9 @@ class Journal:
         for known in row["answers"]:
             if known["id"] not in by_id:
                 raise RunFolderError(f"{self.file}: image {image} was asked {known['id']!r}, which is not asked now")
-            frame = known["frame"] and Frame(tuple(known["frame"][:2]), tuple(known["frame"][2:]))
-            found.append(Answer(by_id[known["id"]], known["text"], frame or None))
+            frame = known["frame"] and Frame(tuple(known["frame"][:2]), tuple(known["frame"][2:4]), *known["frame"][4:])
+            rest = known.get("numbers"), known.get("asked")
+            found.append(Answer(by_id[known["id"]], known["text"], frame or None, *rest))
         return ImageAnswers(found, row["class_lists"])
 
 
@@ -122,9 +131,11 @@ def answer(
         for start in range(0, len(waiting), IMAGES_AT_ONCE):
             chunk = waiting[start : start + IMAGES_AT_ONCE]
             asked, said = _chosen(policy, task, [questions[i] for i in chunk], batch)
-            for n, pairs in enumerate(_ask(policy, [_prompts(policy, task, one) for one in asked], batch)):
+            for n, written in enumerate(_ask(policy, [_prompts(policy, task, one) for one in asked], batch)):
                 image = chunk[n]
-                rows = [Answer(sample, *pair) for sample, pair in zip(asked[n].samples, pairs, strict=True)]
+                rows = [Answer(sample, *one) for sample, one in zip(asked[n].samples, written, strict=True)]
+                if task.scores == "asked":
+                    rows = asked_about_boxes(policy, task, rows, batch)
                 answers[image] = ImageAnswers(rows, said[n])
                 if journal is not None:
                     journal.append(image, answers[image])
@@ -139,12 +150,12 @@ def _chosen(
     prompts = [_class_prompts(task, one.samples) if one.choose else [] for one in questions]
     left: list[ImageQuestions] = []
     said: list[list[str] | None] = []
-    for one, pairs in zip(questions, _ask(policy, prompts, batch), strict=True):
+    for one, written in zip(questions, _ask(policy, prompts, batch), strict=True):
         if not one.choose:
             left.append(one)
             said.append(None)
             continue
-        texts = [text for text, _ in pairs]
+        texts = [one.text for one in written]
         names = said_classes(texts, [str(sample.question["category"]) for sample in one.samples])
         left.append(replace(one, samples=tuple(s for s in one.samples if s.question["category"] in names)))
         said.append(texts)
@@ -162,15 +173,24 @@ def _prompts(policy: Policy, task: Task, questions: ImageQuestions) -> list[Prom
     return [Prompt.of(task, sample, policy.space) for sample in questions.samples]
 
 
-def _ask(policy: Policy, groups: Sequence[Sequence[Prompt]], batch: int) -> Iterator[list[tuple[str, Frame | None]]]:
-    """Text and frame of every prompt, group after group, a group being kept in one batch where it fits."""
-    done: list[list[tuple[str, Frame | None]]] = [[] for _ in groups]
+class _Written(NamedTuple):
+    """A completion as it came out of the model; the fields are those of :class:`Answer`."""
+
+    text: str
+    frame: Frame | None
+    numbers: list[float] | None
+
+
+def _ask(policy: Policy, groups: Sequence[Sequence[Prompt]], batch: int) -> Iterator[list[_Written]]:
+    """What is written about every prompt, group after group, a group being kept in one batch where it fits."""
+    done: list[list[_Written]] = [[] for _ in groups]
     yielded = 0
     for chunk in _packed([len(group) for group in groups], batch):
         prefix = policy.encode([groups[g][k] for g, k in chunk])
         completions = policy.sample(prefix, 1, greedy=True)
-        for (g, _), frame, (text,) in zip(chunk, prefix.frames, completions.text, strict=True):
-            done[g].append((text, frame))
+        spelled = completions.spelled(policy.processor.tokenizer)
+        for (g, _), frame, (text,), (tokens,) in zip(chunk, prefix.frames, completions.text, spelled, strict=True):
+            done[g].append(_Written(text, frame, number_logprobs(text, *tokens)))
         while yielded < len(groups) and len(done[yielded]) == len(groups[yielded]):
             yield done[yielded]
             yielded += 1

@@ -12,7 +12,7 @@ pass for all questions about one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,16 +20,18 @@ import torch
 from PIL import Image
 
 from visual_rft.answering.answering import BATCH, answer, best_device
-from visual_rft.answering.questions import ImageQuestions
+from visual_rft.answering.questions import Answer, ImageQuestions
+from visual_rft.answering.scores import ranked
 from visual_rft.config.config import Config, load_config
+from visual_rft.config.sections import ScoreKind
 from visual_rft.errors import ConfigError
 from visual_rft.policy.inputs import is_stretched
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.stored.places import run_config_file
-from visual_rft.tasks import Sample, Task, load_task, task_of
-from visual_rft.tasks.parsing.completion import Parsed
+from visual_rft.tasks import Sample, Score, Task, load_task, task_of
+from visual_rft.tasks.parsing.completion import Failure
 from visual_rft.vision.drawing import DRAWN_SUFFIX, PREDICTED, draw_marks, save_picture
 from visual_rft.vision.images import ImageFile, RenderedImage
 
@@ -68,21 +70,25 @@ class Asker:
     task: Task
 
     @classmethod
-    def load(cls, model: str, task: str | None = None, dtype: str | None = None) -> Asker:
+    def load(
+        cls, model: str, task: str | None = None, dtype: str | None = None, scores: ScoreKind | None = None
+    ) -> Asker:
         """Load a model.
 
         Args:
             model: ``tiny``, a run folder, a checkpoint, an exported or other model folder, or a hub id.
             task: name as in :func:`visual_rft.load_task`; None takes that of the model's run, or detection.
             dtype: type of the weights; None takes that of the model's run, or float32.
+            scores: number by which boxes are ranked; None takes that of the model's run, or the written confidence.
 
         Raises:
             ModelError: if the model cannot be loaded.
-            ConfigError: if there is no such task, or the run's config cannot be read.
+            ConfigError: if there is no such task, or it ranks nothing, or the run's config cannot be read.
         """
         file = run_config_file(model)
         config = load_config(file) if file else Config()
         asked = task_of(config.task) if task in (None, config.task.name) else load_task(str(task))
+        asked = replace(asked, scores=scores) if scores else asked
         changed = {"path": model, "lora": None, **({"dtype": dtype} if dtype else {})}
         if not torch.cuda.is_available():
             changed["quantization"] = "none"  # which would need a GPU; the weights themselves can be read anywhere
@@ -107,10 +113,10 @@ class Asker:
         """
         groups = [ImageQuestions(tuple(self._sample(key, picture, text) for text in asks)) for key, picture in pictures]
         try:
-            answered = answer(self.policy, self.task, groups, batch)
+            images = answer(self.policy, self.task, groups, batch)
         except KeyError as error:
             raise ConfigError(f"task {self.task.name!r} needs question[{error}] and cannot be asked this way") from None
-        return [[self._reply(*row) for row in image.answers] for image in answered]
+        return [[self._reply(answered) for answered in image.answers] for image in images]
 
     def try_image(self, key: str, picture: Image.Image) -> None:
         """Find out whether the model takes a picture, where that is in doubt.
@@ -136,12 +142,13 @@ class Asker:
     def _question(self, ask: str) -> dict[str, str]:
         return {"category": ask, "subject": ask, "expression": ask}
 
-    def _reply(self, sample: Sample, text: str, frame: Any) -> Reply:
-        parsed = self.task.parse(text, sample.truth, frame)
-        ask = str(sample.question["category"])
-        if isinstance(parsed, Parsed):
-            return Reply(ask, text, parsed.value, None, list(parsed.notes))
-        return Reply(ask, text, None, parsed.reason, [])
+    def _reply(self, given: Answer) -> Reply:
+        parsed = self.task.parse(given.text, given.sample.truth, given.frame)
+        ask = str(given.sample.question["category"])
+        if isinstance(parsed, Failure):
+            return Reply(ask, given.text, None, parsed.reason, [])
+        score = ranked(Score({}, 0.0, parsed.value, notes=parsed.notes), self.task.scores, given)
+        return Reply(ask, given.text, score.answer, None, list(score.notes))
 
 
 def predict_image(
@@ -151,6 +158,7 @@ def predict_image(
     out: Path | None = None,
     task: str | None = None,
     dtype: str | None = None,
+    scores: ScoreKind | None = None,
 ) -> dict[str, Any]:
     """Ask about one image and write the picture with the answer drawn.
 
@@ -161,6 +169,7 @@ def predict_image(
         out: file of the picture; default ``answers/NAME.answer.png``, away from images that may be data.
         task: name as in :meth:`Asker.load`.
         dtype: type of the weights as in :meth:`Asker.load`.
+        scores: number by which boxes are ranked, as there.
 
     Returns:
         ``ask``, the model's ``text``, the ``answer`` with boxes in pixels of the image, ``failure``, ``notes`` and the
@@ -172,7 +181,7 @@ def predict_image(
         ConfigError: if there is no such task.
     """
     picture = ImageFile(image).load()
-    asker = Asker.load(model, task, dtype)
+    asker = Asker.load(model, task, dtype, scores)
     ((reply,),) = asker.ask([(image.name, picture)], [ask])
     target = out or ANSWERS / f"{image.stem}{DRAWN_SUFFIX}"
     save_picture(asker.draw(picture, [reply]), target, make_folder=out is None)

@@ -11,6 +11,7 @@ from typing import Any
 
 from visual_rft.answering.answering import BATCH, answer
 from visual_rft.answering.questions import Answer, group_by_image
+from visual_rft.answering.scores import ranked
 from visual_rft.inspection.look import MAX_QUESTIONS_LOOKED_AT, warn
 from visual_rft.policy.policy import Policy
 from visual_rft.report.series import label_of
@@ -50,8 +51,13 @@ def warn_of_space(task: Task, answers: Sequence[Answer]) -> None:
 
 
 def scored(task: Task, answers: Iterable[Answer]) -> list[Prediction]:
-    """What each answer is worth."""
-    return [Prediction(row.sample, row.text, task.score(row.text, row.sample.truth, row.frame)) for row in answers]
+    """What each answer is worth; boxes with the numbers by which they are ranked."""
+
+    def one(row: Answer) -> Prediction:
+        score = task.score(row.text, row.sample.truth, row.frame)
+        return Prediction(row.sample, row.text, ranked(score, task.scores, row))
+
+    return [one(row) for row in answers]
 
 
 def evaluation_line(task: Task, metrics: Mapping[str, Any]) -> str:

@@ -118,7 +118,7 @@ def predict_files(
 def _results(reply: Reply, image: Any, categories: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The boxes of one answer as COCO results; one box without a confidence has score 1."""
     if isinstance(reply.answer, Mapping) and "boxes" in reply.answer:
-        boxes, scores = reply.answer["boxes"], reply.answer["confidence"]
+        boxes, scores = reply.answer["boxes"], reply.answer.get("scores", reply.answer["confidence"])
     elif isinstance(reply.answer, list):
         boxes, scores = [reply.answer], [1.0]
     else:

@@ -26,11 +26,15 @@ class Answer(NamedTuple):
         sample: the question.
         text: the completion.
         frame: units of its coordinates; None if there is no image.
+        numbers: log-probability of each number in the text (:mod:`visual_rft.answering.scores`); None if unknown.
+        asked: for each box that was read, how far the model says *Yes* to it; None if that was not asked.
     """
 
     sample: Sample
     text: str
     frame: Frame | None
+    numbers: Sequence[float] | None = None
+    asked: Sequence[float] | None = None
 
 
 class ImageAnswers(NamedTuple):

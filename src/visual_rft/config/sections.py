@@ -153,6 +153,9 @@ class ModelConfig(Section):
         return self
 
 
+ScoreKind = Literal["written", "tokens", "asked"]
+
+
 class TaskConfig(Section):
     """What is asked and how an answer is rewarded."""
 
@@ -164,6 +167,9 @@ class TaskConfig(Section):
     """Ask for reasoning before the answer, and want it in the format reward."""
     weights: dict[str, float] | None = None
     """Factor of each reward by name, your own as module:function or file.py:function; null takes the task's own."""
+    scores: ScoreKind = "written"
+    """By which number held-out boxes are ranked: the confidence that the model wrote, how likely the tokens of the box
+    were, or how far it says yes when asked about the box."""
     options: dict[str, Any] = Field(default_factory=dict)
     """What else the task can be told, e.g. {iou_threshold: 0.7}; docs/rewards.md lists them. A number, and a
     weight, may change over the run: {iou_threshold: {from: 0.5, to: 0.9}}."""

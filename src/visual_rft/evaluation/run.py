@@ -27,6 +27,7 @@ from visual_rft.answering.questions import ImageAnswers, ImageQuestions, group_b
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError, printable
+from visual_rft.evaluation.calibration import score_kinds
 from visual_rft.evaluation.folders import claim, settings_digest, slug
 from visual_rft.evaluation.measures import (
     ByImage,
@@ -214,11 +215,20 @@ def _measured(
     """The worth of the answers, and what was measured where COCO's rules apply."""
     flat = [prediction for row in predictions for prediction in row]
     if task.measured_as == "coco":
-        coco = Coco(*asked_data_set(flat)) if data is None else Coco(data.truth, data.results(predictions))
-        return measure_detection(task, coco.truth, coco.results, predictions, plan.rules), coco
+        coco = _coco(predictions, data)
+        measured = measure_detection(task, coco.truth, coco.results, predictions, plan.rules)
+        kinds = score_kinds(predictions, lambda rows: _coco(rows, data).results, coco.truth, plan.rules)
+        return replace(measured, numbers={**measured.numbers, "scores": kinds}), coco
     if segmenter is not None:
         return measure_grounding(task, predictions, [mask_areas(segmenter, one) for one in flat]), None
     return measure(task, predictions), None
+
+
+def _coco(predictions: ByImage, data: DetectionSet | None) -> Coco:
+    """The answers in COCO's form, and the ground truth: that of the data, or else of the questions alone."""
+    if data is None:
+        return Coco(*asked_data_set([prediction for row in predictions for prediction in row]))
+    return Coco(data.truth, data.results(predictions))
 
 
 def _written(folder: Path, result: Mapping[str, Any], measured: Measured, coco: Coco | None) -> None:

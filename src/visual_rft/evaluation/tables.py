@@ -29,7 +29,8 @@ def evaluation_text(result: Mapping[str, Any]) -> str:
     rows += [[label_of(name), f"{result[name]:.0%}", ""] for name in ("parse_rate", "format_rate") if name in result]
     said = result.get("classes", {})
     rows += [[f"classes said: {k}", _number(said[k]), ""] for k in ("parse_rate", "recall", "precision") if k in said]
-    tables = [table([heading, str(result["model"]), "95 %"], rows), _per_class(result["per_class"])]
+    tables = [table([heading, str(result["model"]), "95 %"], rows), _scores(result.get("scores", {}))]
+    tables.append(_per_class(result["per_class"]))
     worst = [[row["image"], f"{row['reward']:.3f}", str(row["questions"])] for row in result["worst_images"]]
     tables.append(table(["images with the lowest reward", "reward", "questions"], worst) if worst else "")
     if "folder" in result:
@@ -68,6 +69,14 @@ def precision_text(numbers: Mapping[str, float], intervals: Mapping[str, Any], p
     rows = [[name, _number(value), _ends({"intervals": intervals}, name, "")] for name, value in numbers.items()]
     classes = [[name, _number(ap)] for name, ap in sorted(per_class.items(), key=lambda pair: -pair[1])]
     return f"{table(['number', 'value', '95 %'], rows)}\n\n{table(['class', 'AP'], classes)}"
+
+
+def _scores(kinds: Mapping[str, Mapping[str, Any]]) -> str:
+    """AP and calibration by what ranks the boxes; empty where there is but one."""
+    if len(kinds) < 2:
+        return ""
+    rows = [[kind, *(_number(row[name]) for name in ("AP", "AP50", "ece"))] for kind, row in kinds.items()]
+    return table(["boxes ranked by", "AP", "AP50", "calibration error"], rows)
 
 
 def _per_class(numbers: Mapping[str, Mapping[str, float]]) -> str:

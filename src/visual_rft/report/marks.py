@@ -48,7 +48,7 @@ def of_answer(answer: Any) -> Marks:
     if answer is None:
         return Marks([], [], None)
     if isinstance(answer, Mapping) and (boxes := _boxes(answer.get("boxes"))) is not None:
-        confidence = answer.get("confidence")
+        confidence = answer.get("scores", answer.get("confidence"))
         several = confidence if isinstance(confidence, list) and len(confidence) == len(boxes) else [None] * len(boxes)
         labels = [f"{c:.2f}" if isinstance(c, (int, float)) else "" for c in several]
         return Marks(boxes, labels, None if boxes else "No Objects")

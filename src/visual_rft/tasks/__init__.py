@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, get_args
 
 from visual_rft.config.schedules import lifted
-from visual_rft.config.sections import TaskConfig
+from visual_rft.config.sections import ScoreKind, TaskConfig
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError, did_you_mean
 from visual_rft.tasks.base import Prediction, Sample, Score, Task
@@ -19,13 +19,21 @@ from visual_rft.tasks.plugins import load_object
 TASKS: dict[str, type[Task]] = {"detection": Detection, "classification": Classification, "grounding": Grounding}
 
 
-def load_task(name: str, *, think: bool = True, weights: Mapping[str, Any] | None = None, **options: Any) -> Task:
+def load_task(
+    name: str,
+    *,
+    think: bool = True,
+    weights: Mapping[str, Any] | None = None,
+    scores: ScoreKind = "written",
+    **options: Any,
+) -> Task:
     """The task called ``name``, or a task of your own: ``module:Class`` or ``file.py:Class``.
 
     Args:
         name: ``detection``, ``classification``, ``grounding``, or where your own class is.
         think: ask for reasoning before the answer.
         weights: factor of each reward by name; None takes the task's own.
+        scores: by which number held-out boxes are ranked, as in :class:`Task`.
         options: what else the task can be told, e.g. ``iou_threshold=0.7``. An option or weight may follow a schedule,
             ``{"from": 0.5, "to": 0.9}``; :meth:`Task.at` gives the task as it is later.
 
@@ -44,7 +52,7 @@ def load_task(name: str, *, think: bool = True, weights: Mapping[str, Any] | Non
             f"task.name: unknown task {name!r}{did_you_mean(name, TASKS)} (known: {', '.join(sorted(TASKS))}, or your "
             "own as module:Class or file.py:Class)"
         )
-    known = [field.name for field in fields(task) if field.name not in ("think", "weights", "schedules")]
+    known = [field.name for field in fields(task) if field.name not in ("think", "weights", "scores", "schedules")]
     for option in options:
         if option == "iou_threshold_end":
             raise ConfigError(
@@ -60,7 +68,7 @@ def load_task(name: str, *, think: bool = True, weights: Mapping[str, Any] | Non
         start, schedules = lifted({"weights": weights, **options})
     except ValueError as error:
         raise ConfigError(f"task.options: {error}") from None
-    loaded: Task = task(think=think, **start, schedules=schedules)
+    loaded: Task = task(think=think, scores=scores, **start, schedules=schedules)
     return loaded
 
 
@@ -81,7 +89,9 @@ def _check_complete(name: str, task: type[Task]) -> None:
 def task_of(config: TaskConfig) -> Task:
     """The task that a config's ``task`` section describes; errors as in :func:`load_task`."""
     written = config.model_dump()
-    return load_task(config.name, think=config.think, weights=written["weights"], **written["options"])
+    return load_task(
+        config.name, think=config.think, weights=written["weights"], scores=config.scores, **written["options"]
+    )
 
 
 __all__ = [

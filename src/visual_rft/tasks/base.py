@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from visual_rft.config.schedules import PARTLY, Path, Schedule, put, values_at
+from visual_rft.config.sections import ScoreKind
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
@@ -89,8 +90,7 @@ class Score(NamedTuple):
     notes: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """One answered question."""
 
     sample: Sample
@@ -108,6 +108,8 @@ class Task(ABC):
             ``module:function`` or ``file.py:function``. None takes the task's ``default_weights``.
         length_window: fewest and most words for the reward ``length``.
         reward_seconds: longest time that a reward of the user's own may take for one completion.
+        scores: by which number held-out boxes are ranked: the confidence in the answer (``written``), how likely their
+            own coordinates were (``tokens``), or how far the model says *Yes* to them (``asked``).
         schedules: options and weights that change over the training, by path; the fields hold their start.
 
     A user's reward is ``f(completion: str, truth: Mapping, answer) -> float | None``; ``answer`` is as in
@@ -118,6 +120,7 @@ class Task(ABC):
     weights: Mapping[str, float] | None = None
     length_window: tuple[int, int] = (1, 120)
     reward_seconds: float = 60.0
+    scores: ScoreKind = "written"
     schedules: Mapping[Path, Schedule] = field(default_factory=dict)
 
     name: ClassVar[str]
@@ -136,6 +139,12 @@ class Task(ABC):
     """How ``visual-rft evaluate`` measures the answers."""
 
     def __post_init__(self) -> None:
+        if self.scores not in get_args(ScoreKind):
+            raise ConfigError(f"task.scores: {self.scores!r} is not one of {', '.join(get_args(ScoreKind))}")
+        if self.scores != "written" and self.measured_as != "coco":
+            raise ConfigError(f"task.scores: {self.scores} ranks boxes by their confidence; {self.name} has none")
+        if self.scores == "asked" and not hasattr(self, "box_prompt"):
+            raise ConfigError(f"task.scores: the task {self.name!r} has no box_prompt that asks about a box")
         if self.measured_as not in get_args(Measure):
             choices = ", ".join(get_args(Measure))
             raise ConfigError(f"task {self.name!r}: measured_as is {self.measured_as!r}; choose from {choices}")

@@ -85,7 +85,6 @@ class Detection(Task):
     questions = "present"
     default_weights: ClassVar[Mapping[str, float]] = {"iou": 1.0, "confidence": 1.0, "format": 1.0}
     headline = ("AP", "AP50", "AP75", "mean_iou")
-    answers_boxes = True
     measured_as = "coco"
     rewards: ClassVar[Mapping[str, Callable[[Comparison], float]]] = {
         "iou": lambda found: rewards.iou(found.matching, found.unread),
@@ -119,6 +118,12 @@ class Detection(Task):
             f"Which of these are in the image: {', '.join(names)}? {self._steps('what you see')} their names, "
             f"separated by commas. If there is none, the answer is {NO_OBJECTS}."
         )
+
+    def box_prompt(self, question: Mapping[str, Any], box: Box, frame: Frame) -> str:
+        """The question whether a box, in pixels of the original image, holds what was asked for."""
+        place = frame.from_pixels(box)
+        written = location_tokens(place) if frame.tokens else str(list(place))
+        return f"Is the box {written} around one {question['category']}, as tight as it can be? Answer Yes or No."
 
     def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
         frame = frame_of(truth, frame)
@@ -183,7 +188,7 @@ class Detection(Task):
         return wrong
 
     def marks(self, question: Mapping[str, Any], answer: Any) -> list[Mark]:
-        rows = zip(answer["boxes"], answer["confidence"], strict=True)
+        rows = zip(answer["boxes"], answer.get("scores", answer["confidence"]), strict=True)
         marks: list[Mark] = [(box, f"{question['category']} {confidence:.2f}") for box, confidence in rows]
         return marks or [(None, f"no {question['category']}")]
 

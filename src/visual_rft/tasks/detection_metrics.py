@@ -59,11 +59,11 @@ def asked_data_set(predictions: Sequence[Prediction]) -> tuple[dict[str, Any], l
 
 
 def results_of(prediction: Prediction, image_id: Any, category_id: Any) -> list[dict[str, Any]]:
-    """One answer as COCO results; an answer that could not be read has none."""
+    """One answer as COCO results, ranked by its ``scores`` or else its confidence; none if it could not be read."""
     answer = prediction.score.answer or {"boxes": [], "confidence": []}
     return [
-        {"image_id": image_id, "category_id": category_id, "bbox": xywh(box), "score": confidence}
-        for box, confidence in zip(answer["boxes"], answer["confidence"], strict=True)
+        {"image_id": image_id, "category_id": category_id, "bbox": xywh(box), "score": score}
+        for box, score in zip(answer["boxes"], answer.get("scores", answer["confidence"]), strict=True)
     ]
 
 

@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "or a hub id")  # fmt: skip
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: that of the model's "
                         "run, or float32)")  # fmt: skip
+    parser.add_argument("--scores", choices=("written", "tokens", "asked"), help="rank boxes by the confidence in the "
+                        "answer, how likely their tokens were, or a second question about each (default: as in the "
+                        "model's run, or written)")  # fmt: skip
     parser.add_argument("--out", type=Path, help="one image: the drawn picture (default: answers/IMAGE.answer.png); "
                         "several: a folder that does not exist yet (default: predictions)")  # fmt: skip
     parser.add_argument("--annotations", type=Path, metavar="FILE",
@@ -51,7 +54,9 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     if one and not arguments.annotations:
         from visual_rft.answering.asking import predict_image
 
-        result = predict_image(files[0], asks[0], arguments.model, arguments.out, arguments.task, arguments.dtype)
+        result = predict_image(
+            files[0], asks[0], arguments.model, arguments.out, arguments.task, arguments.dtype, arguments.scores
+        )
         text = json.dumps(result, indent=2) if arguments.json else answer_text(result)
         print(printable(text, lines=True, limit=None))
         return 0
@@ -63,7 +68,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     from visual_rft.answering.predict_files import predict_files
     from visual_rft.terminal.progress import Ticker
 
-    asker = Asker.load(arguments.model, arguments.task, arguments.dtype)
+    asker = Asker.load(arguments.model, arguments.task, arguments.dtype, arguments.scores)
     with Ticker(len(files), arguments.model) as ticker:
         result = predict_files(asker, files, asks, out, numbering, arguments.batch, ticker.update)
     text = json.dumps(result, indent=2) if arguments.json else files_text(result)

@@ -120,6 +120,19 @@ class Completions:
         truncated = torch.zeros(shape[:2], dtype=torch.bool)
         return cls(ids.to(device), mask.to(device), nothing, [[text] for text in texts], truncated)
 
+    def spelled(self, tokenizer: Any) -> list[list[tuple[list[str], list[float]]]]:
+        """The tokens of each completion as the vocabulary spells them, special ones left out, and their
+        log-probabilities: B lists of G pairs of lists."""
+        special = set(tokenizer.all_special_ids)
+
+        def one(ids: list[int], mask: list[bool], logprobs: list[float]) -> tuple[list[str], list[float]]:
+            rows = [row for row, real in zip(zip(ids, logprobs, strict=True), mask, strict=True) if real]
+            rows = [row for row in rows if row[0] not in special]
+            return tokenizer.convert_ids_to_tokens([token for token, _ in rows]), [logprob for _, logprob in rows]
+
+        groups = zip(self.ids.tolist(), self.mask.tolist(), self.logprobs.tolist(), strict=True)
+        return [[one(*row) for row in zip(*group, strict=True)] for group in groups]
+
     @property
     def lengths(self) -> Tensor:
         """``[B, G]`` number of sampled tokens."""
