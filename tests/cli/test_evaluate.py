@@ -16,7 +16,7 @@ from support.box_sets import lvis_set, random_set
 
 from visual_rft.answering import answering
 from visual_rft.cli.main import main
-from visual_rft.tasks.coco_metrics import LVIS_NAMES, average_precision, box_precision
+from visual_rft.tasks.metrics.coco import LVIS_NAMES, average_precision, box_precision
 
 ROOT = Path(__file__).parent.parent.parent
 KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]

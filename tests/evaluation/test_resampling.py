@@ -8,7 +8,7 @@ from support.box_sets import SETS, lvis_set, random_set
 
 from visual_rft.evaluation.resampling import bootstrap, interval
 from visual_rft.evaluation.weighted_precision import WeightedPrecision
-from visual_rft.tasks.coco_metrics import box_precision
+from visual_rft.tasks.metrics.coco import box_precision
 
 
 @pytest.mark.parametrize("seed", range(len(SETS)))

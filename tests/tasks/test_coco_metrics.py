@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support.box_sets import SETS, lvis_set, random_set
 
-from visual_rft.tasks.coco_metrics import LVIS_NAMES, NAMES, average_precision, box_precision
+from visual_rft.tasks.metrics.coco import LVIS_NAMES, NAMES, average_precision, box_precision
 
 
 def pycocotools_says(truth, results):

@@ -7,7 +7,7 @@ import pytest
 
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import Detection, Prediction, Sample, load_task
-from visual_rft.tasks.coco_metrics import average_precision
+from visual_rft.tasks.metrics.coco import average_precision
 from visual_rft.vision.coordinates import CoordinateSpace
 from visual_rft.vision.images import RenderedImage
 

@@ -49,8 +49,8 @@ from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.stored.places import model_folder
 from visual_rft.tasks import Task, task_of
-from visual_rft.tasks.coco_metrics import Rules
-from visual_rft.tasks.detection_metrics import asked_data_set
+from visual_rft.tasks.metrics.coco import Rules
+from visual_rft.tasks.metrics.detection import asked_data_set
 from visual_rft.terminal.progress import Ticker
 
 

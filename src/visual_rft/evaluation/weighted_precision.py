@@ -2,7 +2,7 @@
 
 Decision: matching boxes does not depend on the weights, so it is done once by COCO's rules (those of pycocotools for
 boxes of every size); a draw then only sums up. With all weights 1 the numbers are those of
-:func:`visual_rft.tasks.coco_metrics.box_precision`, and with weights 0, 1, 2, ... those of a data set in which the
+:func:`visual_rft.tasks.metrics.coco.box_precision`, and with weights 0, 1, 2, ... those of a data set in which the
 images are repeated (tests hold both). The library's own classes give no access to the matches.
 
 >>> truth = {"images": [{"id": 1}, {"id": 2}], "categories": [{"id": 7}], "annotations": [
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from visual_rft.evaluation.resampling import Floats
-from visual_rft.tasks.coco_metrics import LVIS_LIMIT, Rules, federated
+from visual_rft.tasks.metrics.coco import LVIS_LIMIT, Rules, federated
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -51,7 +51,7 @@ class WeightedPrecision:
     """AP, AP50 and AP75 for weights per image, each in [0, 1], NaN where no true box is drawn.
 
     Args:
-        truth, predictions, rules: as in :func:`visual_rft.tasks.coco_metrics.box_precision`.
+        truth, predictions, rules: as in :func:`visual_rft.tasks.metrics.coco.box_precision`.
 
     Attributes:
         images: I, and their order: weights are in the order of ``truth["images"]``.

@@ -42,7 +42,7 @@ from visual_rft.files import write_whole
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Detection, task_of
-from visual_rft.tasks.detection_metrics import asked_data_set
+from visual_rft.tasks.metrics.detection import asked_data_set
 from visual_rft.training.rft import reinforce
 from visual_rft.training.run.environment import SOURCE, git_commit
 from visual_rft.training.session import Session, prepare_process

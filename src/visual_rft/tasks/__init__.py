@@ -11,9 +11,9 @@ from visual_rft.config.sections import ScoreKind, TaskConfig
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError, did_you_mean
 from visual_rft.tasks.base import Prediction, Sample, Score, Task
-from visual_rft.tasks.classification import Classification
-from visual_rft.tasks.detection import Detection
-from visual_rft.tasks.grounding import Grounding
+from visual_rft.tasks.kinds.classification import Classification
+from visual_rft.tasks.kinds.detection import Detection
+from visual_rft.tasks.kinds.grounding import Grounding
 from visual_rft.tasks.plugins import load_object
 
 TASKS: dict[str, type[Task]] = {"detection": Detection, "classification": Classification, "grounding": Grounding}

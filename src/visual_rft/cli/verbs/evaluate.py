@@ -115,7 +115,7 @@ def score_files(
     from visual_rft.data.formats.coco_results import read_ground_truth, read_predictions
     from visual_rft.evaluation.resampling import bootstrap, interval
     from visual_rft.evaluation.weighted_precision import WeightedPrecision
-    from visual_rft.tasks.coco_metrics import box_precision
+    from visual_rft.tasks.metrics.coco import box_precision
 
     truth = read_ground_truth(annotations, rules, _note)
     results = read_predictions(predictions, truth, _note)

@@ -18,7 +18,7 @@ from typing import Any
 
 from visual_rft.data.formats.reading import as_id, is_crowd, read_json
 from visual_rft.errors import DataError
-from visual_rft.tasks.coco_metrics import Rules
+from visual_rft.tasks.metrics.coco import Rules
 from visual_rft.vision.boxes import is_finite_number, is_four_numbers
 
 Note = Callable[[str], None]

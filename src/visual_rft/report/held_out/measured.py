@@ -84,7 +84,7 @@ def class_numbers(answers: Sequence[Judged]) -> dict[str, tuple[float, int]]:
 
 
 def _precisions(answers: Sequence[Judged]) -> dict[str, float]:
-    from visual_rft.tasks.coco_metrics import (
+    from visual_rft.tasks.metrics.coco import (
         box_precision,  # here: most reports draw no boxes, and it takes half a second
     )
 

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from visual_rft.tasks.coco_metrics import average_precision
+from visual_rft.tasks.metrics.coco import average_precision
 from visual_rft.vision.boxes import Box, area, as_boxes, iou
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, NotRequired, TypedDict
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import rewards
 from visual_rft.tasks.base import UNITS, Comparison, Prediction, Task
-from visual_rft.tasks.detection_metrics import detection_metrics
+from visual_rft.tasks.metrics.detection import detection_metrics
 from visual_rft.tasks.parsing.answers import NO_OBJECTS, parse_detections
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, without_location_tokens
 from visual_rft.tasks.truth import boxes_of, frame_of, image_size_of, place_of, ready_made
