@@ -18,7 +18,8 @@ from measure import peak_memory
 from PIL import Image
 from workload import DEVICE, Workload, load, reward
 
-from visual_rft.config.sections import EngineConfig, ObjectiveConfig, OptimizerConfig
+from visual_rft.config.objective import ObjectiveConfig
+from visual_rft.config.sections import EngineConfig, OptimizerConfig
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.prefix import Completions, Prefix
 from visual_rft.policy.engine.sampling import Sampling

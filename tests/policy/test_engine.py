@@ -11,7 +11,8 @@ import torch
 from support.oracles import SCENES, alone_logprobs, prompts_of_mixed_size, random_completions
 from support.tiny_models import QWEN, SHARED, chat, random_model
 
-from visual_rft.config.sections import EngineConfig, LoraConfig, ModelConfig, ObjectiveConfig
+from visual_rft.config.objective import ObjectiveConfig
+from visual_rft.config.sections import EngineConfig, LoraConfig, ModelConfig
 from visual_rft.errors import DataError, ModelError
 from visual_rft.policy import agreement
 from visual_rft.policy.agreement import SharedPrefixWarning, verify

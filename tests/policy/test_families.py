@@ -22,7 +22,8 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from visual_rft.answering.predict import predict
 from visual_rft.config.config import Config, parse_config
-from visual_rft.config.sections import EngineConfig, LoraConfig, ModelConfig, ObjectiveConfig, RolloutConfig
+from visual_rft.config.objective import ObjectiveConfig
+from visual_rft.config.sections import EngineConfig, LoraConfig, ModelConfig, RolloutConfig
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, ModelError
 from visual_rft.policy.agreement import verify

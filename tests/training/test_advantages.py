@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from visual_rft.config.sections import ObjectiveConfig
+from visual_rft.config.objective import ObjectiveConfig
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.training.advantages import ADVANTAGES, Rewards, group_advantages
 from visual_rft.training.objective import advantages_of
@@ -103,3 +103,24 @@ def test_the_divergence_in_the_reward_is_taken_off_before_groups_are_compared():
     torch.testing.assert_close(
         advantages_of(rewards([[1.0, 1.0]]), cut, completions, reference), torch.tensor([[-0.02, 0.02]])
     )
+
+
+def test_ranks_in_the_history_by_hand():
+    """Among 0.2, 0.2, 0.9 before and 0.5, 0.9 now, 0.5 has two below it and half of itself, 0.9 three and half of two:
+    2.5 / 5 and 4 / 5. The second reward applies to one completion alone, so there is nothing to compare."""
+    nan = math.nan
+    one = Rewards(torch.zeros(1, 2), torch.tensor([[[0.5, 1.0], [0.9, nan]]]), (3.0, 1.0),
+                  torch.tensor([[0.2, 1.0], [0.2, nan], [0.9, 0.0]]))  # fmt: skip
+    torch.testing.assert_close(ADVANTAGES["history_rank"](one), torch.tensor([[-0.3, 0.3]]) * 3 / 4)
+    # without a history, the present alone
+    alone = Rewards(torch.tensor([[0.0, 1.0], [2.0, 2.0]]))
+    torch.testing.assert_close(ADVANTAGES["history_rank"](alone), torch.tensor([[-0.25, 0.25], [0.0, 0.0]]))
+
+
+def test_ranks_in_the_history_tell_a_large_step_from_a_small_one():
+    earlier = torch.linspace(0, 1, 101)[:, None]
+    parts = torch.tensor([[[0.1], [0.9]], [[0.89], [0.9]]])
+    got = ADVANTAGES["history_rank"](Rewards(parts[..., 0], parts, (1.0,), earlier))
+    assert got[0, 1] > 10 * got[1, 1] > 0
+    in_group = ADVANTAGES["rank"](Rewards(parts[..., 0], parts))
+    assert in_group[0, 1] == in_group[1, 1]

@@ -11,8 +11,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from visual_rft.config.sections import LOSSES as NAMES
-from visual_rft.config.sections import OF_SEQUENCES, ObjectiveConfig
+from visual_rft.config.objective import LOSSES as NAMES
+from visual_rft.config.objective import OF_SEQUENCES, OVER_TOKENS, ObjectiveConfig
 from visual_rft.errors import ConfigError
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.training.losses import LOSSES, LossInputs, kl_per_token, probability_mask
@@ -200,4 +200,5 @@ def test_a_loss_of_ones_own(tmp_path):
 
 def test_every_name_of_the_config_is_a_loss():
     assert set(NAMES) == set(LOSSES)
+    assert set(OVER_TOKENS) == {name for name, named in LOSSES.items() if named.aggregation == "token_mean"}
     assert set(OF_SEQUENCES) == {name for name, named in LOSSES.items() if named.of_sequences}

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from visual_rft.config.sections import ObjectiveConfig
+from visual_rft.config.objective import ObjectiveConfig
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.training.losses import kl_per_token
 from visual_rft.training.objective import GroupLoss, token_weights

@@ -25,17 +25,10 @@ from pydantic import ValidationError, model_validator
 from visual_rft.config.compose import compose
 from visual_rft.config.explain import explain
 from visual_rft.config.loop import LoopConfig
+from visual_rft.config.objective import ObjectiveConfig
 from visual_rft.config.overrides import apply_flags
 from visual_rft.config.paths import completed, is_kept_by_a_run
-from visual_rft.config.sections import (
-    EngineConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    RolloutConfig,
-    Section,
-    TaskConfig,
-)
+from visual_rft.config.sections import EngineConfig, ModelConfig, OptimizerConfig, RolloutConfig, Section, TaskConfig
 from visual_rft.config.sources import DataConfig
 from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import ConfigError
@@ -67,7 +60,7 @@ class Config(Section):
                     "objective.updates_per_rollout above 1 needs the whole step in one rollout: leave "
                     "rollout.prompts_at_once out"
                 )
-            if (self.objective.aggregation or "") == "token_mean" or self.objective.advantages in ("batch", "gdpo"):
+            if self.objective.averages_tokens or self.objective.advantages in ("batch", "gdpo"):
                 raise ValueError(
                     "an average over all tokens, or the spread of a batch, needs the whole step in one rollout: leave "
                     "rollout.prompts_at_once out"

@@ -211,65 +211,6 @@ class RolloutConfig(Section):
         return self
 
 
-LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "reinforce++", "gspo", "luspo", "gmpo", "cispo", "sapo", "dppo")
-OF_SEQUENCES = ("gspo", "luspo", "gmpo")
-"""Losses whose ratio belongs to a whole completion."""
-
-
-class ObjectiveConfig(Section):
-    """The policy loss, and how rewards become advantages (docs/objectives.md)."""
-
-    may_change = ("advantage_limit", "beta", "clip_low", "clip_high", "delta", "dppo_difference")
-
-    loss: str = "grpo"
-    """grpo, dr_grpo, dapo, bnpo, reinforce++, gspo, luspo, gmpo, cispo, sapo, dppo, or your own as file.py:function."""
-    aggregation: Literal["sequence_mean", "token_mean", "constant", "sequence_sum"] | None = None
-    """Mean over the tokens of each completion first, over all tokens of a batch at once, over the longest length there
-    can be, or their sum; null takes what the loss's paper does (grpo: sequence_mean)."""
-    advantages: Literal["group", "batch", "none", "rloo", "gdpo", "rank"] = "group"
-    """A reward beside its group: by the group's spread (the method), by the batch's, by none, beside the mean of the
-    others, each reward on its own scale before they are summed, or by rank."""
-    advantage_limit: float | None = Field(None, gt=0)
-    """Advantages are cut to this size; null cuts none."""
-    beta: float = Field(0.04, ge=0)
-    """Weight of the KL divergence to the reference; 0 keeps no reference."""
-    kl: Literal["k1", "k2", "k3", "k3_corrected"] = "k3"
-    """Its estimate per token; k3_corrected multiplies k3 by the ratio to the policy that sampled."""
-    kl_in: Literal["loss", "reward"] = "loss"
-    """Added to the loss, or taken off the reward (as k1, summed over the tokens) before advantages are computed."""
-    clip_low: float = Field(0.2, ge=0)
-    """The ratio is clipped below 1 - clip_low (gmpo: its logarithm below -clip_low)."""
-    clip_high: float = Field(0.2, ge=0)
-    """The ratio is clipped above 1 + clip_high (gmpo: its logarithm above clip_high; cispo: the weight)."""
-    delta: float | None = Field(None, gt=1)
-    """Where the advantage is negative a ratio above this counts as this (two-sided clipping); null bounds nothing."""
-    sapo_temperatures: tuple[float, float] = (1.0, 1.05)
-    """Of sapo's gate, for positive and for negative advantages."""
-    dppo_difference: float = Field(0.2, gt=0, lt=1)
-    """Change of a token's probability beyond which dppo does not push it further."""
-    updates_per_rollout: int = Field(1, ge=1)
-    """Optimiser steps on each set of completions."""
-    truncated: Literal["keep", "mask"] = "keep"
-    """Completions that reached the length limit: learned from like others, or without weight in the loss (they still
-    count in their group's mean)."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> ObjectiveConfig:
-        if ":" not in self.loss and self.loss not in LOSSES:
-            raise ValueError(f"unknown loss {self.loss!r}; choose from {', '.join(LOSSES)}, or name a file.py:function")
-        if self.loss in OF_SEQUENCES and self.aggregation in ("token_mean", "constant"):
-            raise ValueError(
-                f"aggregation {self.aggregation!r} averages tokens, but the ratio of {self.loss} belongs to a whole "
-                "completion; use sequence_mean or sequence_sum, or leave it null"
-            )
-        if self.kl == "k1" and self.kl_in == "loss" and self.ever("beta") > 0:
-            raise ValueError(
-                "the gradient of kl 'k1' is 0 in expectation, so in the loss it only adds noise; use k2 or k3, or "
-                "kl_in 'reward'"
-            )
-        return self
-
-
 class EngineConfig(Section):
     """How a step is computed. None of these changes what is learned, only time and memory."""
 

@@ -62,7 +62,8 @@ class Learner:
             ModelError: if nothing is trainable, or the model is an adapter that was loaded as a model.
             ConfigError: if the optimiser needs a GPU that is not there.
         """
-        updates = config.run.steps * config.objective.updates_per_rollout
+        warm = min(config.objective.warm_start, config.run.steps)  # with one update each
+        updates = warm + (config.run.steps - warm) * config.objective.updates_per_rollout
         optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates)
         policy.model, optimizer = accelerator.prepare(policy.model, optimizer)
         policy.to(accelerator.device)

@@ -47,12 +47,14 @@ class BatchResult:
         stats: what the objective made of them.
         drawn: prompts that were answered besides, in the place of some that teach nothing.
         seen: rewards of all completions, of the others too, by the question's id.
+        gold_loss: mean negative log-probability of the gold answers learned beside; None without any.
     """
 
     rollouts: Rollouts
     stats: ObjectiveStats
     drawn: int
     seen: Mapping[str, Sequence[float]]
+    gold_loss: float | None = None
 
 
 class Stopwatch:
@@ -146,6 +148,7 @@ def step_metrics(
         "kl": sum(r.stats.kl for r in results) / len(results),
         "clipped_share": sum(r.stats.clipped for r in results) / len(results),
         "loss": sum(r.stats.loss for r in results) / len(results),
+        **({} if (gold := _mean_where_applied([r.gold_loss for r in results])) is None else {"sft_loss": gold}),
         "grad_norm": grad_norm,
         "learning_rate": learning_rate,
         "tokens_per_second": lengths.sum().item() / watch.total,

@@ -25,7 +25,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from visual_rft.config.sections import ObjectiveConfig
+from visual_rft.config.objective import ObjectiveConfig
 from visual_rft.errors import ConfigError
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.tasks import Score
@@ -43,12 +43,18 @@ class ObjectiveStats:
     clipped: float
 
 
-def rewards_of(scores: Sequence[Sequence[Score]], weights: Mapping[str, float], device: torch.device) -> Rewards:
+def rewards_of(
+    scores: Sequence[Sequence[Score]],
+    weights: Mapping[str, float],
+    earlier: Sequence[Sequence[float]],
+    device: torch.device,
+) -> Rewards:
     """The totals and parts of scores as tensors.
 
     Args:
         scores: one per completion, ``[B][G]``.
         weights: of the parts, by name.
+        earlier: parts of completions of earlier steps, in the same order; may be empty.
         device: where the tensors are made.
     """
     total = torch.tensor([[score.total for score in group] for group in scores], device=device)
@@ -56,7 +62,8 @@ def rewards_of(scores: Sequence[Sequence[Score]], weights: Mapping[str, float], 
         [[math.nan if (part := score.parts[name]) is None else part for name in weights] for score in group]
         for group in scores
     ]
-    return Rewards(total, torch.tensor(parts, device=device), tuple(weights.values()))
+    before = torch.tensor(earlier, device=device) if earlier else None
+    return Rewards(total, torch.tensor(parts, device=device), tuple(weights.values()), before)
 
 
 def advantages_of(
@@ -81,7 +88,10 @@ def advantages_of(
         parts = rewards.parts
         if parts is not None:
             parts = torch.cat([parts, kl[..., None].to(parts.dtype)], -1)
-        rewards = Rewards(total, parts, (*rewards.weights, -config.beta))
+        earlier = rewards.earlier  # in which nothing is known of the divergence
+        if earlier is not None:
+            earlier = torch.nn.functional.pad(earlier, (0, 1), value=math.nan)
+        rewards = Rewards(total, parts, (*rewards.weights, -config.beta), earlier)
     advantages = as_one_group(rewards, ADVANTAGES[config.advantages], questions)
     limit = config.advantage_limit
     return advantages if limit is None else advantages.clamp(-limit, limit)
@@ -103,7 +113,7 @@ def as_one_group(rewards: Rewards, advantages: Advantages, questions: Sequence[s
     for size in {len(rows) for rows in places.values()}:
         rows = torch.tensor([rows for rows in places.values() if len(rows) == size])  # [questions, size]
         parts = None if rewards.parts is None else rewards.parts[rows].flatten(1, 2)
-        pooled = Rewards(rewards.total[rows].flatten(1), parts, rewards.weights)
+        pooled = Rewards(rewards.total[rows].flatten(1), parts, rewards.weights, rewards.earlier)
         result[rows] = advantages(pooled).view(*rows.shape, -1).to(result.dtype)
     return result
 

@@ -21,6 +21,7 @@ from visual_rft.training.metrics import BatchResult, Rollouts, Stopwatch, step_m
 from visual_rft.training.objective import GroupLoss, advantages_of, rewards_of
 from visual_rft.training.rollout import Answering, with_spread
 from visual_rft.training.session import Session
+from visual_rft.training.sft import imitate_step, teach_beside
 
 
 def train(config: Config, *, resume: bool = False, anyway: bool = False) -> dict[str, Any]:
@@ -51,6 +52,9 @@ def reinforce(session: Session) -> None:
     for step, batches, others in session.steps(config.rollout.prompts_at_once):
         task, objective = session.task.at(step / loop.steps), config.objective.at(step / loop.steps)
         policy.sampling = sampling_of(config.rollout.at(step / loop.steps))
+        if step < objective.warm_start:
+            household.end_step(step, imitate_step(session, step, batches))
+            continue
         watch = Stopwatch()
         answer, results = Answering(policy, task, config.rollout, watch), []
         for questions in batches:
@@ -61,7 +65,7 @@ def reinforce(session: Session) -> None:
             prefix = rollout.prefix
             with watch("reference"):
                 reference_logprobs = reference.logprobs(prefix, completions) if reference else None
-            rewards = rewards_of(rollout.scores, task.part_weights, device)
+            rewards = rewards_of(rollout.scores, task.part_weights, learner.history.parts, device)
             pooled = rollout.ids if config.rollout.hard_share else None
             advantages = advantages_of(rewards, objective, completions, reference_logprobs, pooled)
             scale, longest = len(samples) / loop.prompts_per_step, config.rollout.max_new_tokens
@@ -72,8 +76,9 @@ def reinforce(session: Session) -> None:
                         learner.optimize()
                         prefix = policy.encode(inputs, for_sampling=True)  # again: the weights have changed
                     logprobs = policy.backward(prefix, completions, loss)
+                    gold_loss = teach_beside(policy, task, rollout, objective, scale)
             rollouts = Rollouts(samples, inputs, completions, rollout.scores, rewards.total, advantages)
-            results.append(BatchResult(rollouts, loss.stats(logprobs), rollout.drawn, rollout.seen))
+            results.append(BatchResult(rollouts, loss.stats(logprobs), rollout.drawn, rollout.seen, gold_loss))
             household.keep_rollouts(step, rollouts)
         with watch("update"):
             grad_norm = learner.optimize()

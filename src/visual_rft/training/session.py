@@ -169,6 +169,8 @@ class Session:
         for result in results:
             for name, rewards in result.seen.items():
                 seen.setdefault(name, []).extend(rewards)
+            scores = [score for group in result.rollouts.scores for score in group]
+            self.learner.history.note_parts([list(score.parts.values()) for score in scores])
         self.household.folder.append_history(step, self.learner.history.note(step, seen))
 
     def steps(self, at_once: int | None = None) -> Iterator[tuple[int, Iterator[Questions], Others]]:

@@ -1,18 +1,26 @@
 """Supervised fine-tuning on the gold answers: the baseline, and how the embedded base was taught.
 
 Decision: the same config, data, prefix and checkpoint as reinforcement; only the loss differs, the mean negative
-log-probability of the gold completion's tokens.
+log-probability of the gold completion's tokens. The same step serves a run of its own, the warm start of a run of
+reinforcement (``objective.warm_start``), and beside it (``objective.sft_weight``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from visual_rft.config.config import Config
+from visual_rft.config.objective import ObjectiveConfig
+from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loss import WeightedLogprobs
+from visual_rft.policy.policy import Policy
+from visual_rft.tasks import Sample, Score, Task
 from visual_rft.training.metrics import Stopwatch
 from visual_rft.training.objective import token_weights
-from visual_rft.training.session import Session
+from visual_rft.training.rollout import Rollout
+from visual_rft.training.session import Questions, Session
+from visual_rft.vision.coordinates import Frame
 
 
 def train_supervised(config: Config, *, resume: bool = False, anyway: bool = False) -> dict[str, Any]:
@@ -36,24 +44,68 @@ def train_supervised(config: Config, *, resume: bool = False, anyway: bool = Fal
 
 def imitate(session: Session) -> None:
     """The steps that are left of a run."""
-    learner, task, loop = session.learner, session.task, session.config.run
-    policy = learner.policy
-    for step, batches, _ in session.steps(loop.prompts_per_batch):
-        watch, losses = Stopwatch(), []
-        for samples, inputs, _ in batches:
-            prefix = policy.encode(inputs)
-            gold = [task.gold(sample.truth, frame) for sample, frame in zip(samples, prefix.frames, strict=True)]
-            completions = policy.completions_of(gold)
-            weights = token_weights(completions.mask, "token_mean")
-            loss = WeightedLogprobs(-weights * len(samples) / loop.prompts_per_step)
-            logprobs = policy.backward(prefix, completions, loss)
-            losses.append(-(logprobs * weights).sum().item())
-        grad_norm = learner.optimize()
-        metrics = {
-            "step": step,
-            "loss": sum(losses) / len(losses),
-            "grad_norm": grad_norm,
-            "learning_rate": learner.learning_rate,
-            "samples_per_second": loop.prompts_per_step / watch.total,
-        }
-        session.household.end_step(step, metrics)
+    for step, batches, _ in session.steps(session.config.run.prompts_per_batch):
+        session.household.end_step(step, imitate_step(session, step, batches))
+
+
+def imitate_step(session: Session, step: int, batches: Iterable[Questions]) -> dict[str, float]:
+    """One step on the gold answers; returns its metrics."""
+    learner, prompts = session.learner, session.config.run.prompts_per_step
+    watch = Stopwatch()
+    losses = [
+        teach(learner.policy, session.task, questions.samples, questions.inputs, len(questions.samples) / prompts)
+        for questions in batches
+    ]
+    grad_norm = learner.optimize()
+    return {
+        "step": step,
+        "loss": sum(losses) / len(losses),
+        "grad_norm": grad_norm,
+        "learning_rate": learner.learning_rate,
+        "samples_per_second": prompts / watch.total,
+    }
+
+
+def teach(policy: Policy, task: Task, samples: Sequence[Sample], inputs: Inputs, weight: float) -> float:
+    """Add the gradients of ``weight`` times the mean negative log-probability of the gold answers' tokens.
+
+    Returns:
+        That mean, without the weight.
+    """
+    prefix = policy.encode(inputs, for_sampling=True)
+    gold = [task.gold(sample.truth, frame) for sample, frame in zip(samples, prefix.frames, strict=True)]
+    completions = policy.completions_of(gold)
+    weights = token_weights(completions.mask, "token_mean")
+    logprobs = policy.backward(prefix, completions, WeightedLogprobs(-weights * weight))
+    return -(logprobs * weights).sum().item()
+
+
+def teach_beside(policy: Policy, task: Task, rollout: Rollout, config: ObjectiveConfig, scale: float) -> float | None:
+    """The gold answers beside reinforcement, as CHORD mixes the two (arXiv 2508.11408, eq. 5): the same gradients for
+    the chosen of B prompts, each with the weight that it would have if all were.
+
+    Args:
+        policy: learns.
+        task: knows the gold answers.
+        rollout: what was answered, by which unsolved prompts are known.
+        config: with ``sft_weight`` and ``sft_prompts``.
+        scale: factor of the whole loss.
+
+    Returns:
+        The mean negative log-probability; None where there is nothing to learn this way.
+    """
+    samples, inputs = rollout.questions.samples, rollout.questions.inputs
+    chosen = [
+        place
+        for place, sample in enumerate(samples)
+        if config.sft_prompts == "all" or _is_unsolved(task, sample, inputs.frames[place], rollout.scores[place])
+    ]
+    if config.sft_weight == 0 or not chosen:
+        return None
+    weight = config.sft_weight * scale * len(chosen) / len(samples)
+    return teach(policy, task, [samples[place] for place in chosen], inputs.select(chosen), weight)
+
+
+def _is_unsolved(task: Task, sample: Sample, frame: Frame | None, scores: Sequence[Score]) -> bool:
+    gold = task.score(task.gold(sample.truth, frame), sample.truth, frame)
+    return max(score.total for score in scores) < gold.total - 1e-6

@@ -1,7 +1,8 @@
 """What became of every question so far: how often it was asked, and what its newest answers earned.
 
 Decision: a plain record per question, part of the learning state (it is in every checkpoint), because what is asked
-next may depend on it. A line per step in ``history.jsonl`` of the run folder says the same to people.
+next may depend on it; and the parts of the newest rewards, with which new ones can be compared. A line per step in
+``history.jsonl`` of the run folder says what each question earned to people.
 
 >>> history = History()
 >>> history.note(3, {"a": [0.0, 1.0], "b": [2.0, 2.0]})
@@ -12,9 +13,13 @@ next may depend on it. A line per step in ``history.jsonl`` of the run folder sa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+WINDOW = 1024
+"""Completions whose reward parts are kept: 16 steps of 8 prompts with 8 completions, in which rewards hardly drift."""
 
 
 class Record(NamedTuple):
@@ -35,9 +40,16 @@ class Record(NamedTuple):
 
 @dataclass
 class History:
-    """The records of all questions that were asked, by id."""
+    """What was answered.
+
+    Attributes:
+        records: of all questions that were asked, by id.
+        parts: reward parts of the newest completions, oldest first, each part at its place; NaN where one does not
+            apply.
+    """
 
     records: dict[str, Record] = field(default_factory=dict)
+    parts: list[list[float]] = field(default_factory=list)
 
     def note(self, step: int, rewards: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
         """Remember what the completions of a step's questions earned.
@@ -57,6 +69,11 @@ class History:
             noted[name] = [mean, spread]
         return noted
 
+    def note_parts(self, rows: Sequence[Sequence[float | None]]) -> None:
+        """Remember the reward parts of a step's completions; None where one does not apply."""
+        new = [[math.nan if value is None else value for value in row] for row in rows]
+        self.parts = [*self.parts, *new][-WINDOW:]
+
     def reward(self, name: str) -> float | None:
         """Mean reward when the question was last asked; None if it never was."""
         record = self.records.get(name)
@@ -69,8 +86,9 @@ class History:
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, for a checkpoint."""
-        return {name: list(record) for name, record in self.records.items()}
+        return {"records": {name: list(record) for name, record in self.records.items()}, "parts": self.parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state_dict`."""
-        self.records = {name: Record(*record) for name, record in state.items()}
+        self.records = {name: Record(*record) for name, record in state["records"].items()}
+        self.parts = [list(row) for row in state["parts"]]
