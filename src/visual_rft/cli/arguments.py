@@ -117,3 +117,9 @@ class DescribeFields(argparse.Action):
 
         print(describe())
         parser.exit()
+
+
+def add_checkpoint(parser: argparse._ActionsContainer) -> None:
+    """The flag that chooses among the checkpoints of a run folder."""
+    parser.add_argument("--checkpoint", metavar="WHICH", help="of a run folder: last (default), best (by the run's "
+                        "run.checkpoint_best) or a step such as step-000040")  # fmt: skip

@@ -18,12 +18,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from visual_rft.cli.arguments import add_checkpoint
 from visual_rft.errors import ConfigError, DataError, printable
 from visual_rft.files import write_json
+from visual_rft.policy.stored.checkpoints import chosen
 
 FILES = ("annotations", "predictions", "report")
 """Flags of ``evaluate detection`` alone."""
-MODELS = ("model", "protocol", "classes", "batch", "folder", "segmenter")
+MODELS = ("model", "checkpoint", "protocol", "classes", "batch", "folder", "segmenter")
 """Flags of an evaluation of models alone."""
 
 
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument("--model", action="append", metavar="MODEL",
                         help="tiny, a folder or a hub id instead of the config's; given more than once, all are "
                         "compared with the first on the same images")  # fmt: skip
+    add_checkpoint(models)
     models.add_argument("--protocol", choices=("asked", "present", "all", "said"),
                         help="detection: ask as the config says (default), each class that is present, all classes, or "
                         "those the model says are there")  # fmt: skip
@@ -131,7 +134,9 @@ def score_files(
 
 
 def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str, Any]:
-    models: list[str] = arguments.model or []
+    models = [chosen(model, arguments.checkpoint) for model in arguments.model or []]
+    if arguments.checkpoint and not models:
+        raise ConfigError("--checkpoint chooses among those of a run folder; name it with --model")
     file = Path(arguments.what) if arguments.what else _config_of_run(models)
     from visual_rft.config.config import load_config
 

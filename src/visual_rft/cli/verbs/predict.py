@@ -15,8 +15,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from visual_rft.cli.arguments import add_checkpoint
 from visual_rft.cli.printed import answer_text, files_text
 from visual_rft.errors import ConfigError, printable
+from visual_rft.policy.stored.checkpoints import chosen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "(default: that of the model's run, or detection)")  # fmt: skip
     parser.add_argument("--model", default="tiny", help="tiny (default), a run folder, a checkpoint, a model folder "
                         "or a hub id")  # fmt: skip
+    add_checkpoint(parser)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: that of the model's "
                         "run, or float32)")  # fmt: skip
     parser.add_argument("--scores", choices=("written", "tokens", "asked"), help="rank boxes by the confidence in the "
@@ -49,13 +52,14 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         raise ConfigError(f"--batch: {arguments.batch} is not at least 1")
     from visual_rft.answering.image_files import Numbering, find_images
 
+    model = chosen(arguments.model, arguments.checkpoint)
     files, asks = find_images(arguments.image), list(dict.fromkeys(arguments.ask))
     one = len(asks) == 1 and len(arguments.image) == 1 and Path(arguments.image[0]).is_file()
     if one and not arguments.annotations:
         from visual_rft.answering.asking import predict_image
 
         result = predict_image(
-            files[0], asks[0], arguments.model, arguments.out, arguments.task, arguments.dtype, arguments.scores
+            files[0], asks[0], model, arguments.out, arguments.task, arguments.dtype, arguments.scores
         )
         text = json.dumps(result, indent=2) if arguments.json else answer_text(result)
         print(printable(text, lines=True, limit=None))
@@ -68,8 +72,8 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     from visual_rft.answering.predict_files import predict_files
     from visual_rft.terminal.progress import Ticker
 
-    asker = Asker.load(arguments.model, arguments.task, arguments.dtype, arguments.scores)
-    with Ticker(len(files), arguments.model) as ticker:
+    asker = Asker.load(model, arguments.task, arguments.dtype, arguments.scores)
+    with Ticker(len(files), model) as ticker:
         result = predict_files(asker, files, asks, out, numbering, arguments.batch, ticker.update)
     text = json.dumps(result, indent=2) if arguments.json else files_text(result)
     print(printable(text, lines=True, limit=None))

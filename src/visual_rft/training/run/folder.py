@@ -27,6 +27,7 @@ from visual_rft.config.config import Config, dump_config
 from visual_rft.data.leakage import Leakage
 from visual_rft.errors import RunFolderError, printable
 from visual_rft.files import append_json_lines, json_or_nothing, write_json, write_whole
+from visual_rft.policy.stored.checkpoints import best_of, checkpoints_of, evaluation_of
 from visual_rft.report.reading import finite, read_lines
 from visual_rft.tasks.base import Prediction, Sample, Score
 from visual_rft.training.metrics import Rollouts
@@ -127,27 +128,21 @@ class RunFolder:
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        found = [place for place in (self.path / "checkpoints").glob("step-*") if CHECKPOINT.fullmatch(place.name)]
-        return sorted(found, key=lambda place: int(place.name.removeprefix("step-")))
+        return checkpoints_of(self.path)
 
     def evaluation(self, step: int) -> dict[str, Any]:
         """The numbers of ``evaluation/step-N.json``, {} if there is none."""
-        content = json_or_nothing(self.path / "evaluation" / f"step-{step:06d}.json")
-        return {name: value for name, value in content.items() if name not in ("step", "examples")}
+        return evaluation_of(self.path, step)
+
+    def best_checkpoint(self, metric: str) -> Path | None:
+        """The checkpoint whose evaluation has the greatest ``metric``; the earlier of equal ones, None without any."""
+        best = best_of(self.path, metric)
+        return best.checkpoint if best else None
 
     def steps_skipped(self) -> int:
         """Steps whose gradient was not finite, of the whole run; ``metrics.jsonl`` has null for it."""
         rows, _ = read_lines(self.path / "metrics.jsonl")
         return sum(row.get("grad_norm") is None for row in rows)
-
-    def best_checkpoint(self, metric: str) -> Path | None:
-        """The checkpoint whose evaluation has the greatest ``metric``; the earlier of equal ones, None without any."""
-        found = {}
-        for place in self.checkpoints():
-            value = self.evaluation(int(place.name.removeprefix("step-"))).get(metric)
-            if isinstance(value, (int, float)):
-                found[place] = value
-        return max(found, key=lambda place: found[place]) if found else None
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write one JSON file below the folder; complete or not at all. Numbers that are not finite become null.
