@@ -178,3 +178,14 @@ def test_autocast_computes_in_bfloat16_and_learns():
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     sampled = mixed.sample(prefix, 2, Draws(0))
     torch.testing.assert_close(sampled.logprobs, mixed.logprobs(prefix, sampled), atol=0.1, rtol=0.05)
+
+
+def test_entropies_are_those_of_the_distributions_that_tokens_were_drawn_from():
+    policy = Policy(*random_model("qwen2_vl"), Sampling(max_new_tokens=6, temperature=0.7, entropies=True))
+    prefix = policy.encode(prompts_of_mixed_size(2))
+    sampled = policy.sample(prefix, 3, Draws(0))
+    distribution = policy.head(prefix.last_hidden)
+    expected = -(distribution.exp() * distribution.clamp(min=-1e9)).sum(-1)  # of the first token; -inf never counts
+    torch.testing.assert_close(sampled.entropies[:, :, 0], expected[:, None].expand(2, 3))
+    assert (sampled.entropies[sampled.mask] > 0).all()
+    assert (sampled.entropies[~sampled.mask] == 0).all()

@@ -15,7 +15,7 @@ from visual_rft.config.objective import LOSSES as NAMES
 from visual_rft.config.objective import OF_SEQUENCES, OVER_TOKENS, ObjectiveConfig
 from visual_rft.errors import ConfigError
 from visual_rft.policy.engine.prefix import Completions
-from visual_rft.training.losses import LOSSES, LossInputs, kl_per_token, probability_mask
+from visual_rft.training.losses import LOSSES, LossInputs, entropy_per_token, kl_per_token, probability_mask
 from visual_rft.training.objective import GroupLoss
 
 PROMPTS, GROUP, TOKENS = 3, 4, 6
@@ -32,12 +32,17 @@ def random_batch():
     return new, old, reference, mask, torch.randn(PROMPTS, GROUP)
 
 
+ENTROPIES = torch.rand(PROMPTS, GROUP, TOKENS, generator=torch.Generator().manual_seed(2))
+
+
 def group_loss(old, reference, mask, advantages, **settings) -> GroupLoss:
-    completions = Completions(torch.zeros_like(mask, dtype=torch.long), mask, old, [], mask[..., 0])
+    completions = Completions(torch.zeros_like(mask, dtype=torch.long), mask, old, [], mask[..., 0], ENTROPIES * mask)
     return GroupLoss(completions, advantages, reference, ObjectiveConfig(**settings), longest=TOKENS)
 
 
-def trl_loss(new, old, reference, mask, advantages, loss_type, beta=0.0, delta=None, level="token", corrected=False):
+def trl_loss(
+    new, old, reference, mask, advantages, loss_type, beta=0.0, delta=None, level="token", corrected=False, top=1.0
+):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TRL warns about its own optional dependencies
         from trl import GRPOTrainer
@@ -53,12 +58,14 @@ def trl_loss(new, old, reference, mask, advantages, loss_type, beta=0.0, delta=N
     )  # fmt: skip
     trainer.__dict__.update(
         loss_type=loss_type, beta=beta, epsilon_low=0.2, epsilon_high=1.2 if loss_type == "cispo" else 0.2,
-        importance_sampling_level=level, top_entropy_quantile=1.0, off_policy_mask_threshold=None, use_vllm=False,
+        importance_sampling_level=level, top_entropy_quantile=top, off_policy_mask_threshold=None, use_vllm=False,
         aux_loss_enabled=False, _entropy_bonus_enabled=False, _entropy_bonus_adaptive=False,
         current_gradient_accumulation_steps=1, max_completion_length=TOKENS, args=args,
         model=SimpleNamespace(training=True), _metrics={"train": defaultdict(list)},
-        accelerator=SimpleNamespace(gather=lambda x: x, reduce=lambda x, **_: x, num_processes=1),
-        _get_per_token_logps_and_entropies=lambda *a, **k: (leaf, torch.zeros(flat), None),
+        accelerator=SimpleNamespace(
+            gather=lambda x: x, pad_across_processes=lambda x, **_: x, reduce=lambda x, **_: x, num_processes=1
+        ),
+        _get_per_token_logps_and_entropies=lambda *a, **k: (leaf, ENTROPIES.view(flat), None),
     )  # fmt: skip
     loss = trainer._compute_loss(trainer.model, {
         "prompt_ids": torch.zeros(flat[0], 1, dtype=torch.long),
@@ -89,6 +96,8 @@ def trl_loss(new, old, reference, mask, advantages, loss_type, beta=0.0, delta=N
         ({"loss": "luspo"}, {"loss_type": "luspo", "level": "sequence"}),
         ({"loss": "cispo"}, {"loss_type": "cispo"}),
         ({"loss": "sapo", "beta": 0.04}, {"loss_type": "sapo", "beta": 0.04}),
+        ({"loss": "grpo", "top_entropy": 0.3, "beta": 0.04}, {"loss_type": "grpo", "top": 0.3, "beta": 0.04}),
+        ({"loss": "dapo", "top_entropy": 0.5}, {"loss_type": "dapo", "top": 0.5}),
         ({"loss": "gmpo"}, {"loss_type": "gmpo"}),
         ({"loss": "gmpo", "beta": 0.04}, {"loss_type": "gmpo", "beta": 0.04}),
     ],
@@ -134,12 +143,16 @@ def test_estimates_of_the_divergence_by_hand():
     )
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.1])
+@pytest.mark.parametrize(
+    "more",
+    [{"beta": 0.0}, {"beta": 0.1}, {"beta": 0.0, "top_entropy": 0.3}, {"beta": 0.0, "entropy_weight": 0.1}],
+    ids=str,
+)
 @pytest.mark.parametrize("name", NAMES)
-def test_shares_of_micro_batches_add_up_with_their_gradients(name, beta):
+def test_shares_of_micro_batches_add_up_with_their_gradients(name, more):
     new, old, reference, mask, advantages = random_batch()
     advantages[1] = 0
-    whole = group_loss(old, reference, mask, advantages, loss=name, beta=beta)
+    whole = group_loss(old, reference, mask, advantages, loss=name, **more)
     leaf = new.clone().requires_grad_()
     everything = whole.share(leaf.flatten(0, 1), torch.arange(PROMPTS * GROUP))
     (expected,) = torch.autograd.grad(everything, leaf)
@@ -153,7 +166,37 @@ def test_shares_of_micro_batches_add_up_with_their_gradients(name, beta):
             total = total + whole.share(parted.flatten(0, 1)[index, :length], index)
     (gradient,) = torch.autograd.grad(total, parted)
     torch.testing.assert_close(gradient, expected, atol=1e-7, rtol=1e-5)
-    assert set(whole.needed) == (set(range(12)) if beta else set(range(12)) - {4, 5, 6, 7})
+    everything_moves = more["beta"] or "entropy_weight" in more
+    assert set(whole.needed) == (set(range(12)) if everything_moves else set(range(12)) - {4, 5, 6, 7})
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.5])
+def test_the_gradient_of_the_entropy_bonus_is_exact_in_expectation(moved):
+    """Over every token that could have been drawn, weighted by its probability under the policy that draws."""
+    torch.manual_seed(0)
+    before = torch.randn(7)
+    logits = (before + moved * torch.randn(7)).requires_grad_()
+    old, new = before.log_softmax(-1), logits.log_softmax(-1)
+    entropy_before, entropy = (torch.special.entr(x.exp()).sum() for x in (old, new))
+    rows = LossInputs(new[:, None], old[:, None], torch.zeros(7, 1), torch.ones(7, 1))
+    term = entropy_per_token(rows, entropy_before.expand(7, 1))
+    (got,) = torch.autograd.grad((term[:, 0] * old.exp()).sum(), logits, retain_graph=True)
+    (expected,) = torch.autograd.grad(-entropy, logits)
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(term.detach()[:, 0], new.detach())
+
+
+def test_the_entropy_bonus_is_a_mean_over_all_tokens_whatever_the_average_of_the_loss():
+    new, old, reference, mask, advantages = random_batch()
+    everything = torch.arange(12)
+    for name in ("grpo", "dr_grpo", "dapo", "gspo"):
+        with_it, without = (
+            group_loss(old, reference, mask, advantages, loss=name, beta=0.0, entropy_weight=weight).share(
+                new.flatten(0, 1), everything
+            )
+            for weight in (0.5, 0.0)
+        )
+        torch.testing.assert_close(with_it - without, 0.5 * new[mask].mean())
 
 
 @pytest.mark.parametrize("name", NAMES)

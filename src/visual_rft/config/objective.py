@@ -18,7 +18,10 @@ OVER_TOKENS = ("dapo", "bnpo", "reinforce++", "cispo", "dppo")
 class ObjectiveConfig(Section):
     """The policy loss, and how rewards become advantages (docs/objectives.md)."""
 
-    may_change = ("advantage_limit", "beta", "clip_low", "clip_high", "delta", "dppo_difference", "sft_weight")
+    may_change = (
+        "advantage_limit", "beta", "clip_low", "clip_high", "delta", "dppo_difference", "entropy_weight", "sft_weight",
+        "top_entropy",
+    )  # fmt: skip
 
     loss: str = "grpo"
     """grpo, dr_grpo, dapo, bnpo, reinforce++, gspo, luspo, gmpo, cispo, sapo, dppo, or your own as file.py:function."""
@@ -46,6 +49,10 @@ class ObjectiveConfig(Section):
     """Of sapo's gate, for positive and for negative advantages."""
     dppo_difference: float = Field(0.2, gt=0, lt=1)
     """Change of a token's probability beyond which dppo does not push it further."""
+    entropy_weight: float = Field(0.0, ge=0)
+    """Weight of the policy's entropy, the mean over all tokens, which is taken off the loss: it goes on trying."""
+    top_entropy: float = Field(1.0, gt=0, le=1)
+    """Share of a step's tokens that the policy loss learns from, those drawn from the greatest entropy; 1 takes all."""
     updates_per_rollout: int = Field(1, ge=1)
     """Optimiser steps on each set of completions."""
     warm_start: int = Field(0, ge=0)
@@ -62,6 +69,11 @@ class ObjectiveConfig(Section):
     def averages_tokens(self) -> bool:
         """Whether the loss is an average over all tokens of a step, not first over those of each completion."""
         return (self.aggregation or ("token_mean" if self.loss in OVER_TOKENS else None)) == "token_mean"
+
+    @property
+    def needs_entropies(self) -> bool:
+        """Whether the entropy of every distribution is needed that a token is drawn from."""
+        return self.entropy_weight > 0 or self.top_entropy < 1
 
     @model_validator(mode="after")
     def _fits_together(self) -> ObjectiveConfig:

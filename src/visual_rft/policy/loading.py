@@ -40,9 +40,9 @@ class UnseenMarginWarning(UserWarning):
     """The processor cuts off what lies beside the centre of an image (LLaVA)."""
 
 
-def sampling_of(rollout: RolloutConfig) -> Sampling:
-    """The sampling fields of a config."""
-    return Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_k, rollout.top_p)
+def sampling_of(rollout: RolloutConfig, *, entropies: bool = False) -> Sampling:
+    """The sampling fields of a config; ``entropies`` as there."""
+    return Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_k, rollout.top_p, entropies)
 
 
 def base_of_adapter(folder: str) -> str:

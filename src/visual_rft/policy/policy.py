@@ -205,11 +205,11 @@ class Policy:
         with torch.inference_mode(), self._computing():
             decoder = self.engine.decoder(prefix, group_size)
             drawn = sample_tokens(decoder, self.head, self.sampling, ends, self.pad_id, uniform)
-        ids, mask, logprobs = (x.clone().unflatten(0, size[:2]) for x in drawn)  # [B, G, T]
+        ids, mask, logprobs, entropies = (x.clone().unflatten(0, size[:2]) for x in drawn)  # [B, G, T]
         last = ids.gather(-1, (mask.sum(-1, keepdim=True) - 1).clamp(min=0)).squeeze(-1)
         texts = iter(self.decode(ids.flatten(0, 1), mask.flatten(0, 1)))
         grouped = [list(islice(texts, group_size)) for _ in range(len(prefix))]
-        return Completions(ids, mask, logprobs, grouped, ~torch.isin(last, ends))
+        return Completions(ids, mask, logprobs, grouped, ~torch.isin(last, ends), entropies)
 
     def logprobs(self, prefix: Prefix, completions: Completions) -> Tensor:
         """Log-probability of every completion token, ``[B, G, T]``, 0 in padding; with gradient if enabled.

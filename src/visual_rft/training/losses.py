@@ -189,3 +189,20 @@ def kl_per_token(logprobs: Tensor, reference_logprobs: Tensor, how: str, log_rat
         return difference.square() / 2
     k3 = (-difference).exp() - 1 + difference
     return k3 * log_ratio.exp() if how == "k3_corrected" and log_ratio is not None else k3
+
+
+def entropy_per_token(rows: LossInputs, entropies: Tensor) -> Tensor:
+    """A loss per token that falls as the policy's entropy rises, from the tokens that were drawn; ``[n, T]``.
+
+    Its value is the sampled token's log-probability, whose mean is minus the entropy. Its gradient is ``w (log p + H)``
+    times that of ``log p``, with the ratio ``w`` and the entropy ``H`` of the distribution drawn from as numbers: over
+    the tokens that could have been drawn, its mean is the exact gradient of minus the entropy (REINFORCE with ``log p``
+    as the reward and its mean as the baseline, Williams 1992), without the logits of any token but the drawn one.
+
+    Args:
+        rows: as of a policy loss.
+        entropies: ``[n, T]``, nats.
+    """
+    surprise = (rows.logprobs + entropies).detach() * rows.log_ratio.exp().detach()
+    slope = surprise * rows.logprobs
+    return rows.logprobs.detach() + slope - slope.detach()

@@ -31,7 +31,15 @@ from visual_rft.policy.engine.prefix import Completions
 from visual_rft.tasks import Score
 from visual_rft.tasks.plugins import load_object
 from visual_rft.training.advantages import ADVANTAGES, Advantages, Rewards
-from visual_rft.training.losses import LOSSES, Aggregation, LossInputs, Named, TokenLoss, kl_per_token
+from visual_rft.training.losses import (
+    LOSSES,
+    Aggregation,
+    LossInputs,
+    Named,
+    TokenLoss,
+    entropy_per_token,
+    kl_per_token,
+)
 
 
 @dataclass(frozen=True)
@@ -196,23 +204,45 @@ class GroupLoss:
         how = self.config.aggregation or self._named.aggregation
         return token_weights(self._counts, how, self.longest).flatten(0, 1)
 
+    @property
+    def _entropies(self) -> Tensor:
+        if self.completions.entropies is None:
+            raise ValueError("entropy_weight or top_entropy is set, so completions need their entropies")
+        return self.completions.entropies
+
+    @cached_property
+    def _uncertain(self) -> Tensor:
+        """``[B * G, T]`` bool: drawn from one of the greatest entropies of the whole batch (arXiv 2506.01939)."""
+        if not self._counts.any():
+            return self._counts.flatten(0, 1)
+        least = torch.quantile(self._entropies[self._counts].float(), 1 - self.config.top_entropy)
+        return (self._counts & (self._entropies >= least)).flatten(0, 1)
+
     def share(self, logprobs: Tensor, numbers: Tensor) -> Tensor:
         """The share of completions ``numbers [n]`` (among all B * G), from their ``logprobs [n, T or fewer]``."""
         rows = self._rows(logprobs, numbers)
+        length = logprobs.shape[-1]
         per_token = self._named.loss(rows).loss
+        if self.config.top_entropy < 1:
+            per_token = per_token * self._uncertain[numbers, :length]
         if self.config.beta != 0 and self.config.kl_in == "loss":
             per_token = per_token + self.config.beta * self._kl(rows, numbers)
-        return (per_token * self._weights[numbers, : logprobs.shape[-1]]).sum() * self.scale
+        loss = (per_token * self._weights[numbers, :length]).sum()
+        if self.config.entropy_weight != 0:
+            entropies = self._entropies.flatten(0, 1)[numbers, :length]
+            mean = token_weights(self._counts, "token_mean").flatten(0, 1)[numbers, :length]
+            loss = loss + self.config.entropy_weight * (entropy_per_token(rows, entropies) * mean).sum()
+        return loss * self.scale
 
     @property
     def needed(self) -> list[int]:
         """Numbers of the completions that move the policy.
 
-        Without a KL term a group whose advantages are all 0 has no gradient, and neither has a completion without
-        weight. It keeps its place in the average, so leaving it out changes nothing but the time.
+        Without a KL term or entropy bonus a group whose advantages are all 0 has no gradient, and neither has a
+        completion without weight. It keeps its place in the average, so leaving it out changes nothing but the time.
         """
         moved = self._counts.any(-1)
-        if self.config.beta == 0 or self.config.kl_in == "reward":
+        if self.config.entropy_weight == 0 and (self.config.beta == 0 or self.config.kl_in == "reward"):
             moved = moved & (self.advantages != 0).any(1, keepdim=True)
         return list(moved.flatten().nonzero().flatten().tolist())
 

@@ -51,7 +51,7 @@ def reinforce(session: Session) -> None:
 
     for step, batches, others in session.steps(config.rollout.prompts_at_once):
         task, objective = session.task.at(step / loop.steps), config.objective.at(step / loop.steps)
-        policy.sampling = sampling_of(config.rollout.at(step / loop.steps))
+        policy.sampling = sampling_of(config.rollout.at(step / loop.steps), entropies=objective.needs_entropies)
         if step < objective.warm_start:
             household.end_step(step, imitate_step(session, step, batches))
             continue

@@ -138,10 +138,10 @@ def _joined(parts: Sequence[tuple[Completions, int]]) -> Completions:
     """One group of each as completions ``[B, G, T]``, padded to the longest."""
     longest = max(int(completions.lengths[place].max()) for completions, place in parts)
 
-    def stacked(name: str) -> torch.Tensor:
+    def stacked(name: str) -> torch.Tensor:  # [B, G, T]
         rows = [getattr(completions, name)[place, :, :longest] for completions, place in parts]
         return torch.stack([torch.nn.functional.pad(row, (0, longest - row.shape[1])) for row in rows])
 
     text = [completions.text[place] for completions, place in parts]
     truncated = torch.stack([completions.truncated[place] for completions, place in parts])
-    return Completions(stacked("ids"), stacked("mask"), stacked("logprobs"), text, truncated)
+    return Completions(stacked("ids"), stacked("mask"), stacked("logprobs"), text, truncated, stacked("entropies"))

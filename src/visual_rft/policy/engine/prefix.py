@@ -88,6 +88,8 @@ class Completions:
         logprobs: ``[B, G, T]`` log-probability of each sampled token under the policy that sampled it, 0 in padding.
         text: B lists of G texts without special tokens.
         truncated: ``[B, G]`` bool, true where the length limit was reached before the end token.
+        entropies: ``[B, G, T]`` entropy in nats of the distribution that each token was drawn from, 0 in padding and
+            where :class:`~visual_rft.policy.engine.sampling.Sampling` does not keep them; None if nobody sampled.
     """
 
     ids: Tensor
@@ -95,6 +97,7 @@ class Completions:
     logprobs: Tensor
     text: Sequence[Sequence[str]]
     truncated: Tensor
+    entropies: Tensor | None = None
 
     @classmethod
     def of_texts(

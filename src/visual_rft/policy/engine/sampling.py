@@ -31,6 +31,7 @@ class Sampling:
         temperature: divides the logits, > 0; 1 samples the policy itself.
         top_k: keep the k most likely tokens; 0 keeps all.
         top_p: keep the most likely tokens up to this total probability, in (0, 1]; 1 keeps all.
+        entropies: whether the entropy of every distribution is kept.
 
     The log-probabilities are those before ``top_k`` and ``top_p`` cut the tail (the policy that is trained).
     """
@@ -39,6 +40,7 @@ class Sampling:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    entropies: bool = False
 
 
 def end_ids_of(model: Any, tokenizer: Any) -> list[int]:
@@ -69,7 +71,7 @@ def sample_tokens(
     end_ids: Tensor,
     pad_id: int,
     uniform: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw one completion per slot.
 
     Args:
@@ -81,7 +83,8 @@ def sample_tokens(
         uniform: ``[N, max_new_tokens]`` numbers in [0, 1) (float64), one per token; None takes the most likely token.
 
     Returns:
-        Ids ``[N, T]``, mask ``[N, T]`` (bool) and log-probabilities ``[N, T]`` (float32, 0 in padding).
+        Ids ``[N, T]``, mask ``[N, T]`` (bool), log-probabilities ``[N, T]`` (float32, 0 in padding) and entropies
+        ``[N, T]`` (nats, 0 in padding and where they are not kept).
     """
     hidden = decoder.first
     count, device = len(hidden), hidden.device
@@ -89,7 +92,7 @@ def sample_tokens(
     shape = (count, sampling.max_new_tokens)
     ids = torch.full(shape, pad_id, dtype=torch.long, device=device)
     mask = torch.zeros(shape, dtype=torch.bool, device=device)
-    logprobs = torch.zeros(shape, device=device)
+    logprobs, entropies = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
     rows = torch.arange(count, device=device)  # the completion in each slot
     running = torch.ones(count, dtype=torch.bool, device=device)
     interval = CHECK_INTERVAL_TOKENS if device.type == "cuda" else 1
@@ -99,6 +102,8 @@ def sample_tokens(
         ids[rows, step] = torch.where(running, token, pad_id)
         mask[rows, step] = running
         logprobs[rows, step] = torch.where(running, distribution.gather(1, token[:, None]).squeeze(1), 0.0)
+        if sampling.entropies:
+            entropies[rows, step] = torch.where(running, torch.special.entr(distribution.exp()).sum(-1), 0.0)
         running = running & ~torch.isin(token, end_ids)
         if step + 1 == sampling.max_new_tokens:
             break
@@ -110,7 +115,7 @@ def sample_tokens(
                 rows, running, token = rows[kept], running[kept], token[kept]
         hidden = decoder.step(token)
     longest = int(mask.sum(1).max())
-    return ids[:, :longest], mask[:, :longest], logprobs[:, :longest]
+    return ids[:, :longest], mask[:, :longest], logprobs[:, :longest], entropies[:, :longest]
 
 
 def _draw(logprobs: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
