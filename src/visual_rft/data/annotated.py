@@ -16,6 +16,7 @@ regions, LVIS "not exhaustive") gives no question about that image, neither "fin
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,7 +52,7 @@ class AnnotatedImage:
     image: ImageReference
     size: tuple[int, int]
     labels: tuple[str, ...]
-    boxes: tuple[Box, ...]
+    boxes: Sequence[Box]
     facts: Mapping[str, Any] = field(default_factory=dict)
     crowds: tuple[tuple[str, Box], ...] = ()
     incomplete: tuple[str, ...] = ()
@@ -198,8 +199,10 @@ class PresentClasses(LazySequence[Sample]):
         self, images: Sequence[AnnotatedImage], classes: Sequence[str], absent_rate: float = 0.0, seed: int = 0
     ) -> None:
         self.images = images
-        # A number and a name per question: the 344,000 samples of COCO's training images would take half a gigabyte.
-        self.asked: list[tuple[int, str]] = []
+        # Numbers of image and class per question: the 344,000 samples of COCO's training images would take half a
+        # gigabyte.
+        self._asked, self._classes = array("q"), list(classes)
+        number_of = {name: number for number, name in enumerate(classes)}
         for index, image in enumerate(images):
             names = image.present
             if names and len(image.boxes) != len(image.labels):
@@ -210,12 +213,16 @@ class PresentClasses(LazySequence[Sample]):
                 absent = image.absent(classes)
                 if absent and (rng.random() < absent_rate or example):
                     names.append(str(rng.choice(absent)))
-            self.asked += [(index, name) for name in names]
-        super().__init__(len(self.asked))
+            for name in names:
+                if name not in number_of:  # of an image, but not of the list
+                    number_of[name] = len(self._classes)
+                    self._classes.append(name)
+                self._asked.extend((index, number_of[name]))
+        super().__init__(len(self._asked) // 2)
 
     def item(self, index: int) -> Sample:
-        number, name = self.asked[index]
-        return self.images[number].ask(name)
+        image, name = self._asked[2 * index : 2 * index + 2]
+        return self.images[image].ask(self._classes[name])
 
 
 class OneQuestionPerImage(LazySequence[Sample]):

@@ -1,4 +1,4 @@
-"""A sequence whose items are made when they are read, so that a million procedural scenes cost nothing.
+"""Sequences whose items are made when they are read, so that a million procedural scenes or boxes cost little.
 
 >>> class Squares(LazySequence[int]):
 ...     def item(self, index):
@@ -12,6 +12,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from visual_rft.vision.boxes import Box
 
 T = TypeVar("T")
 
@@ -39,3 +44,40 @@ class LazySequence(Sequence[T]):
         if not -self.length <= index < self.length:
             raise IndexError(f"index {index} of {self.length} items")
         return self.item(index % self.length)
+
+
+class PackedBoxes(LazySequence[Box]):
+    """Boxes of one image in an array of the whole data set: 32 bytes each, where a tuple of four floats has 170.
+
+    It equals a tuple of the same boxes.
+
+    >>> PackedBoxes(np.arange(12.0).reshape(3, 4), 1, 3)
+    ((4.0, 5.0, 6.0, 7.0), (8.0, 9.0, 10.0, 11.0))
+
+    Args:
+        boxes: ``[x1, y1, x2, y2]`` of all boxes of the data set, ``[N, 4]``.
+        start: number of this image's first box in it.
+        end: number behind its last.
+    """
+
+    __slots__ = ("_boxes", "_start", "length")
+
+    def __init__(self, boxes: npt.NDArray[np.float64], start: int, end: int) -> None:
+        super().__init__(end - start)
+        self._boxes, self._start = boxes, start
+
+    def item(self, index: int) -> Box:
+        x1, y1, x2, y2 = self._boxes[self._start + index].tolist()
+        return x1, y1, x2, y2
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == (tuple(other) if isinstance(other, PackedBoxes) else other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[Box, ...]]]:
+        return tuple, (tuple(self),)  # not the whole array with each image

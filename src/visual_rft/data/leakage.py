@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from visual_rft.data.duplicates import Fingerprint, across, fingerprint
@@ -135,16 +136,26 @@ def _images(samples: Sequence[Sample], deadline: float) -> dict[str, ImageRefere
     """Each distinct image by its key; a file by its real path, because two sources may name it in two ways."""
     found: dict[str, ImageReference] = {}
     count = min(len(samples), MAX_QUESTIONS)
-    real: dict[str, str] = {}  # path of a file without links, by its key
+    folders: dict[Path, str] = {}
     for place in range(count):
         if place % 256 == 255 and time.monotonic() > deadline:
             break
         for image in samples[place * len(samples) // count].images:
             key = image.key
             if isinstance(image, ImageFile):
-                key = real.get(key) or real.setdefault(key, os.path.realpath(image.path))
+                key = _without_links(image.path, folders)
             found.setdefault(key, image)
     return found
+
+
+def _without_links(path: Path, folders: dict[Path, str]) -> str:
+    """``os.path.realpath``, which asks for each folder above a file; a hundred thousand files have the same."""
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder = folders.get(path.parent)
+    if folder is None:
+        folder = folders[path.parent] = os.path.realpath(path.parent)
+    return os.path.join(folder, path.name)
 
 
 def _equal_files(tested: dict[str, ImageReference], trained: dict[str, ImageReference]) -> dict[str, str]:

@@ -15,15 +15,16 @@ A box is ``[x, y, width, height]`` in pixels from the image's top left corner, c
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
+
+import msgspec
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.formats.coco_rows import (
     Annotations,
     CocoId,
-    ImageRows,
     ObjectPlace,
     Regions,
     identity_of,
@@ -34,9 +35,24 @@ from visual_rft.data.formats.reading import Problems, as_id, known_id, usable_si
 from visual_rft.data.formats.reading import field as field_of
 from visual_rft.data.formats.streaming import no_collection, read_json_rows
 from visual_rft.data.formats.writing import NewFolder, require_boxes
+from visual_rft.data.lazy import PackedBoxes
 from visual_rft.errors import DataError
 from visual_rft.vision.images import ImageFile
 
+
+class _ImageRow(TypedDict, total=False):
+    """What is kept of a row of ``images``."""
+
+    id: Any
+    file_name: Any
+    coco_url: Any
+    width: Any
+    height: Any
+    neg_category_ids: Any
+    not_exhaustive_category_ids: Any
+
+
+_ROWS = msgspec.json.Decoder(list[_ImageRow])
 FILES = ("annotations.json", "_annotations.coco.json")
 """What the annotation file of a folder may be called."""
 
@@ -81,7 +97,7 @@ def _read(
     folder: Path, file: Path, problems: Problems, places: dict[CocoId, ObjectPlace] | None
 ) -> tuple[Dataset, dict[CocoId, ObjectPlace]]:
     hint = "; a COCO-format folder holds annotations.json and the images"
-    content = read_json_rows(file, {"annotations": Annotations, "images": ImageRows}, hint)
+    content = read_json_rows(file, {"annotations": Annotations, "images": _ImageRows}, hint)
     if not isinstance(content, dict):
         raise DataError(f"{file}: the top level is a {type(content).__name__}, not an object")
     for key in ("images", "annotations", "categories"):
@@ -98,19 +114,16 @@ def _read(
         problems.notes.append(f"never asked about: {', '.join(headings)} (without any object, and only the heading of "
                               "other categories)")  # fmt: skip
     images, nothing = [], Regions()
-    sizes_stated = {}
-    for identity, image in found.items():
-        inside = regions.get(identity, nothing)
-        name = str(identity)
-        if image.stated:
-            sizes_stated[name] = f"{file}: image {identity!r}"
+    stated = _Stated(file, {str(identity): identity for identity, image in found.items() if image.stated})
+    for identity in list(found):  # what is no longer needed goes at once: it is a quarter of the greatest memory
+        image, inside = found.pop(identity), regions.pop(identity, nothing)
         images.append(
             AnnotatedImage(
-                id=name,
+                id=str(identity),
                 image=image.file,
                 size=image.size,
                 labels=tuple(inside.labels),
-                boxes=tuple(inside.boxes),
+                boxes=inside.boxes if isinstance(inside.boxes, PackedBoxes) else tuple(inside.boxes),
                 crowds=tuple(inside.crowds or ()),
                 incomplete=tuple(sorted({*(inside.incomplete or ()), *image.not_exhaustive})),
                 negatives=image.negatives,
@@ -123,9 +136,25 @@ def _read(
         tuple(sorted(set(names.values()) - set(headings))),
         skipped=problems.counts,
         category_ids={name: number for number, name in names.items() if type(number) is int and name not in headings},
-        sizes_stated=sizes_stated,
+        sizes_stated=stated,
     )
     return dataset, places or {}
+
+
+class _Stated(Mapping[str, str]):
+    """Where the size of an image stands, by the image's id: a text that is made when somebody asks."""
+
+    def __init__(self, file: Path, ids: Mapping[str, CocoId]) -> None:
+        self._file, self._ids = file, ids
+
+    def __getitem__(self, name: str) -> str:
+        return f"{self._file}: image {self._ids[name]!r}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
 
 
 def _categories(rows: Sequence[Any], file: Path) -> dict[CocoId, str]:
@@ -149,6 +178,22 @@ def _headings(rows: Sequence[Mapping[str, Any]], names: Mapping[CocoId, str], se
     return sorted(name for name in set(names.values()) if name in heads and name not in seen)
 
 
+class _ImageRows(list[Any]):
+    """The rows of ``images``, a collector: of each the fields that are asked for."""
+
+    def append(self, row: Any) -> None:
+        """Take one row, of whatever type."""
+        super().append({key: row[key] for key in _ImageRow.__annotations__ if key in row} if type(row) is dict else row)
+
+    def take(self, text: str) -> bool:
+        """Take the rows of a JSON list, where all are objects; else none of them, and False."""
+        try:
+            self.extend(_ROWS.decode(text))
+        except (msgspec.MsgspecError, RecursionError):
+            return False
+        return True
+
+
 def _images(
     rows: Sequence[Any], names: Mapping[CocoId, str], folder: Path, file: Path, problems: Problems
 ) -> dict[CocoId, _Image]:
@@ -156,6 +201,7 @@ def _images(
     seen: set[CocoId] = set()
     found: dict[CocoId, _Image] = {}
     pictures = Images(folder, folder / "images")
+    sizes: dict[tuple[int, int], tuple[int, int]] = {}  # the same few again and again
     for i, row in enumerate(rows):
         identity = as_id(row.get("id")) if isinstance(row, Mapping) else None
         if identity is None:
@@ -175,7 +221,8 @@ def _images(
         sized = usable_size(image, (row.get("width"), row.get("height")), problems, where)
         if sized is not None:
             unboxed = _classes(row, "not_exhaustive_category_ids", names, where) or ()
-            found[identity] = _Image(image, *sized, _classes(row, "neg_category_ids", names, where), unboxed)  # type: ignore[index]
+            size = sizes.setdefault(sized[0], sized[0])
+            found[identity] = _Image(image, size, sized[1], _classes(row, "neg_category_ids", names, where), unboxed)  # type: ignore[index]
     return found
 
 

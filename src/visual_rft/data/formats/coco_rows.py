@@ -12,10 +12,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from visual_rft.data.formats.reading import Problems, as_id, as_number, corners, is_crowd, known_id
+from visual_rft.data.lazy import PackedBoxes
 from visual_rft.errors import DataError
 from visual_rft.vision.boxes import Box, is_four_numbers
 
@@ -47,16 +54,40 @@ class Regions:
     """What the annotations say about one image: class and box in pixels, and classes of which a box was left out."""
 
     labels: list[str] = field(default_factory=list)
-    boxes: list[Box] = field(default_factory=list)
+    boxes: list[Box] | PackedBoxes = field(default_factory=list)
     crowds: list[tuple[str, Box]] | None = None
     incomplete: set[str] | None = None
 
     def leave_out(self, label: str) -> None:
         self.incomplete = {*(self.incomplete or ()), label}
 
+    def add(self, label: str, box: Box, *, crowd: bool) -> None:
+        if crowd:
+            self.crowds = [*(self.crowds or ()), (label, box)]
+        else:
+            assert isinstance(self.boxes, list)
+            self.labels.append(label)
+            self.boxes.append(box)
+
 
 _MISSING = object()
-_IMAGE_FIELDS = ("id", "file_name", "coco_url", "width", "height", "neg_category_ids", "not_exhaustive_category_ids")
+_Whole = Annotated[int, msgspec.Meta(gt=-(1 << 62), lt=1 << 62)]
+_Place = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
+_Side = Annotated[float, msgspec.Meta(gt=0, lt=1e9)]
+
+
+class _UsualRow(msgspec.Struct, gc=False):
+    """What nearly every row of ``annotations`` is; the decoder refuses any other, and passes over what is not named."""
+
+    id: _Whole
+    image_id: _Whole
+    category_id: _Whole
+    bbox: tuple[_Place, _Place, _Side, _Side]
+    iscrowd: _Whole = 0
+
+
+_USUAL_ROWS = msgspec.json.Decoder(list[_UsualRow])
+_NUMBERS_OF, _BOX_OF = attrgetter("id", "image_id", "category_id", "iscrowd"), attrgetter("bbox")
 
 
 def read_boxes(bbox: Sequence[float]) -> Box:
@@ -66,19 +97,23 @@ def read_boxes(bbox: Sequence[float]) -> Box:
 
 
 class Annotations:
-    """The rows of ``annotations``, a collector: nearly all in columns, 64 bytes each, the others as :class:`Row`."""
+    """The rows of ``annotations``, a collector: nearly all in columns, 64 bytes each.
+
+    Attributes:
+        odd: the other rows by their place in the file, as :class:`Row` where they are objects.
+    """
 
     def __init__(self) -> None:
         self._numbers = array("q")  # id, image, category and crowd flag of each usual row
         self._boxes = array("d")
-        self._odd: dict[int, Any] = {}
+        self.odd: dict[int, Any] = {}
         self._length = 0
 
     def append(self, row: Any) -> None:
         """Take one row, of whatever type."""
         place, self._length = self._length, self._length + 1
         if type(row) is not dict:
-            self._odd[place] = row
+            self.odd[place] = row
             return
         get = row.get
         kept = (
@@ -102,28 +137,33 @@ class Annotations:
                 self._numbers.extend((number, image, category, crowd))
                 self._boxes.extend(bbox)
                 return
-        self._odd[place] = Row(*kept)
+        self.odd[place] = Row(*kept)
+
+    def take(self, text: str) -> bool:
+        """Take the rows of a JSON list, where all are usual; else none of them, and False."""
+        try:
+            rows = _USUAL_ROWS.decode(text)
+        except (msgspec.MsgspecError, RecursionError):
+            return False
+        self._length += len(rows)
+        self._numbers.extend(chain.from_iterable(map(_NUMBERS_OF, rows)))
+        self._boxes.extend(chain.from_iterable(map(_BOX_OF, rows)))
+        return True
+
+    def columns(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Of the usual rows ``[N, 4]``: id, image, category and crowd flag; ``[x, y, width, height]`` in pixels."""
+        numbers, boxes = np.frombuffer(self._numbers, np.int64), np.frombuffer(self._boxes, np.float64)
+        return numbers.reshape(-1, 4), boxes.reshape(-1, 4)
 
     def __iter__(self) -> Iterator[Any]:
         """Each row as a :class:`Row`, in the order of the file; one that is no object as it stands."""
-        odd, numbers, boxes = self._odd, iter(self._numbers), iter(self._boxes)
+        odd, numbers, boxes = self.odd, iter(self._numbers), iter(self._boxes)
         for place in range(self._length):
             if place in odd:
                 yield odd[place]
             else:
                 number, image, category, crowd = next(numbers), next(numbers), next(numbers), next(numbers)
                 yield Row(number, image, category, [next(boxes), next(boxes), next(boxes), next(boxes)], crowd)
-
-
-class ImageRows(list[Any]):
-    """The rows of ``images``, a collector: of each the fields that are asked for."""
-
-    def append(self, row: Any) -> None:
-        if type(row) is dict:
-            row = {key: row[key] for key in _IMAGE_FIELDS if key in row}
-            if "file_name" in row:
-                row.pop("coco_url", None)
-        super().append(row)
 
 
 def identity_of(value: Any, key: str, where: str) -> CocoId:
@@ -136,7 +176,7 @@ def identity_of(value: Any, key: str, where: str) -> CocoId:
 def regions_of(
     rows: Iterable[Any], names: Mapping[CocoId, str], sizes: Mapping[CocoId, Size], file: Path, problems: Problems,
     places: dict[CocoId, ObjectPlace] | None,
-) -> tuple[Mapping[CocoId, Regions], set[CocoId]]:  # fmt: skip
+) -> tuple[dict[CocoId, Regions], set[CocoId]]:  # fmt: skip
     """What is in each image, and the ids of the classes that have a row.
 
     Args:
@@ -156,7 +196,11 @@ def regions_of(
     regions: dict[CocoId, Regions] = {}
     categories: set[CocoId] = set()
     seen: set[CocoId] = set()
-    for i, row in enumerate(rows):
+    numbered: Iterable[tuple[int, Any]] = enumerate(rows)
+    if places is None and isinstance(rows, Annotations) and not rows.odd:
+        regions, categories, left = _by_columns(rows, names, sizes)
+        numbered = ((i, row) for i, row in enumerate(rows) if left[i]) if left.any() else ()
+    for i, row in numbered:
         if type(row) is not Row:
             raise DataError(f"{file}: annotation number {i}: has no 'image_id'")
         number, image, category, bbox, crowd = row
@@ -190,14 +234,58 @@ def regions_of(
         box = _usual_box(bbox, sizes[image]) or _box(bbox, sizes[image], problems, _place(file, i, number))
         if box is None:
             here.leave_out(label)
-        elif crowd and is_crowd(crowd, _place(file, i, number)):
-            here.crowds = [*(here.crowds or ()), (label, box)]
         else:
-            if number is not None and places is not None:
+            crowded = bool(crowd) and is_crowd(crowd, _place(file, i, number))
+            if number is not None and places is not None and not crowded:
                 places[number] = ObjectPlace(str(image), len(here.boxes))
-            here.labels.append(label)
-            here.boxes.append(box)
+            here.add(label, box, crowd=crowded)
     return regions, categories
+
+
+def _by_columns(
+    rows: Annotations, names: Mapping[CocoId, str], sizes: Mapping[CocoId, Size]
+) -> tuple[dict[CocoId, Regions], set[CocoId], npt.NDArray[np.bool_]]:
+    """Regions and classes of the images in whose rows is nothing to explain, and which rows ``[N]`` are left to be read
+    one by one: those of all other images."""
+    numbers, boxes = rows.columns()
+    if not len(numbers) or not all(type(i) is int for i in (*sizes, *names)):
+        return {}, set(), np.ones(len(numbers), bool)
+    left = np.isin(numbers[:, 1], numbers[~_are_usual(numbers, boxes, names, sizes), 1])
+    order = np.flatnonzero(~left)[np.argsort(numbers[~left, 1], kind="stable")]
+    packed = boxes[order]
+    packed[:, 2:] += packed[:, :2]
+    kinds, crowd = numbers[order, 2].tolist(), numbers[order, 3].tolist()
+    held, starts = np.unique(numbers[order, 1], return_index=True)
+    regions: dict[CocoId, Regions] = {}
+    ends = [*starts[1:].tolist(), len(order)]
+    for image, start, end in zip(held.tolist(), starts.tolist(), ends[: len(held)], strict=True):
+        labels, found = [names[kind] for kind in kinds[start:end]], PackedBoxes(packed, start, end)
+        flags = crowd[start:end]
+        if 1 not in flags:
+            regions[image] = Regions(labels, found)
+            continue
+        here = regions[image] = Regions()
+        for label, box, flag in zip(labels, found, flags, strict=True):
+            here.add(label, box, crowd=flag)
+    return regions, {*kinds}, left
+
+
+def _are_usual(
+    numbers: npt.NDArray[np.int64], boxes: npt.NDArray[np.float64], names: Mapping[CocoId, str],
+    sizes: Mapping[CocoId, Size],
+) -> npt.NDArray[np.bool_]:  # fmt: skip
+    """Which rows ``[N]`` have an id of their own, a known image and class, a flag of 0 or 1 and a box in the image."""
+    images = np.array(sorted(sizes), np.int64)
+    place = np.searchsorted(images, numbers[:, 1]).clip(max=max(len(images) - 1, 0))
+    limits = np.array([sizes[i] for i in images.tolist()] or [(0, 0)], np.int64)[place]
+    ids = np.sort(numbers[:, 0])
+    far = boxes[:, :2] + boxes[:, 2:]
+    usual: npt.NDArray[np.bool_] = (
+        np.isin(numbers[:, 1], images) & np.isin(numbers[:, 2], list(names)) & np.isin(numbers[:, 3], (0, 1))
+        & ~np.isin(numbers[:, 0], ids[1:][ids[1:] == ids[:-1]])
+        & (boxes[:, :2] < far).all(1) & (far <= limits).all(1)
+    )  # fmt: skip
+    return usual
 
 
 def _given(value: Any, key: str, where: str) -> Any:
