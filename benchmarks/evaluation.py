@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from visual_rft.answering.answering import answer
+from visual_rft.answering.local import LocalModel
 from visual_rft.answering.questions import ImageQuestions
 from visual_rft.config.sections import ModelConfig, RolloutConfig
 from visual_rft.data.procedural.shapes import Shapes
@@ -74,11 +75,11 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in ways}
     vision: dict[str, int] = {}
     texts: dict[str, list[str]] = {}
-    answer(policy, task, [ImageQuestions(questions[0].samples[:4])])  # warms up
+    answer(LocalModel(policy), task, [ImageQuestions(questions[0].samples[:4])])  # warms up
     for _ in range(arguments.repetitions):
         for name, calls in ways.items():
             passes, start = 0, time.perf_counter()
-            images = [row for asked in calls for row in answer(policy, task, asked)]
+            images = [row for asked in calls for row in answer(LocalModel(policy), task, asked)]
             texts[name] = [one.text for row in images for one in row.answers]
             times[name].append(time.perf_counter() - start)
             vision[name] = passes

@@ -10,8 +10,9 @@ from PIL import Image
 from support.fake_policy import FakePolicy
 from support.tiny_models import QWEN
 
-from visual_rft.answering.answering import BATCH, Journal, _packed, answer
+from visual_rft.answering.answering import BATCH, Journal, answer
 from visual_rft.answering.class_list import class_list_numbers, names_in, said_classes
+from visual_rft.answering.local import LocalModel, _packed
 from visual_rft.answering.predict import predict
 from visual_rft.answering.questions import ImageQuestions
 from visual_rft.config.sections import ModelConfig, RolloutConfig
@@ -45,10 +46,10 @@ def counting_policy(request, model_folders):
 @pytest.mark.parametrize("batch", [BATCH, 30, 400])
 def test_80_classes_cost_one_vision_pass_per_image(counting_policy, batch):
     policy, seen = counting_policy
-    images = answer(policy, load_task("detection"), asked_about(3), batch)
+    images = answer(LocalModel(policy), load_task("detection"), asked_about(3), batch)
     assert [len(row.answers) for row in images] == [80, 80, 80]
     assert sum(seen) == 3, "also where an image is split into batches, or shares one"
-    answer(policy, load_task("detection"), asked_about(1, NAMES[:2]))
+    answer(LocalModel(policy), load_task("detection"), asked_about(1, NAMES[:2]))
     assert sum(seen) == 4, "and nothing is kept when the weights may change again"
 
 
@@ -56,7 +57,7 @@ def test_two_stages_cost_one_vision_pass_per_image(counting_policy, monkeypatch)
     policy, seen = counting_policy
     monkeypatch.setattr("visual_rft.answering.answering.said_classes", lambda texts, names: set(names[:3]))
     questions = [replace(one, choose=True) for one in asked_about(3, NAMES[:9])]
-    images = answer(policy, load_task("detection"), questions)
+    images = answer(LocalModel(policy), load_task("detection"), questions)
     assert [len(row.answers) for row in images] == [3, 3, 3]
     assert sum(seen) == 3
 
@@ -65,7 +66,7 @@ def test_asked_at_once_or_one_by_one_the_answers_are_the_same(model_folders):
     policy = load_policy(ModelConfig(path=str(model_folders["qwen3_vl"])), RolloutConfig(max_new_tokens=6))
     questions = asked_about(2, NAMES[:7])
     task = load_task("detection")
-    at_once, one_by_one = (answer(policy, task, questions, batch) for batch in (96, 1))
+    at_once, one_by_one = (answer(LocalModel(policy), task, questions, batch) for batch in (96, 1))
     assert [[a.text for a in row.answers] for row in at_once] == [[a.text for a in row.answers] for row in one_by_one]
     assert [[a.frame for a in row.answers] for row in at_once] == [[a.frame for a in row.answers] for row in one_by_one]
 
@@ -93,7 +94,7 @@ def test_predict_keeps_the_order_of_the_questions():
     first, second = (scene.ask for scene in Shapes(2, seed=3))
     samples = [first("a"), second("a"), first("b"), second("b"), first("c")]
     policy = FakePolicy(lambda prompt: prompt.id)
-    predictions = predict(policy, Detection(), samples)
+    predictions = predict(LocalModel(policy), Detection(), samples)
     assert [p.completion for p in predictions] == [sample.id for sample in samples]
     assert [prompt.id.split("/")[1] for prompt in policy.batches[0]] == ["a", "b", "c", "a", "b"]
 
@@ -108,7 +109,7 @@ def interrupted(policy, task, questions, journal, after: int) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        answer(policy, task, questions, 4, journal, progress)
+        answer(LocalModel(policy), task, questions, 4, journal, progress)
 
 
 def test_an_interrupted_evaluation_continues(tmp_path):
@@ -123,14 +124,14 @@ def test_an_interrupted_evaluation_continues(tmp_path):
     assert sorted(journal.rows) == [0, 1]
     second = FakePolicy(lambda prompt: f"said about {prompt.id}")
     told = []
-    images = answer(second, task, questions, 4, journal, told.append)
+    images = answer(LocalModel(second), task, questions, 4, journal, told.append)
     assert told == [2, 1, 1, 1]
     asked = [prompt.id for batch in second.batches for prompt in batch]
     assert asked == [sample.id for one in questions[2:] for sample in one.samples]
-    assert images == answer(first, task, questions)
+    assert images == answer(LocalModel(first), task, questions)
     assert sorted(Journal(file).rows) == [0, 1, 2, 3, 4]
     third = FakePolicy(lambda _: "never asked")
-    assert answer(third, task, questions, journal=Journal(file)) == images
+    assert answer(LocalModel(third), task, questions, journal=Journal(file)) == images
     assert third.batches == []
 
 
@@ -149,7 +150,7 @@ def test_a_broken_journal_is_named(tmp_path, text, message):
     file = tmp_path / "answers.jsonl"
     file.write_text(text)
     with pytest.raises(RunFolderError, match=message):
-        answer(FakePolicy(lambda _: ""), Detection(), asked_about(1, NAMES[:1]), journal=Journal(file))
+        answer(LocalModel(FakePolicy(lambda _: "")), Detection(), asked_about(1, NAMES[:1]), journal=Journal(file))
 
 
 def test_two_stages_ask_what_was_said():
@@ -157,7 +158,7 @@ def test_two_stages_ask_what_was_said():
     lists = {0: "<think>x</think><answer>Cat, hot dog and a unicorn</answer>", 1: "nothing to see"}
     number = {one.samples[0].images[0].key: n for n, one in enumerate(questions)}
     policy = FakePolicy(lambda p: lists[number[p.images[0].key]] if p.text.startswith("Which") else "no")
-    images = answer(policy, Detection(), questions)
+    images = answer(LocalModel(policy), Detection(), questions)
     assert [[a.sample.question["category"] for a in row.answers] for row in images] == [["cat", "hot dog"], []]
     assert [row.class_lists for row in images] == [[lists[0]], [lists[1]]]
     assert "cat, hot dog, dog? First say" in policy.batches[0][0].text
@@ -175,7 +176,7 @@ def test_class_list_numbers_by_hand():
     first = ImageQuestions((ask("a", True), ask("b", True), ask("c", False)), choose=True)
     second = ImageQuestions((ask("a", True), ask("b", False)), choose=True)
     replies = iter(["<think>x</think><answer>a, c</answer>", "hm", "no", "no"])
-    images = answer(FakePolicy(lambda _: next(replies)), Detection(), [first, second])
+    images = answer(LocalModel(FakePolicy(lambda _: next(replies))), Detection(), [first, second])
     numbers = class_list_numbers([first, second], images)
     assert numbers.pop("recall") == pytest.approx(1 / 3)
     assert numbers == {"n_lists": 2, "parse_rate": 0.5, "failures": {"no answer tag": 1}, "precision": 0.5}
@@ -202,7 +203,7 @@ def test_classes_are_read_by_whole_names(text, found):
 def test_a_long_list_of_classes_is_asked_in_parts():
     questions = ImageQuestions(asked_about(1, [f"thing {n}" for n in range(205)])[0].samples, choose=True)
     policy = FakePolicy(lambda p: f"<think>x</think><answer>{p.text.split(': ')[1].split(',')[0]}</answer>")
-    (row,) = answer(policy, Detection(), [questions])
+    (row,) = answer(LocalModel(policy), Detection(), [questions])
     assert [a.sample.question["category"] for a in row.answers] == ["thing 0", "thing 100", "thing 200"]
     assert json.dumps(row.class_lists).count("answer") == 6
 

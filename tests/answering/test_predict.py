@@ -12,6 +12,7 @@ from support.fake_policy import FakePolicy
 
 from visual_rft.answering.asking import Asker
 from visual_rft.answering.image_files import Numbering, find_images
+from visual_rft.answering.local import LocalModel
 from visual_rft.answering.predict_files import predict_files
 from visual_rft.cli.main import main
 from visual_rft.cli.verbs.evaluate import score_files
@@ -38,7 +39,7 @@ def detector() -> Asker:
     """Finds the same box of a cat in every picture, never a dog."""
     task = load_task("detection")
     answer = {task.prompt({"category": name}, FakePolicy.space): text for name, text in BOXES.items()}
-    return Asker(FakePolicy(lambda prompt: f"<think>x</think><answer>{answer[prompt.text]}</answer>"), task)
+    return Asker(LocalModel(FakePolicy(lambda prompt: f"<think>x</think><answer>{answer[prompt.text]}</answer>")), task)
 
 
 def test_files_folders_and_patterns_each_image_once(tmp_path, monkeypatch):
@@ -139,7 +140,7 @@ def test_predictions_of_own_annotations_are_scored(tmp_path):
 )
 def test_the_other_tasks(task, answer, boxes, tmp_path):
     file = picture(tmp_path / "1.png")
-    asker = Asker(FakePolicy(lambda _: f"<think>x</think><answer>{answer}</answer>"), load_task(task))
+    asker = Asker(LocalModel(FakePolicy(lambda _: f"<think>x</think><answer>{answer}</answer>")), load_task(task))
     result = predict_files(asker, [file], ["it"], tmp_path / "out", Numbering([file], ["it"], None))
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [row["bbox"] for row in found] == boxes
@@ -179,7 +180,7 @@ def test_a_task_that_needs_more_than_a_name(tmp_path):
         "    def prompt(self, question, space):\n"
         "        return question['language']\n"
     )
-    asker = Asker(FakePolicy(lambda _: ""), load_task(f"{tmp_path}/mine.py:Mine"))
+    asker = Asker(LocalModel(FakePolicy(lambda _: "")), load_task(f"{tmp_path}/mine.py:Mine"))
     with pytest.raises(ConfigError, match="needs question\\['language'\\]"):
         asker.ask([("1", ImageFile(file).load())], ["cat"])
 

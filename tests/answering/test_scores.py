@@ -9,6 +9,7 @@ import torch
 
 from visual_rft.answering.answering import Journal, answer
 from visual_rft.answering.box_questions import asked_about_boxes, share_of_yes
+from visual_rft.answering.local import LocalModel
 from visual_rft.answering.predict import scored
 from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
 from visual_rft.answering.scores import NUMBER, number_logprobs, ranked, token_scores
@@ -111,7 +112,7 @@ def test_numbers_of_the_embedded_model_are_those_of_its_tokens(tiny):
     task = Detection()
     scene = next(iter(Shapes(1, seed=5)))
     sample = scene.ask(scene.labels[0])
-    (image,) = answer(tiny, task, [ImageQuestions((sample,))])
+    (image,) = answer(LocalModel(tiny), task, [ImageQuestions((sample,))])
     (given,) = image.answers
     prefix = tiny.encode([Prompt.of(task, sample, tiny.space)])
     with torch.no_grad():
@@ -136,7 +137,7 @@ def test_asked_is_the_share_of_yes(tiny):
     task = load_task("detection", scores="asked")
     scene = next(iter(Shapes(1, seed=5)))
     sample = scene.ask(scene.labels[0])
-    (image,) = answer(tiny, task, [ImageQuestions((sample,))])
+    (image,) = answer(LocalModel(tiny), task, [ImageQuestions((sample,))])
     (given,) = image.answers
     boxes = task.parse(given.text, sample.truth, given.frame).value["boxes"]
     assert len(given.asked) == len(boxes) > 0
@@ -147,7 +148,9 @@ def test_asked_is_the_share_of_yes(tiny):
             float(tiny.logprobs(tiny.encode([prompt]), tiny.completions_of([word])).sum()) for word in ("Yes", "No")
         )
     assert given.asked[0] == pytest.approx(math.exp(yes) / (math.exp(yes) + math.exp(no)), abs=1e-5)
-    assert asked_about_boxes(tiny, task, [given._replace(text="unreadable")], 4)[0].asked == []
+    assert (
+        asked_about_boxes(LocalModel(tiny).shares_of_yes, task, [given._replace(text="unreadable")], 4)[0].asked == []
+    )
 
 
 def test_the_share_of_yes_does_not_overflow():

@@ -10,6 +10,7 @@ from PIL import Image
 from support.fake_policy import FakePolicy
 
 from visual_rft.answering.asking import Asker
+from visual_rft.answering.local import LocalModel
 from visual_rft.app.answers import Models
 from visual_rft.cli.main import main
 from visual_rft.errors import ConfigError, DataError
@@ -29,8 +30,8 @@ def picture(tmp_path) -> Path:
 def models() -> Models:
     """A tuned model that finds a box and a base that writes nonsense."""
     return Models({
-        "base": Asker(FakePolicy(lambda _: "what?"), load_task("detection")),
-        "tuned": Asker(FakePolicy(lambda _: RIGHT), load_task("detection", think=True)),
+        "base": Asker(LocalModel(FakePolicy(lambda _: "what?")), load_task("detection")),
+        "tuned": Asker(LocalModel(FakePolicy(lambda _: RIGHT)), load_task("detection", think=True)),
     })  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from support.box_sets import lvis_set, random_set
 
-from visual_rft.answering import answering
+from visual_rft.answering.local import LocalModel
 from visual_rft.cli.main import main
 from visual_rft.tasks.metrics.coco import LVIS_NAMES, average_precision, box_precision
 
@@ -233,20 +233,20 @@ def test_every_protocol_is_named_in_table_and_files(tmp_path, coins, capsys, pro
 def test_an_interrupted_evaluation_continues(coins, capsys, monkeypatch):
     command = ["evaluate", str(coins), "--json", "--protocol", "all", "--batch", "2"]
     asked = []
-    ask = answering._ask
+    ask = LocalModel.ask
 
-    def stopping(policy, groups, batch):
+    def stopping(model, groups, batch):
         nonlocal asked
-        for number, pairs in enumerate(ask(policy, groups, batch)):
+        for number, pairs in enumerate(ask(model, groups, batch)):
             if len(asked) == 2:
                 raise KeyboardInterrupt
             asked += [number] * bool(groups[number])
             yield pairs
 
-    monkeypatch.setattr(answering, "_ask", stopping)
+    monkeypatch.setattr(LocalModel, "ask", stopping)
     assert main(command) == 130
     assert "interrupted; the same command continues" in capsys.readouterr().err
-    monkeypatch.setattr(answering, "_ask", ask)
+    monkeypatch.setattr(LocalModel, "ask", ask)
     assert main(command) == 0
     captured = capsys.readouterr()
     assert "2 of 6 images were answered before" in captured.err

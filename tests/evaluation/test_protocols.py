@@ -10,6 +10,7 @@ from PIL import Image
 from support.fake_policy import FakePolicy
 
 from visual_rft.answering.answering import answer
+from visual_rft.answering.local import LocalModel
 from visual_rft.answering.predict import scored
 from visual_rft.config.sources import SourceConfig
 from visual_rft.errors import ConfigError, DataError
@@ -65,7 +66,7 @@ def knows_cats(prompt) -> str:
 def evaluated(sources, protocol, classes=None, rules="coco"):
     data = detection_set(sources, classes, rules, lambda _: None)
     policy = FakePolicy(knows_cats)
-    images = answer(policy, Detection(), data.questions(protocol))
+    images = answer(LocalModel(policy), Detection(), data.questions(protocol))
     predictions = [scored(Detection(), row.answers) for row in images]
     results = data.results(predictions)
     asked = [(p.sample.images[0].key[-6:-4], p.sample.question["category"]) for row in predictions for p in row]

@@ -20,6 +20,7 @@ from support.tiny_models import FAMILIES, QWEN, REPEATED, SHARED, random_model
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
+from visual_rft.answering.local import LocalModel
 from visual_rft.answering.predict import predict
 from visual_rft.config.config import Config, parse_config
 from visual_rft.config.objective import ObjectiveConfig
@@ -232,10 +233,10 @@ def test_a_checkpoint_evaluates_as_the_policy_that_wrote_it(kind, model_folders,
     loaded = load_policy(ModelConfig(path=str(checkpoint)), config.rollout)
     stock = AutoModelForImageTextToText.from_pretrained(checkpoint).eval()
     plain = Policy(stock, AutoProcessor.from_pretrained(checkpoint), Sampling(max_new_tokens=8))
-    answers = [[p.completion for p in predict(policy, task, held_out)] for policy in (loaded, plain)]
+    answers = [[p.completion for p in predict(LocalModel(policy), task, held_out)] for policy in (loaded, plain)]
     assert answers[0] == answers[1]
     assert any(answers[0])
-    assert task.metrics(predict(loaded, task, held_out))["n_questions"] == len(held_out)
+    assert task.metrics(predict(LocalModel(loaded), task, held_out))["n_questions"] == len(held_out)
     TICKS[kind, "save, load, evaluate"] = "yes"
 
 

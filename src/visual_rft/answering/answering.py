@@ -1,12 +1,12 @@
 """Questions answered image by image: one vision pass per image, and nothing answered twice.
 
 Decision: the image is the unit, as the group is in training. All questions about an image go into one batch if they
-fit, and the weights are promised to stay, so the policy keeps what its vision tower said about an image until its last
+fit, and the weights are promised to stay, so a model keeps what its vision tower said about an image until its last
 question; decoding is greedy. Answered images are appended to a journal (one JSON line each), so an interrupted
 evaluation continues where it stopped.
 
     questions = group_by_image(samples)
-    images = answer(policy, task, questions, batch=96, journal=Journal(Path("answers.jsonl")))
+    images = answer(model, task, questions, batch=96, journal=Journal(Path("answers.jsonl")))
     images[0].answers[0].text      # the completion of the first question about the first image
 """
 
@@ -14,22 +14,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from typing import Any, NamedTuple, Protocol
 
 from visual_rft.answering.box_questions import asked_about_boxes
 from visual_rft.answering.class_list import AsksForClasses, said_classes
 from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
-from visual_rft.answering.scores import number_logprobs
 from visual_rft.errors import RunFolderError
 from visual_rft.files import append_json_lines
-from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks.base import Sample, Task
-from visual_rft.vision.coordinates import Frame
+from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 BATCH = 96
 """Questions answered at once: COCO's 80 classes about one image fit."""
@@ -37,6 +34,49 @@ IMAGES_AT_ONCE = 32
 """Most images in a batch, and images that are planned ahead."""
 NAMES_AT_ONCE = 100
 """A longer list of classes is asked in parts."""
+
+
+class Written(NamedTuple):
+    """A completion as it came out of the model; the fields are those of :class:`Answer`."""
+
+    text: str
+    frame: Frame | None
+    numbers: Sequence[float] | None = None
+
+
+class Answerer(Protocol):
+    """What answers questions greedily: a model in this process (``local.py``), or behind a server (``served.py``)."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in results."""
+
+    @property
+    def folder(self) -> str:
+        """The folder or hub id of its weights; empty where that is not known from here."""
+
+    @property
+    def space(self) -> CoordinateSpace:
+        """The units in which it writes boxes."""
+
+    def held_still(self) -> AbstractContextManager[Any]:
+        """Inside, it is promised to stay as it is."""
+
+    def verify(self, prompt: Prompt) -> None:
+        """Whatever can be found out with one prompt before anything is asked."""
+
+    def check(self, prompt: Prompt) -> None:
+        """Find out whether it takes a prompt's images, as far as that is known before it is asked.
+
+        Raises:
+            DataError: if it does not.
+        """
+
+    def ask(self, groups: Sequence[Sequence[Prompt]], batch: int) -> Iterator[list[Written]]:
+        """What it writes about every prompt, group after group; ``batch`` at once where more would cost memory."""
+
+    def shares_of_yes(self, prompts: Sequence[Prompt], batch: int) -> list[float]:
+        """How far it answers each prompt with *Yes* and not with *No*, in [0, 1]."""
 
 
 class Journal:
@@ -103,7 +143,7 @@ class Journal:
 
 
 def answer(
-    policy: Policy,
+    model: Answerer,
     task: Task,
     questions: Sequence[ImageQuestions],
     batch: int = BATCH,
@@ -113,7 +153,7 @@ def answer(
     """Answer every question greedily.
 
     Args:
-        policy: the model.
+        model: what answers.
         task: the task that writes the prompts.
         questions: the questions of each image.
         batch: greatest number of questions answered at once.
@@ -127,15 +167,15 @@ def answer(
     answers = {i: row for i, row in enumerate(known) if row is not None}
     progress(len(answers))
     waiting = [i for i in range(len(questions)) if i not in answers]
-    with policy.tower.held_still(), torch.no_grad():
+    with model.held_still():
         for start in range(0, len(waiting), IMAGES_AT_ONCE):
             chunk = waiting[start : start + IMAGES_AT_ONCE]
-            asked, said = _chosen(policy, task, [questions[i] for i in chunk], batch)
-            for n, written in enumerate(_ask(policy, [_prompts(policy, task, one) for one in asked], batch)):
+            asked, said = _chosen(model, task, [questions[i] for i in chunk], batch)
+            for n, written in enumerate(model.ask([_prompts(model, task, one) for one in asked], batch)):
                 image = chunk[n]
                 rows = [Answer(sample, *one) for sample, one in zip(asked[n].samples, written, strict=True)]
                 if task.scores == "asked":
-                    rows = asked_about_boxes(policy, task, rows, batch)
+                    rows = asked_about_boxes(model.shares_of_yes, task, rows, batch)
                 answers[image] = ImageAnswers(rows, said[n])
                 if journal is not None:
                     journal.append(image, answers[image])
@@ -144,13 +184,13 @@ def answer(
 
 
 def _chosen(
-    policy: Policy, task: Task, questions: Sequence[ImageQuestions], batch: int
+    model: Answerer, task: Task, questions: Sequence[ImageQuestions], batch: int
 ) -> tuple[list[ImageQuestions], list[list[str] | None]]:
     """The questions that are left once the model has said which classes are there, and its words."""
     prompts = [_class_prompts(task, one.samples) if one.choose else [] for one in questions]
     left: list[ImageQuestions] = []
     said: list[list[str] | None] = []
-    for one, written in zip(questions, _ask(policy, prompts, batch), strict=True):
+    for one, written in zip(questions, model.ask(prompts, batch), strict=True):
         if not one.choose:
             left.append(one)
             said.append(None)
@@ -169,56 +209,5 @@ def _class_prompts(task: Task, samples: Sequence[Sample]) -> list[Prompt]:
     return [Prompt(f"{samples[0].id} (which classes)", task.classes_prompt(part), samples[0].images) for part in parts]
 
 
-def _prompts(policy: Policy, task: Task, questions: ImageQuestions) -> list[Prompt]:
-    return [Prompt.of(task, sample, policy.space) for sample in questions.samples]
-
-
-class _Written(NamedTuple):
-    """A completion as it came out of the model; the fields are those of :class:`Answer`."""
-
-    text: str
-    frame: Frame | None
-    numbers: list[float] | None
-
-
-def _ask(policy: Policy, groups: Sequence[Sequence[Prompt]], batch: int) -> Iterator[list[_Written]]:
-    """What is written about every prompt, group after group, a group being kept in one batch where it fits."""
-    done: list[list[_Written]] = [[] for _ in groups]
-    yielded = 0
-    for chunk in _packed([len(group) for group in groups], batch):
-        prefix = policy.encode([groups[g][k] for g, k in chunk])
-        completions = policy.sample(prefix, 1, greedy=True)
-        spelled = completions.spelled(policy.processor.tokenizer)
-        for (g, _), frame, (text,), (tokens,) in zip(chunk, prefix.frames, completions.text, spelled, strict=True):
-            done[g].append(_Written(text, frame, number_logprobs(text, *tokens)))
-        while yielded < len(groups) and len(done[yielded]) == len(groups[yielded]):
-            yield done[yielded]
-            yielded += 1
-    while yielded < len(groups):  # images about which nothing is asked
-        yield done[yielded]
-        yielded += 1
-
-
-def _packed(sizes: Sequence[int], batch: int) -> Iterator[list[tuple[int, int]]]:
-    """Places (group, number in the group) in batches of at most ``batch``; only a group that is larger is split.
-
-    >>> [len(chunk) for chunk in _packed([3, 3, 3], 7)], [len(chunk) for chunk in _packed([10, 2], 4)]
-    ([6, 3], [4, 4, 4])
-    """
-    chunk: list[tuple[int, int]] = []
-    for group, size in enumerate(sizes):
-        if chunk and len(chunk) + size > batch:
-            yield chunk
-            chunk = []
-        for number in range(size):
-            if len(chunk) == batch:
-                yield chunk
-                chunk = []
-            chunk.append((group, number))
-    if chunk:
-        yield chunk
-
-
-def best_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _prompts(model: Answerer, task: Task, questions: ImageQuestions) -> list[Prompt]:
+    return [Prompt.of(task, sample, model.space) for sample in questions.samples]

@@ -16,19 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from PIL import Image
 
-from visual_rft.answering.answering import BATCH, answer, best_device
+from visual_rft.answering.answering import BATCH, Answerer, answer
 from visual_rft.answering.questions import Answer, ImageQuestions
 from visual_rft.answering.scores import ranked
+from visual_rft.answering.served import ServedModel, refuse_scores
 from visual_rft.config.config import Config, load_config
 from visual_rft.config.sections import ScoreKind
 from visual_rft.errors import ConfigError
-from visual_rft.policy.inputs import is_stretched
-from visual_rft.policy.loading import load_policy
-from visual_rft.policy.policy import Policy
-from visual_rft.policy.prompt import Prompt
+from visual_rft.policy.prompt import Prompt, is_stretched
 from visual_rft.policy.stored.places import run_config_file
 from visual_rft.tasks import Sample, Score, Task, load_task, task_of
 from visual_rft.tasks.parsing.completion import Failure
@@ -62,11 +59,11 @@ class Asker:
     """A model and the way it is asked.
 
     Attributes:
-        policy: the model.
+        model: what answers.
         task: the task that writes the prompts and reads the answers.
     """
 
-    policy: Policy
+    model: Answerer
     task: Task
 
     @classmethod
@@ -85,15 +82,39 @@ class Asker:
             ModelError: if the model cannot be loaded.
             ConfigError: if there is no such task, or it ranks nothing, or the run's config cannot be read.
         """
-        file = run_config_file(model)
-        config = load_config(file) if file else Config()
-        asked = task_of(config.task) if task in (None, config.task.name) else load_task(str(task))
-        asked = replace(asked, scores=scores) if scores else asked
+        config, asked = _run_of(model, task, scores)
+        from visual_rft.answering.local import LocalModel, best_device  # here: a served model needs no torch
+
         changed = {"path": model, "lora": None, **({"dtype": dtype} if dtype else {})}
-        if not torch.cuda.is_available():
+        if best_device().type == "cpu":
             changed["quantization"] = "none"  # which would need a GPU; the weights themselves can be read anywhere
-        policy = load_policy(config.model.model_copy(update=changed), config.rollout, engine=config.engine)
-        return cls(policy.to(best_device()), asked)
+        return cls(LocalModel.load(config.model.model_copy(update=changed), config.rollout, config.engine), asked)
+
+    @classmethod
+    def served(
+        cls,
+        urls: Sequence[str],
+        name: str | None,
+        model: str = "tiny",
+        task: str | None = None,
+        scores: ScoreKind | None = None,
+    ) -> Asker:
+        """A model behind servers.
+
+        Args:
+            urls: addresses of servers that all serve the same.
+            name: the model's there; None takes the only one there is.
+            model: as in :meth:`load`; whose run says how it is asked, and in which units it writes boxes.
+            task: name as in :func:`visual_rft.load_task`; None takes that of the model's run, or detection.
+            scores: as in :meth:`load`, but only ``written`` can be had.
+
+        Raises:
+            ConfigError: if there is no such task, or the units of its boxes are not known.
+            ServerError: if no server answers.
+        """
+        config, asked = _run_of(model, task, scores)
+        refuse_scores(asked)
+        return cls(ServedModel.open(config.with_model(path=model), urls, name), asked)
 
     def ask(
         self, pictures: Sequence[tuple[str, Image.Image]], asks: Sequence[str], batch: int = BATCH
@@ -113,7 +134,7 @@ class Asker:
         """
         groups = [ImageQuestions(tuple(self._sample(key, picture, text) for text in asks)) for key, picture in pictures]
         try:
-            images = answer(self.policy, self.task, groups, batch)
+            images = answer(self.model, self.task, groups, batch)
         except KeyError as error:
             raise ConfigError(f"task {self.task.name!r} needs question[{error}] and cannot be asked this way") from None
         return [[self._reply(answered) for answered in image.answers] for image in images]
@@ -125,7 +146,7 @@ class Asker:
             DataError: if it does not.
         """
         if is_stretched(picture.size):
-            self.policy.prepare([Prompt(key, "", (RenderedImage(key, lambda: picture),))])
+            self.model.check(Prompt(key, "", (RenderedImage(key, lambda: picture),)))
 
     def draw(self, picture: Image.Image, replies: Sequence[Reply]) -> Image.Image:
         """The picture with every answer that could be read drawn on it."""
@@ -151,6 +172,14 @@ class Asker:
         return Reply(ask, given.text, score.answer, None, list(score.notes))
 
 
+def _run_of(model: str, task: str | None, scores: ScoreKind | None) -> tuple[Config, Task]:
+    """The config of the run that a model came out of (else the default), and the task that asks it."""
+    file = run_config_file(model)
+    config = load_config(file) if file else Config()
+    asked = task_of(config.task) if task in (None, config.task.name) else load_task(str(task))
+    return config, replace(asked, scores=scores) if scores else asked
+
+
 def predict_image(
     image: Path,
     ask: str,
@@ -159,6 +188,7 @@ def predict_image(
     task: str | None = None,
     dtype: str | None = None,
     scores: ScoreKind | None = None,
+    asker: Asker | None = None,
 ) -> dict[str, Any]:
     """Ask about one image and write the picture with the answer drawn.
 
@@ -170,6 +200,7 @@ def predict_image(
         task: name as in :meth:`Asker.load`.
         dtype: type of the weights as in :meth:`Asker.load`.
         scores: number by which boxes are ranked, as there.
+        asker: the model itself, where it is there already; all that says which is then not looked at.
 
     Returns:
         ``ask``, the model's ``text``, the ``answer`` with boxes in pixels of the image, ``failure``, ``notes`` and the
@@ -181,7 +212,7 @@ def predict_image(
         ConfigError: if there is no such task.
     """
     picture = ImageFile(image).load()
-    asker = Asker.load(model, task, dtype, scores)
+    asker = asker or Asker.load(model, task, dtype, scores)
     ((reply,),) = asker.ask([(image.name, picture)], [ask])
     target = out or ANSWERS / f"{image.stem}{DRAWN_SUFFIX}"
     save_picture(asker.draw(picture, [reply]), target, make_folder=out is None)

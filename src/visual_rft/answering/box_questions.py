@@ -12,11 +12,10 @@ asked such questions.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from visual_rft.answering.questions import Answer
-from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks.base import Task
 from visual_rft.tasks.parsing.completion import Parsed
@@ -34,11 +33,15 @@ class AsksAboutBoxes(Protocol):
         """The question, to be answered with *Yes* or *No*; ``box`` is in pixels of the original image."""
 
 
-def asked_about_boxes(policy: Policy, task: Task, answers: Sequence[Answer], batch: int) -> list[Answer]:
+Shares = Callable[[Sequence[Prompt], int], list[float]]
+"""How far a model answers each prompt with *Yes*, so many at once: ``Answerer.shares_of_yes``."""
+
+
+def asked_about_boxes(shares_of_yes: Shares, task: Task, answers: Sequence[Answer], batch: int) -> list[Answer]:
     """The answers, each with ``asked``: the share of *Yes* for every box that was read of it.
 
     Args:
-        policy: the model.
+        shares_of_yes: asks the model.
         task: the task that asked.
         answers: what was answered about one image.
         batch: greatest number of questions at once.
@@ -54,18 +57,8 @@ def asked_about_boxes(policy: Policy, task: Task, answers: Sequence[Answer], bat
             assert answer.frame is not None
             text = task.box_prompt(answer.sample.question, box, answer.frame)
             prompts.append(Prompt(f"{answer.sample.id} (box {number + 1})", text, answer.sample.images))
-    shares = iter(
-        [share for start in range(0, len(prompts), batch) for share in _shares(policy, prompts[start : start + batch])]
-    )
+    shares = iter(shares_of_yes(prompts, batch))
     return [answer._replace(asked=[next(shares) for _ in row]) for answer, row in zip(answers, boxes, strict=True)]
-
-
-def _shares(policy: Policy, prompts: Sequence[Prompt]) -> list[float]:
-    prefix = policy.encode(prompts)
-    sums = []
-    for word in (YES, NO):
-        sums.append(policy.logprobs(prefix, policy.completions_of([word] * len(prompts))).sum(-1).squeeze(1).tolist())
-    return [share_of_yes(*both) for both in zip(*sums, strict=True)]
 
 
 def share_of_yes(yes: float, no: float) -> float:

@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from visual_rft.answering.answering import BATCH, answer
+from visual_rft.answering.answering import BATCH, Answerer, answer
 from visual_rft.answering.questions import Answer, group_by_image
 from visual_rft.answering.scores import ranked
-from visual_rft.inspection.look import MAX_QUESTIONS_LOOKED_AT, warn
-from visual_rft.policy.policy import Policy
 from visual_rft.report.series import label_of
 from visual_rft.tasks.base import Prediction, Sample, Task
-from visual_rft.tasks.spaces import Answered, wrong_space_hint
+from visual_rft.tasks.spaces import MAX_QUESTIONS_LOOKED_AT, Answered, wrong_space_hint
+from visual_rft.terminal.notes import warn
 
 
 def predict(
-    policy: Policy,
+    model: Answerer,
     task: Task,
     samples: Sequence[Sample],
     batch: int = BATCH,
@@ -29,7 +28,7 @@ def predict(
     """Answer every question greedily; predictions in the order of the questions.
 
     Args:
-        policy: the model.
+        model: what answers.
         task: the task that writes the prompts and reads the answers.
         samples: the questions.
         batch: greatest number of questions answered at once.
@@ -37,7 +36,7 @@ def predict(
     """
     samples = list(samples)  # a lazy sequence makes a new sample at every look
     places = {id(sample): n for n, sample in enumerate(samples)}
-    images = answer(policy, task, group_by_image(samples), batch, progress=progress)
+    images = answer(model, task, group_by_image(samples), batch, progress=progress)
     answers = [row for image in images for row in image.answers]
     warn_of_space(task, answers)
     return scored(task, sorted(answers, key=lambda row: places[id(row.sample)]))

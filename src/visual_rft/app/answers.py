@@ -94,7 +94,7 @@ class Models:
         shown = []
         with self._one_at_a_time:
             for asker in self.askers.values():
-                asked = asker if asker.task.name == task else Asker(asker.policy, load_task(task))
+                asked = asker if asker.task.name == task else Asker(asker.model, load_task(task))
                 ((reply,),) = asked.ask([(key, picture)], [ask.strip()])
                 shown.append(Shown(asked.draw(picture, [reply]), words(reply)))
         return shown

@@ -109,6 +109,14 @@ def split_fields(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return others, fields
 
 
+def add_server_arguments(parser: argparse._ActionsContainer) -> None:
+    """``--server`` and ``--server-model``, of every verb that asks a model."""
+    parser.add_argument("--server", action="append", metavar="URL",
+                        help="ask the model behind this OpenAI-compatible server, e.g. http://127.0.0.1:8000; "
+                        "several times if all serve the same; a key is taken from VISUAL_RFT_SERVER_KEY")  # fmt: skip
+    parser.add_argument("--server-model", metavar="NAME", help="the model's name there, if there are several")
+
+
 class DescribeFields(argparse.Action):
     """``--fields``: list every field of a config and exit."""
 

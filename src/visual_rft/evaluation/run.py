@@ -14,16 +14,18 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visual_rft.answering.answering import BATCH, Journal, answer, best_device
+from visual_rft.answering.answering import BATCH, Answerer, Journal, answer
 from visual_rft.answering.class_list import AsksForClasses, class_list_numbers
 from visual_rft.answering.predict import scored, warn_of_space
 from visual_rft.answering.questions import ImageAnswers, ImageQuestions, group_by_image
+from visual_rft.answering.served import ServedModel, refuse_scores
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError, printable
@@ -40,12 +42,8 @@ from visual_rft.evaluation.measures import (
 from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_set
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
 from visual_rft.evaluation.seen import seen_in_training
-from visual_rft.evaluation.segmenter import Segmenter, mask_areas
 from visual_rft.evaluation.tables import confusion_picture
 from visual_rft.files import write_json
-from visual_rft.policy.agreement import verify
-from visual_rft.policy.loading import load_policy
-from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.stored.places import model_folder
 from visual_rft.tasks import Task, task_of
@@ -67,6 +65,8 @@ class Plan:
         below: parent of a folder that is named after all that decides the answers; if both are None, nothing is
             written and nothing can be continued.
         segmenter: folder or hub id of a promptable segmenter, for masks in grounding; None compares boxes only.
+        server: URLs of servers, all with the same model, which is asked instead of the config's.
+        server_model: name of the model there; None takes the only one there is.
     """
 
     protocol: Protocol = "asked"
@@ -76,6 +76,8 @@ class Plan:
     folder: Path | None = None
     below: Path | None = None
     segmenter: str | None = None
+    server: tuple[str, ...] = ()
+    server_model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,35 +152,49 @@ class Coco(NamedTuple):
 
 
 def _evaluate(config: Config, plan: Plan) -> Evaluated:
+    with _model(config, plan) as model:
+        return _evaluate_model(config, plan, model)
+
+
+@contextmanager
+def _model(config: Config, plan: Plan) -> Iterator[Answerer]:
+    """What answers: the model of the config, or the one behind servers."""
+    if plan.server:
+        refuse_scores(task_of(config.task))
+        with ServedModel.open(config, plan.server, plan.server_model) as served:
+            yield served
+        return
+    from visual_rft.answering.local import LocalModel  # here: a served model needs no torch
+
+    yield LocalModel.load(config.model, config.rollout, config.engine)
+
+
+def _evaluate_model(config: Config, plan: Plan, model: Answerer) -> Evaluated:
     # What is asked of which model.
     task = task_of(config.task)
     data, questions = _questions(config, task, plan)
-    segmenter = Segmenter.load(plan.segmenter).to(best_device()) if plan.segmenter else None
-    policy = load_policy(config.model, config.rollout, engine=config.engine).to(best_device())
-    first = questions[0].samples[:1] if questions else ()
-    if first:
-        verify(policy, policy.prepare([Prompt.of(task, sample, policy.space) for sample in first]))
-
     asked = [sample for one in questions for sample in one.samples]
-    seen = seen_in_training(config.model.path, config.data.evaluation, asked)
+    for sample in asked[:1]:
+        model.verify(Prompt.of(task, sample, model.space))
+    seen = seen_in_training(model.folder, config.data.evaluation, asked)
 
     # The folder of these settings, which may hold answers already.
-    settings = _settings(config, plan, task, questions, policy)
+    settings = _settings(config, plan, task, questions, model)
     folder = plan.folder
     if folder is None and plan.below is not None:
-        folder = plan.below / f"{slug(config.model.path)}-{plan.protocol}-{settings_digest(settings)}"
+        folder = plan.below / f"{slug(model.name)}-{plan.protocol}-{settings_digest(settings)}"
     if folder is not None:
         claim(folder, settings)
 
     # The answers and what they are worth.
-    images = _asked(config, plan, task, questions, policy, folder)
+    images = _asked(plan, task, questions, model, folder)
     predictions = [scored(task, row.answers) for row in images]
-    measured, coco = _measured(task, plan, predictions, data, segmenter)
+    measured, coco = _measured(task, plan, predictions, data)
     draws = bootstrap(measured.statistic, measured.images)
 
     # What is said and written of it.
     result = {
-        "model": config.model.path,
+        "model": model.name,
         "task": task.name,
         "protocol": plan.protocol,
         **({"rules": plan.rules} if coco is not None else {}),
@@ -196,22 +212,20 @@ def _evaluate(config: Config, plan: Plan) -> Evaluated:
 
 
 def _asked(
-    config: Config, plan: Plan, task: Task, questions: Sequence[ImageQuestions], policy: Policy, folder: Path | None
+    plan: Plan, task: Task, questions: Sequence[ImageQuestions], model: Answerer, folder: Path | None
 ) -> list[ImageAnswers]:
     """The answers image by image; those that ``folder`` holds are not asked for again."""
     journal = None if folder is None else Journal(folder / "answers.jsonl")
     if journal is not None and journal.rows:
         print(f"{printable(str(folder))}: {len(journal.rows)} of {len(questions)} images were answered before; delete "
               "the folder to ask again", file=sys.stderr)  # fmt: skip
-    with Ticker(len(questions), config.model.path) as ticker:
-        images = answer(policy, task, questions, plan.batch, journal, ticker.update)
+    with Ticker(len(questions), model.name) as ticker:
+        images = answer(model, task, questions, plan.batch, journal, ticker.update)
     warn_of_space(task, [one for row in images for one in row.answers])
     return images
 
 
-def _measured(
-    task: Task, plan: Plan, predictions: ByImage, data: DetectionSet | None, segmenter: Segmenter | None
-) -> tuple[Measured, Coco | None]:
+def _measured(task: Task, plan: Plan, predictions: ByImage, data: DetectionSet | None) -> tuple[Measured, Coco | None]:
     """The worth of the answers, and what was measured where COCO's rules apply."""
     flat = [prediction for row in predictions for prediction in row]
     if task.measured_as == "coco":
@@ -219,7 +233,11 @@ def _measured(
         measured = measure_detection(task, coco.truth, coco.results, predictions, plan.rules)
         kinds = score_kinds(predictions, lambda rows: _coco(rows, data).results, coco.truth, plan.rules)
         return replace(measured, numbers={**measured.numbers, "scores": kinds}), coco
-    if segmenter is not None:
+    if plan.segmenter:
+        from visual_rft.answering.local import best_device
+        from visual_rft.evaluation.segmenter import Segmenter, mask_areas
+
+        segmenter = Segmenter.load(plan.segmenter).to(best_device())
         return measure_grounding(task, predictions, [mask_areas(segmenter, one) for one in flat]), None
     return measure(task, predictions), None
 
@@ -278,25 +296,26 @@ def _questions(config: Config, task: Task, plan: Plan) -> tuple[DetectionSet | N
 
 
 def _settings(
-    config: Config, plan: Plan, task: Task, questions: Sequence[ImageQuestions], policy: Policy
+    config: Config, plan: Plan, task: Task, questions: Sequence[ImageQuestions], model: Answerer
 ) -> dict[str, Any]:
     """Everything that decides the answers."""
     question_digest = hashlib.sha256()
     for one in questions:
         for sample in one.samples:
             keys = [image.key for image in sample.images]
-            row = [sample.id, keys, task.prompt(sample.question, policy.space), sample.truth, one.choose]
+            row = [sample.id, keys, task.prompt(sample.question, model.space), sample.truth, one.choose]
             question_digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    used = ("visual-rft",) if plan.server else ("visual-rft", "torch", "transformers")
     return {
-        "model": config.model.model_dump(mode="json"),
-        "weights": weights_of(config.model.path),
+        "model": {"served": model.name} if plan.server else config.model.model_dump(mode="json"),
+        "weights": weights_of(model.folder) if model.folder else [],
         "task": config.task.model_dump(mode="json", exclude={"weights"}),
         "protocol": plan.protocol,
         "classes": plan.classes and list(plan.classes),
         "max_new_tokens": config.rollout.max_new_tokens,
         "data": [source.model_dump(mode="json") for source in config.data.evaluation],
         "questions": question_digest.hexdigest(),
-        "versions": {name: version(name) for name in ("visual-rft", "torch", "transformers")},
+        "versions": {name: version(name) for name in used},
     }
 
 

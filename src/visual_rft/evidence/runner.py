@@ -29,7 +29,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from visual_rft.answering.answering import BATCH, answer, best_device
+from visual_rft.answering.answering import BATCH, answer
+from visual_rft.answering.local import LocalModel, best_device
 from visual_rft.answering.predict import scored
 from visual_rft.answering.questions import group_by_image
 from visual_rft.config.config import Config
@@ -202,7 +203,7 @@ def evaluate(policy: Policy, config: Config, metrics: Sequence[str]) -> tuple[di
     The draws of equally many images are the same whichever the model.
     """
     task = task_of(config.task)
-    rows = answer(policy, task, group_by_image(load_samples(config.data.evaluation, task)), BATCH)
+    rows = answer(LocalModel(policy), task, group_by_image(load_samples(config.data.evaluation, task)), BATCH)
     predictions = [scored(task, row.answers) for row in rows]
     if isinstance(task, Detection):
         truth, found = asked_data_set([p for row in predictions for p in row])

@@ -20,7 +20,7 @@ from visual_rft.data.leakage import find_leakage
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError, PromptTooLongError, printable
 from visual_rft.inspection.dry_run import memory_lines
-from visual_rft.inspection.look import TokenCounts, look_at_data, spread, warn
+from visual_rft.inspection.look import TokenCounts, look_at_data, spread
 from visual_rft.policy.inputs import OpenedReasoning
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.prompt import Prompt
@@ -28,6 +28,7 @@ from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.tasks.parsing.completion import Parsed
 from visual_rft.tasks.pictures import with_truth
 from visual_rft.tasks.truth import frame_of
+from visual_rft.terminal.notes import warn
 from visual_rft.vision.boxes import as_box, iou
 from visual_rft.vision.coordinates import Frame
 from visual_rft.vision.drawing import TRUTH, contact_sheet, draw_marks, save_picture

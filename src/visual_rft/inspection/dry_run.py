@@ -17,7 +17,6 @@ from visual_rft.inspection.look import (
     memory_text,
     size_of_image,
     spread,
-    warn,
 )
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import load_policy
@@ -25,6 +24,7 @@ from visual_rft.policy.memory.footprint import Footprint, activation_limit, coun
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import task_of
+from visual_rft.terminal.notes import warn
 
 MAX_QUESTIONS_PREPARED = 50
 """Questions that go through the processor, beside those that are likely to be the longest."""

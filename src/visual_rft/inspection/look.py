@@ -13,25 +13,21 @@ True
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from statistics import median
 from typing import Any
 
-from visual_rft.errors import printable
 from visual_rft.policy.families import PixelLayout
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import Sample, Task
-from visual_rft.tasks.spaces import gold_space_hint
+from visual_rft.tasks.spaces import MAX_QUESTIONS_LOOKED_AT, gold_space_hint
 from visual_rft.tasks.truth import labelled_boxes
 from visual_rft.terminal.units import byte_size
 from visual_rft.vision.boxes import Box
 
-MAX_QUESTIONS_LOOKED_AT = 1000
-"""Questions that are looked at, spread over the data."""
 MAX_QUESTIONS_PER_EXTREME = 3
 """Questions that are prepared of each kind of extreme: most pixels, most characters, longest side against the other."""
 ROUNDING = 1.05
@@ -75,12 +71,6 @@ def look_at_data(policy: Policy, task: Task, samples: Sequence[Sample]) -> list[
         }
         found.append(shrunk_images(list(pictures.values()), limit, token_side(policy)))
     return [warning for warning in found if warning]
-
-
-def warn(warnings: Sequence[str]) -> None:
-    """Print warnings on standard error."""
-    for warning in warnings:
-        print(f"warning: {printable(warning)}", file=sys.stderr, flush=True)
 
 
 def size_of_image(sample: Sample) -> Size | None:

@@ -26,9 +26,6 @@ from visual_rft.policy.tower import Pixels
 from visual_rft.tasks.time_limit import within
 from visual_rft.vision.coordinates import Frame
 
-MAX_USUAL_RATIO = 50
-"""Longer by shorter side of an image; above it, whether a processor takes the image is found out before a run relies on
-it. Qwen's refuses 200."""
 TEMPLATE_SECONDS = 10.0
 """Longest time of a chat template for one prompt; a usual one takes a tenth of a millisecond."""
 
@@ -174,11 +171,6 @@ class OpenedReasoning:
             return list(completions)
         bare = [text.removeprefix("<think>") for text in completions]
         return [b.lstrip() if b != text else f"</think>{text}" for b, text in zip(bare, completions, strict=True)]
-
-
-def is_stretched(size: Sequence[float]) -> bool:
-    """Whether an image of (width, height) is so narrow that a processor may refuse it."""
-    return max(size) > MAX_USUAL_RATIO * min(size)
 
 
 def _tokenized(texts: list[str], tokenizer: Any, family: Family) -> list[list[int]]:

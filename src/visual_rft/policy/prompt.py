@@ -9,11 +9,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from visual_rft.tasks import Sample, Task
 from visual_rft.vision.coordinates import CoordinateSpace
 from visual_rft.vision.images import ImageReference
+
+MAX_USUAL_RATIO = 50
+"""Longer by shorter side of an image; above it, whether a processor takes the image is found out before a run relies on
+it. Qwen's refuses 200."""
 
 
 @dataclass(frozen=True)
@@ -33,3 +38,8 @@ class Prompt:
     def image_key(self) -> str:
         """Names the pixels of all its images; empty without images."""
         return "\n".join(reference.key for reference in self.images)
+
+
+def is_stretched(size: Sequence[float]) -> bool:
+    """Whether an image of (width, height) is so narrow that a processor may refuse it."""
+    return max(size) > MAX_USUAL_RATIO * min(size)

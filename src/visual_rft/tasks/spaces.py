@@ -22,6 +22,8 @@ from visual_rft.tasks.truth import frame_of, image_size_of, labelled_boxes
 from visual_rft.vision.boxes import Box, as_box, iou
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
+MAX_QUESTIONS_LOOKED_AT = 1000
+"""Questions of a data set that are looked at, spread over it."""
 LEAST_ANSWERS = 8
 """Answers to say anything about."""
 WATCHED_ANSWERS = 256

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from visual_rft.answering.local import LocalModel
 from visual_rft.answering.predict import evaluation_line, predict
 from visual_rft.answering.questions import group_by_image
 from visual_rft.config.config import Config
@@ -277,7 +278,7 @@ class Household:
                 ticker.update(images)
 
             try:
-                predictions = predict(policy, self.task, self.held_out, progress=go_on)
+                predictions = predict(LocalModel(policy), self.task, self.held_out, progress=go_on)
             except _AskedToStopError:
                 return
         self.evaluation = self.task.metrics(predictions)

@@ -25,13 +25,13 @@ from visual_rft.config.config import Config
 from visual_rft.data.leakage import find_leakage
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, RunFolderError
-from visual_rft.inspection.look import warn
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.stored.places import base_of
 from visual_rft.tasks import Sample, Task, task_of
+from visual_rft.terminal.notes import warn
 from visual_rft.training.batches import prefetch
 from visual_rft.training.household import Household
 from visual_rft.training.learner import Learner

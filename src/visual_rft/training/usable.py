@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 from visual_rft.config.sources import PROCEDURAL, SourceConfig
 from visual_rft.errors import DataError
-from visual_rft.inspection.look import look_at_data, warn
-from visual_rft.policy.inputs import Inputs, is_stretched
+from visual_rft.inspection.look import look_at_data
+from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prompt import Prompt
+from visual_rft.policy.prompt import Prompt, is_stretched
 from visual_rft.tasks import Sample, Task
+from visual_rft.terminal.notes import warn
 
 MAX_TRIED = 1000
 """Questions in a row that are tried in the place of one that cannot be used."""

@@ -7,6 +7,7 @@ Scoring a file needs no model, and this module imports neither torch nor transfo
     visual-rft evaluate detection --annotations gt.json --predictions pred.json
     visual-rft evaluate CONFIG.yaml --protocol all
     visual-rft evaluate CONFIG.yaml --model tiny --model runs/coins/checkpoints/step-000040/model
+    visual-rft evaluate CONFIG.yaml --server http://127.0.0.1:8000
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visual_rft.cli.arguments import add_checkpoint
+from visual_rft.cli.arguments import add_checkpoint, add_server_arguments
 from visual_rft.errors import ConfigError, DataError, printable
 from visual_rft.files import write_json
 from visual_rft.policy.stored.checkpoints import chosen
 
 FILES = ("annotations", "predictions", "report")
 """Flags of ``evaluate detection`` alone."""
-MODELS = ("model", "checkpoint", "protocol", "classes", "batch", "folder", "segmenter")
+MODELS = ("model", "checkpoint", "protocol", "classes", "batch", "folder", "segmenter", "server", "server_model")
 """Flags of an evaluation of models alone."""
 
 
@@ -43,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="tiny, a folder or a hub id instead of the config's; given more than once, all are "
                         "compared with the first on the same images")  # fmt: skip
     add_checkpoint(models)
+    add_server_arguments(models)
+    add_server_arguments(models)
     models.add_argument("--protocol", choices=("asked", "present", "all", "said"),
                         help="detection: ask as the config says (default), each class that is present, all classes, or "
                         "those the model says are there")  # fmt: skip
@@ -143,6 +146,8 @@ def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str
     config = load_config(file, overrides, needs=("evaluation",))
     if arguments.batch is not None and arguments.batch < 1:
         raise ConfigError(f"--batch: {arguments.batch} is not at least 1")
+    if arguments.server and models:
+        raise ConfigError("--server and --model: a server's model is asked; --model.path says how, see docs/serving.md")
     from visual_rft.evaluation.run import Plan, compare, evaluate
 
     plan = Plan(
@@ -152,6 +157,8 @@ def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str
         folder=arguments.folder,
         below=Path(f"{config.run.folder}-evaluation"),
         segmenter=arguments.segmenter,
+        server=tuple(arguments.server or ()),
+        server_model=arguments.server_model,
         **({"batch": arguments.batch} if arguments.batch else {}),
     )
     if len(models) > 1:
@@ -177,7 +184,7 @@ def _config_of_run(models: Sequence[str]) -> Path:
 def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
     given = next((name for name in names if getattr(arguments, name) is not None), None)
     if given is not None:
-        raise ConfigError(f"--{given}: {why}")
+        raise ConfigError(f"--{given.replace('_', '-')}: {why}")
 
 
 def _note(text: str) -> None:

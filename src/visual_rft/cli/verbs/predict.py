@@ -14,11 +14,15 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from visual_rft.cli.arguments import add_checkpoint
+from visual_rft.cli.arguments import add_checkpoint, add_server_arguments
 from visual_rft.cli.printed import answer_text, files_text
 from visual_rft.errors import ConfigError, printable
 from visual_rft.policy.stored.checkpoints import chosen
+
+if TYPE_CHECKING:
+    from visual_rft.answering.asking import Asker
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="tiny", help="tiny (default), a run folder, a checkpoint, a model folder "
                         "or a hub id")  # fmt: skip
     add_checkpoint(parser)
+    add_server_arguments(parser)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: that of the model's "
                         "run, or float32)")  # fmt: skip
     parser.add_argument("--scores", choices=("written", "tokens", "asked"), help="rank boxes by the confidence in the "
@@ -58,9 +63,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     if one and not arguments.annotations:
         from visual_rft.answering.asking import predict_image
 
-        result = predict_image(
-            files[0], asks[0], model, arguments.out, arguments.task, arguments.dtype, arguments.scores
-        )
+        result = predict_image(files[0], asks[0], out=arguments.out, asker=_asker(arguments, model))
         text = json.dumps(result, indent=2) if arguments.json else answer_text(result)
         print(printable(text, lines=True, limit=None))
         return 0
@@ -68,13 +71,23 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     out = arguments.out or Path("predictions")
     if out.exists():
         raise ConfigError(f"{out}: exists already; choose another --out, or delete it")
-    from visual_rft.answering.asking import Asker
     from visual_rft.answering.predict_files import predict_files
     from visual_rft.terminal.progress import Ticker
 
-    asker = Asker.load(model, arguments.task, arguments.dtype, arguments.scores)
-    with Ticker(len(files), model) as ticker:
+    asker = _asker(arguments, model)
+    with Ticker(len(files), asker.model.name) as ticker:
         result = predict_files(asker, files, asks, out, numbering, arguments.batch, ticker.update)
     text = json.dumps(result, indent=2) if arguments.json else files_text(result)
     print(printable(text, lines=True, limit=None))
     return 1 if result["unreadable"] else 0
+
+
+def _asker(arguments: argparse.Namespace, model: str) -> Asker:
+    """The model that answers: ``model``, or the one behind servers, asked as ``model`` would be."""
+    from visual_rft.answering.asking import Asker
+
+    if not arguments.server:
+        return Asker.load(model, arguments.task, arguments.dtype, arguments.scores)
+    if arguments.dtype:
+        raise ConfigError("--dtype: the weights are the server's")
+    return Asker.served(arguments.server, arguments.server_model, model, arguments.task, arguments.scores)
