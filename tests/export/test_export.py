@@ -19,7 +19,7 @@ from visual_rft.config.config import load_config
 from visual_rft.config.sections import ModelConfig
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, ModelError, RunFolderError
-from visual_rft.evaluation.run import weights_of
+from visual_rft.evaluation.folders import weights_of
 from visual_rft.export.card import _UNITS, example_prompt
 from visual_rft.export.export import export_run
 from visual_rft.policy.loading import load_policy

@@ -14,6 +14,7 @@ from typing import Any
 
 from visual_rft.errors import RunFolderError
 from visual_rft.files import write_json
+from visual_rft.policy.stored.places import model_folder
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -51,3 +52,13 @@ def slug(model: str) -> str:
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """Eight characters that stand for settings, for the name of their folder."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def weights_of(path: str) -> list[list[Any]]:
+    """Name, size and time of every weights file of a local model: a model trained again is another model.
+
+    Empty for a model that is not in a folder.
+    """
+    folder = Path(model_folder(path))
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

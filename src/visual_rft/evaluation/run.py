@@ -30,7 +30,7 @@ from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, DataError, printable
 from visual_rft.evaluation.calibration import score_kinds
-from visual_rft.evaluation.folders import claim, settings_digest, slug
+from visual_rft.evaluation.folders import claim, settings_digest, slug, weights_of
 from visual_rft.evaluation.measures import (
     ByImage,
     Measured,
@@ -45,7 +45,6 @@ from visual_rft.evaluation.seen import seen_in_training
 from visual_rft.evaluation.tables import confusion_picture
 from visual_rft.files import write_json
 from visual_rft.policy.prompt import Prompt
-from visual_rft.policy.stored.places import model_folder
 from visual_rft.tasks import Task, task_of
 from visual_rft.tasks.metrics.coco import Rules
 from visual_rft.tasks.metrics.detection import asked_data_set
@@ -144,6 +143,10 @@ def _difference(first: Evaluated, other: Evaluated, name: str) -> dict[str, Any]
     return {"difference": more, "interval": interval(other.draws[name] - first.draws[name])}
 
 
+Chosen = tuple[DetectionSet | None, list[ImageQuestions]]
+"""The ground truth, if it is not that of the questions alone, and what is asked about each image."""
+
+
 class Coco(NamedTuple):
     """Ground truth and answers in COCO's form, where they are measured so."""
 
@@ -152,15 +155,17 @@ class Coco(NamedTuple):
 
 
 def _evaluate(config: Config, plan: Plan) -> Evaluated:
-    with _model(config, plan) as model:
-        return _evaluate_model(config, plan, model)
+    task = task_of(config.task)
+    asked = _questions(config, task, plan)
+    with _model(config, plan, task) as model:
+        return _evaluate_model(config, plan, task, asked, model)
 
 
 @contextmanager
-def _model(config: Config, plan: Plan) -> Iterator[Answerer]:
+def _model(config: Config, plan: Plan, task: Task) -> Iterator[Answerer]:
     """What answers: the model of the config, or the one behind servers."""
     if plan.server:
-        refuse_scores(task_of(config.task))
+        refuse_scores(task)
         with ServedModel.open(config, plan.server, plan.server_model) as served:
             yield served
         return
@@ -169,10 +174,8 @@ def _model(config: Config, plan: Plan) -> Iterator[Answerer]:
     yield LocalModel.load(config.model, config.rollout, config.engine)
 
 
-def _evaluate_model(config: Config, plan: Plan, model: Answerer) -> Evaluated:
-    # What is asked of which model.
-    task = task_of(config.task)
-    data, questions = _questions(config, task, plan)
+def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, model: Answerer) -> Evaluated:
+    data, questions = chosen
     asked = [sample for one in questions for sample in one.samples]
     for sample in asked[:1]:
         model.verify(Prompt.of(task, sample, model.space))
@@ -264,7 +267,7 @@ def _written(folder: Path, result: Mapping[str, Any], measured: Measured, coco: 
         confusion_picture(measured.confusion, title).save(folder / "confusion.png")
 
 
-def _questions(config: Config, task: Task, plan: Plan) -> tuple[DetectionSet | None, list[ImageQuestions]]:
+def _questions(config: Config, task: Task, plan: Plan) -> Chosen:
     """The ground truth, if it is not that of the questions alone, and the questions image by image.
 
     Raises:
@@ -317,13 +320,3 @@ def _settings(
         "questions": question_digest.hexdigest(),
         "versions": {name: version(name) for name in used},
     }
-
-
-def weights_of(path: str) -> list[list[Any]]:
-    """Name, size and time of every weights file of a local model: a model trained again is another model.
-
-    Empty for a model that is not in a folder.
-    """
-    folder = Path(model_folder(path))
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

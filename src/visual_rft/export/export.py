@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoProcessor
 
 from visual_rft.config.config import Config, dump_config, load_config
 from visual_rft.errors import ConfigError, ModelError, RunFolderError
-from visual_rft.evaluation.run import weights_of
+from visual_rft.evaluation.folders import weights_of
 from visual_rft.export.card import Facts, model_card, serve_command, snippet
 from visual_rft.policy.families import family_of
 from visual_rft.policy.loading import base_of_adapter
