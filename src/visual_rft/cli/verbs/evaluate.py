@@ -45,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "compared with the first on the same images")  # fmt: skip
     add_checkpoint(models)
     add_server_arguments(models)
-    add_server_arguments(models)
     models.add_argument("--protocol", choices=("asked", "present", "all", "said"),
                         help="detection: ask as the config says (default), each class that is present, all classes, or "
                         "those the model says are there")  # fmt: skip
