@@ -487,3 +487,15 @@ def test_the_live_view_picks_up_a_new_step_and_keeps_the_place(opened, run_folde
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_the_history_of_the_questions_is_a_table(opened, run_folder):
+    page = opened()
+    fold = page.locator("details.fold", has_text="Questions of training")
+    fold.locator("summary").click()
+    rows = fold.locator("tbody tr")
+    noted = [json.loads(line)["questions"] for line in (run_folder / "history.jsonl").read_text().splitlines()]
+    asked = {name for questions in noted for name in questions}
+    assert f"{len(asked)} asked" in fold.locator("summary").inner_text()
+    assert rows.count() == len(asked)
+    assert rows.first.locator("th").inner_text() in asked

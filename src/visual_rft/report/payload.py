@@ -21,6 +21,7 @@ from visual_rft.config.config import parse_config
 from visual_rft.errors import ConfigError
 from visual_rft.report.health import HealthWatch
 from visual_rft.report.held_out.gallery import gallery_of
+from visual_rft.report.history import history_of
 from visual_rft.report.pictures import data_uri
 from visual_rft.report.questions import Pictures, answer_of, example_of, question_of, short
 from visual_rft.report.reading import Row, Run, differences, step_number
@@ -124,6 +125,7 @@ class _RunPart:
                 for row in evaluations
             ],
             "warnings": _warnings(run),
+            "history": history_of(run),
             "leakage": list(run.leakage),
         }
 

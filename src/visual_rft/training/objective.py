@@ -238,12 +238,16 @@ class GroupLoss:
     def needed(self) -> list[int]:
         """Numbers of the completions that move the policy.
 
-        Without a KL term or entropy bonus a group whose advantages are all 0 has no gradient, and neither has a
-        completion without weight. It keeps its place in the average, so leaving it out changes nothing but the time.
+        A completion without weight has no gradient, and without a KL term or entropy bonus neither has one whose
+        advantage is 0 (a loss of the user's own may do with it what it likes). It keeps its place in the average, so
+        leaving it out changes nothing but the time.
         """
         moved = self._counts.any(-1)
-        if self.config.entropy_weight == 0 and (self.config.beta == 0 or self.config.kl_in == "reward"):
-            moved = moved & (self.advantages != 0).any(1, keepdim=True)
+        by_advantage_alone = self.config.entropy_weight == 0 and (
+            self.config.beta == 0 or self.config.kl_in == "reward"
+        )
+        if by_advantage_alone and ":" not in self.config.loss:
+            moved = moved & (self.advantages != 0)
         return list(moved.flatten().nonzero().flatten().tolist())
 
     def stats(self, logprobs: Tensor) -> ObjectiveStats:

@@ -15,7 +15,7 @@ function drawOverview() {
   byId("compared").hidden = runs.length < 2;
   byId("comparison").replaceChildren(...(runs.length > 1 ? [comparisonOf(runs)] : []));
   byId("changes").replaceChildren(...[runs.length === 1 ? changesTable(runs[0]) : null].filter(Boolean));
-  byId("facts").replaceChildren(...runs.map((run) => factsOf(run)));
+  byId("facts").replaceChildren(...runs.flatMap((run) => [historyOf(run), factsOf(run)]).filter(Boolean));
 }
 
 const kindOf = (run) => (run.kind === "rft" ? "reinforcement" : "supervised");
@@ -95,6 +95,20 @@ function comparisonOf(runs) {
   return make("div.panel", {}, make("table", {},
     make("thead", {}, make("tr", {}, make("th", {}, ""), ...runs.map((run, i) => make("th", { scope: "col" }, chipOf(run.name, i))))),
     make("tbody", {}, ...rows)));
+}
+
+/** What became of the questions of training, the hardest first. */
+function historyOf(run) {
+  if (!run.history) return null;
+  const { asked, flat, hardest } = run.history;
+  const decimals = decimalsOf(hardest.flatMap((row) => [row.first, row.last]));
+  const names = ["question, the hardest first", "asked", "all equal", "reward at first", "last"];
+  return make("details.fold", {},
+    make("summary", {}, `Questions ${data.runs.length > 1 ? `of ${run.name}` : "of training"}: ${asked} asked, ${flat} with equal answers when last asked`),
+    make("div.panel", {}, make("table.numbers", {},
+      make("thead", {}, make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)))),
+      make("tbody", {}, ...hardest.map((row) => make("tr", {}, make("th", { scope: "row" }, row.id), make("td", {}, String(row.times)),
+        make("td", {}, String(row.flat)), make("td", {}, fixed(row.first, decimals)), make("td", {}, fixed(row.last, decimals))))))));
 }
 
 function factsOf(run) {
