@@ -16,6 +16,8 @@ from visual_rft.training.objective import as_one_group
 from visual_rft.training.prompts.drawing import Drawing
 from visual_rft.training.prompts.history import History
 from visual_rft.training.rft import train
+from visual_rft.training.rollout import Rollout
+from visual_rft.training.session import Questions
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +106,16 @@ def test_two_groups_of_a_question_are_one_group(name):
     both = parts[[0, 2]].reshape(1, 6, 2)
     torch.testing.assert_close(got[[0, 2]].reshape(1, 6), ADVANTAGES[name](Rewards(both.sum(-1), both, (1.0, 1.0))))
     torch.testing.assert_close(got[[1, 3]], ADVANTAGES[name](rewards)[[1, 3]])
+
+
+def test_what_is_flat_depends_on_what_is_compared():
+    same_in_all = [Score({"a": 1.0, "b": 0.0}, 1.0), Score({"a": 0.0, "b": 1.0}, 1.0)]
+    differs = [Score({"a": 1.0, "b": 0.0}, 1.0), Score({"a": 0.0, "b": 0.0}, 0.0)]
+    equal = [Score({"a": 1.0, "b": 0.0}, 1.0)] * 2
+    questions = Questions(samples(3), None, None)
+    rollout = Rollout(questions, None, None, [same_in_all, differs, equal], 0, {})
+    assert rollout.flat(by_parts=False) == [0, 2]
+    assert rollout.flat(by_parts=True) == [2]
 
 
 def test_hard_questions_and_a_batch_wide_spread_are_refused():

@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from visual_rft.config.objective import LOSSES as NAMES
-from visual_rft.config.objective import OF_SEQUENCES, OVER_TOKENS, ObjectiveConfig
+from visual_rft.config.objective import OF_SEQUENCES, OVER_TOKENS, USED_BY, ObjectiveConfig
 from visual_rft.errors import ConfigError
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.training.losses import LOSSES, LossInputs, entropy_per_token, kl_per_token, probability_mask
@@ -219,6 +219,10 @@ def test_on_the_policy_that_sampled_every_loss_is_the_policy_gradient(name):
         ({"loss": "gspo", "aggregation": "token_mean"}, "the ratio of gspo belongs to a whole completion"),
         ({"loss": "gmpo", "aggregation": "constant"}, "the ratio of gmpo belongs to a whole completion"),
         ({"kl": "k1"}, "0 in expectation"),
+        ({"loss": "sapo", "delta": 2.0}, "delta has no effect on loss sapo"),
+        ({"loss": "cispo", "clip_low": 0.1}, "clip_low has no effect on loss cispo"),
+        ({"loss": "dppo", "clip_high": {"from": 0.2, "to": 0.4}}, "clip_high has no effect on loss dppo"),
+        ({"sapo_temperatures": (1.0, 2.0)}, "sapo_temperatures has no effect on loss grpo"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_with_the_reason(settings, message):
@@ -239,6 +243,29 @@ def test_a_loss_of_ones_own(tmp_path):
     wrong = group_loss(old, reference, mask, advantages, loss=f"{tmp_path / 'mine.py'}:wrong", beta=0.0)
     with pytest.raises(ConfigError, match=r"mine\.py:wrong gave \[\]; it has to give a tensor \[12, 6\]"):
         wrong.share(new.flatten(0, 1), torch.arange(12))
+
+
+@pytest.mark.parametrize("field", USED_BY)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_field_changes_the_losses_that_it_is_said_to_be_for_and_no_other(name, field):
+    new, old, _, mask, advantages = random_batch()
+    everything = torch.arange(PROMPTS * GROUP)
+    one, other = (
+        GroupLoss(group_loss(old, None, mask, advantages).completions, advantages, None, settings, longest=TOKENS)
+        for base in [ObjectiveConfig(loss=name, beta=0.0)]
+        for settings in (base, base.model_copy(update={field: OTHER[field]}))
+    )
+
+    def gradient(loss: GroupLoss) -> torch.Tensor:
+        # moved, so that ratios, of sequences too, lie beyond every limit on both sides
+        leaves = [(new + by).requires_grad_() for by in (-0.5, 0.0, 0.5)]
+        shares = [loss.share(leaf.flatten(0, 1), everything) for leaf in leaves]
+        return torch.stack(torch.autograd.grad(sum(shares), leaves))
+
+    assert torch.equal(gradient(one), gradient(other)) == (name not in USED_BY[field])
+
+
+OTHER = {"clip_low": 0.02, "clip_high": 0.02, "delta": 1.05, "sapo_temperatures": (2.0, 3.0), "dppo_difference": 0.01}
 
 
 def test_every_name_of_the_config_is_a_loss():

@@ -13,6 +13,18 @@ OF_SEQUENCES = ("gspo", "luspo", "gmpo")
 """Losses whose ratio belongs to a whole completion."""
 OVER_TOKENS = ("dapo", "bnpo", "reinforce++", "cispo", "dppo")
 """Losses whose own average is over all tokens."""
+CLIPPED = ("grpo", "dr_grpo", "dapo", "bnpo", "reinforce++", "gspo", "luspo")
+"""Losses that take the smaller of two surrogates."""
+USED_BY = {
+    "clip_low": (*CLIPPED, "gmpo"),
+    "clip_high": (*CLIPPED, "gmpo", "cispo"),
+    "delta": CLIPPED,
+    "sapo_temperatures": ("sapo",),
+    "dppo_difference": ("dppo",),
+}
+"""Fields that some losses have no use for."""
+BY_PARTS = ("gdpo", "rank", "history_rank")
+"""Advantages that compare each reward by itself."""
 
 
 class ObjectiveConfig(Section):
@@ -65,6 +77,15 @@ class ObjectiveConfig(Section):
     """Completions that reached the length limit: learned from like others, or without weight in the loss (they still
     count in their group's mean)."""
 
+    def _is_set(self, field: str) -> bool:
+        """Whether a field has another value than its default, now or later."""
+        return (field,) in self._schedules or getattr(self, field) != type(self).model_fields[field].default
+
+    @property
+    def compares_parts(self) -> bool:
+        """Whether completions that earned the same in all can still differ in their advantages."""
+        return self.advantages in BY_PARTS
+
     @property
     def averages_tokens(self) -> bool:
         """Whether the loss is an average over all tokens of a step, not first over those of each completion."""
@@ -79,6 +100,11 @@ class ObjectiveConfig(Section):
     def _fits_together(self) -> ObjectiveConfig:
         if ":" not in self.loss and self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; choose from {', '.join(LOSSES)}, or name a file.py:function")
+        for field, losses in USED_BY.items():
+            if ":" not in self.loss and self.loss not in losses and self._is_set(field):
+                raise ValueError(
+                    f"{field} has no effect on loss {self.loss} (it is for {', '.join(losses)}); leave it out"
+                )
         if self.loss in OF_SEQUENCES and self.aggregation in ("token_mean", "constant"):
             raise ValueError(
                 f"aggregation {self.aggregation!r} averages tokens, but the ratio of {self.loss} belongs to a whole "

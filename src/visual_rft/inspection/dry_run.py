@@ -87,9 +87,15 @@ def step_lines(config: Config, questions: int, supervised: bool = False) -> list
     )
     if supervised:
         return [line]
-    updates = config.objective.updates_per_rollout
-    return [line, f"completions: {rollout.group_size} per prompt = {prompts * rollout.group_size:,}, of at most "
-            f"{rollout.max_new_tokens} tokens" + (f"; {updates} updates on each" if updates > 1 else "")]  # fmt: skip
+    updates, warm = config.objective.updates_per_rollout, config.objective.warm_start
+    sampled = max(0, run.steps - warm) * per_step * rollout.group_size
+    completions = (
+        f"completions: {rollout.group_size} per prompt = {sampled:,}, of at most {rollout.max_new_tokens} tokens"
+    )
+    more = [f"up to {1 + rollout.extra:g} times as many (rollout.extra)"] if rollout.extra else []
+    more += [f"{updates} updates on each"] if updates > 1 else []
+    more += [f"none in the first {warm} steps, which learn gold answers"] if warm else []
+    return [line, "; ".join([completions, *more])]
 
 
 def memory_lines(config: Config, policy: Policy, longest: Inputs, supervised: bool = False) -> list[str]:

@@ -105,8 +105,9 @@ def _equal(rows: Sequence[Row], config: Config) -> Finding | None:
         "equal rewards",
         f"in {share:.0%} of the groups of the last {WINDOW} steps all answers earned the same, and such groups teach "
         f"nothing. If the reward is low, the questions are too hard or the reward too coarse: try {_graded(config)}, a "
-        "warm start by sft, or rollout.group_size above "
-        f"{config.rollout.group_size}. If it is high, they are solved: stop, or add harder ones.",
+        "warm start by sft (objective.warm_start), or rollout.group_size above "
+        f"{config.rollout.group_size}. If it is high, they are solved: stop, or add harder ones. Where only some are "
+        "flat, rollout.extra asks others in their place, and rollout.rest_steps lets them rest.",
     )
 
 

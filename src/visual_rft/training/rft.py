@@ -56,7 +56,7 @@ def reinforce(session: Session) -> None:
             household.end_step(step, imitate_step(session, step, batches))
             continue
         watch = Stopwatch()
-        answer, results = Answering(policy, task, config.rollout, watch), []
+        answer, results = Answering(policy, task, config.rollout, watch, objective.compares_parts), []
         for questions in batches:
             # Encode, sample and score; other questions take the place of those that teach nothing.
             budget = round(config.rollout.extra * len(questions.samples))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -43,11 +44,14 @@ class Rollout:
     drawn: int
     seen: dict[str, list[float]]
 
-    @property
-    def flat(self) -> list[int]:
-        """Places of the groups in which all completions of the question earned the same."""
-        earned = _by_question(self.questions, self.scores)
-        return [place for place, sample in enumerate(self.questions.samples) if len(set(earned[sample.id])) == 1]
+    def flat(self, by_parts: bool) -> list[int]:
+        """Places of the groups in which all completions of the question earned the same, in every part if ``by_parts``
+        or else in all."""
+        earned: dict[str, set[Any]] = {}
+        for sample, group in zip(self.questions.samples, self.scores, strict=True):
+            values = [tuple(score.parts.values()) if by_parts else score.total for score in group]
+            earned.setdefault(sample.id, set()).update(values)
+        return [place for place, sample in enumerate(self.questions.samples) if len(earned[sample.id]) == 1]
 
     @property
     def ids(self) -> list[str]:
@@ -64,12 +68,14 @@ class Answering:
         task: scores.
         config: how completions are sampled.
         watch: told how long each part takes.
+        by_parts: whether completions that earned the same in all can differ in their advantages.
     """
 
     policy: Policy
     task: Task
     config: RolloutConfig
     watch: Stopwatch
+    by_parts: bool = False
 
     def __call__(self, questions: Questions) -> Rollout:
         """Answer B questions with G completions each."""
@@ -113,13 +119,13 @@ def with_spread(rollout: Rollout, answer: Answering, others: Others, budget: int
         budget: most questions that are answered besides.
     """
     rollouts, rows = [rollout], [(0, place) for place in range(len(rollout.scores))]
-    flat, drawn, seen = rollout.flat, 0, dict(rollout.seen)
+    flat, drawn, seen = rollout.flat(answer.by_parts), 0, dict(rollout.seen)
     while flat and drawn < budget and (questions := others(min(len(flat), budget - drawn))) is not None:
         with torch.no_grad():  # what is kept of them is encoded again
             rollouts.append(answer(questions))
         drawn += len(questions.samples)
         seen |= rollouts[-1].seen
-        for place in sorted({*range(len(questions.samples))} - {*rollouts[-1].flat}):
+        for place in sorted({*range(len(questions.samples))} - {*rollouts[-1].flat(answer.by_parts)}):
             rows[flat.pop(0)] = (len(rollouts) - 1, place)
     if not drawn:
         return rollout
