@@ -22,15 +22,17 @@ from visual_rft.answering.answering import BATCH, Answerer, answer
 from visual_rft.answering.questions import Answer, ImageQuestions
 from visual_rft.answering.scores import ranked
 from visual_rft.answering.served import ServedModel, refuse_scores
+from visual_rft.answering.tiled import all_together, check_tiles, cut_up
 from visual_rft.config.config import Config, load_config
 from visual_rft.config.sections import ScoreKind
 from visual_rft.errors import ConfigError
 from visual_rft.policy.prompt import Prompt, is_stretched
 from visual_rft.policy.stored.places import run_config_file
-from visual_rft.tasks import Sample, Score, Task, load_task, task_of
+from visual_rft.tasks import Prediction, Sample, Score, Task, load_task, task_of
 from visual_rft.tasks.parsing.completion import Failure
 from visual_rft.vision.drawing import DRAWN_SUFFIX, PREDICTED, draw_marks, save_picture
 from visual_rft.vision.images import ImageFile, RenderedImage
+from visual_rft.vision.tiles import Tiling
 
 ANSWERS = Path("answers")
 """Folder of the drawn answers to a question about one image."""
@@ -61,14 +63,27 @@ class Asker:
     Attributes:
         model: what answers.
         task: the task that writes the prompts and reads the answers.
+        tiles: how large pictures are asked about in parts; None asks about whole ones.
+
+    Raises:
+        ConfigError: if the task's answers cannot be put together from tiles.
     """
 
     model: Answerer
     task: Task
+    tiles: Tiling | None = None
+
+    def __post_init__(self) -> None:
+        if self.tiles is not None:
+            check_tiles(self.task)
 
     @classmethod
     def load(
-        cls, model: str, task: str | None = None, dtype: str | None = None, scores: ScoreKind | None = None
+        cls,
+        model: str,
+        task: str | None = None,
+        dtype: str | None = None,
+        scores: ScoreKind | None = None,
     ) -> Asker:
         """Load a model.
 
@@ -133,10 +148,14 @@ class Asker:
             ConfigError: if the task's prompt needs to know more than what is asked for.
         """
         groups = [ImageQuestions(tuple(self._sample(key, picture, text) for text in asks)) for key, picture in pictures]
+        cut = None if self.tiles is None else [cut_up(group, self.tiles) for group in groups]
+        parts = groups if cut is None else [tile for one in cut for tile in one.tiles]
         try:
-            images = answer(self.model, self.task, groups, batch)
+            images = answer(self.model, self.task, parts, batch)
         except KeyError as error:
             raise ConfigError(f"task {self.task.name!r} needs question[{error}] and cannot be asked this way") from None
+        if cut is not None:
+            return [[_reply_of(one) for one in row] for row in all_together(self.task, cut, images)]
         return [[self._reply(answered) for answered in image.answers] for image in images]
 
     def try_image(self, key: str, picture: Image.Image) -> None:
@@ -157,7 +176,7 @@ class Asker:
 
     def _sample(self, key: str, picture: Image.Image, ask: str) -> Sample:
         image = RenderedImage(key, lambda: picture)
-        truth = {"image_size": list(picture.size)}
+        truth = {"image_size": list(picture.size), **({} if self.tiles is None else {"boxes": []})}
         return Sample(f"{key}: {ask}", (image,), self.task.name, self._question(ask), truth)
 
     def _question(self, ask: str) -> dict[str, str]:
@@ -170,6 +189,12 @@ class Asker:
             return Reply(ask, given.text, None, parsed.reason, [])
         score = ranked(Score({}, 0.0, parsed.value, notes=parsed.notes), self.task.scores, given)
         return Reply(ask, given.text, score.answer, None, list(score.notes))
+
+
+def _reply_of(prediction: Prediction) -> Reply:
+    score = prediction.score
+    ask = str(prediction.sample.question["category"])
+    return Reply(ask, prediction.completion, score.answer, score.failure, list(score.notes))
 
 
 def _run_of(model: str, task: str | None, scores: ScoreKind | None) -> tuple[Config, Task]:

@@ -12,9 +12,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from visual_rft.errors import did_you_mean
+from visual_rft.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from visual_rft.vision.tiles import Tiling
 
 _FIELD = re.compile(r"--[a-z_]+\.[^=\s]+(=.*)?", re.DOTALL)
 
@@ -131,3 +134,26 @@ def add_checkpoint(parser: argparse._ActionsContainer) -> None:
     """The flag that chooses among the checkpoints of a run folder."""
     parser.add_argument("--checkpoint", metavar="WHICH", help="of a run folder: last (default), best (by the run's "
                         "run.checkpoint_best) or a step such as step-000040")  # fmt: skip
+
+
+def add_tiles(parser: argparse._ActionsContainer) -> None:
+    """The flags that cut large pictures into tiles; :func:`tiling` reads them."""
+    parser.add_argument("--tiles", type=int, metavar="SIZE", help="detection: ask about large pictures in tiles of so "
+                        "many pixels a side, and put the boxes together")  # fmt: skip
+    parser.add_argument("--overlap", type=float, metavar="SHARE", help="least share of its side that a tile has in "
+                        "common with the next one (default 0.2)")  # fmt: skip
+
+
+def tiling(arguments: argparse.Namespace) -> Tiling | None:
+    """The tiles that are asked for; None without.
+
+    Raises:
+        ConfigError: if a number is out of range, or an overlap is given without tiles.
+    """
+    if arguments.tiles is None:
+        if arguments.overlap is not None:
+            raise ConfigError("--overlap is that of tiles; name their size with --tiles")
+        return None
+    from visual_rft.vision.tiles import Tiling
+
+    return Tiling(arguments.tiles, *([] if arguments.overlap is None else [arguments.overlap]))

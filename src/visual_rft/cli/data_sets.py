@@ -1,4 +1,4 @@
-"""What ``visual-rft data`` does: few-shot, open-vocabulary, convert and info.
+"""What ``visual-rft data`` does: few-shot, open-vocabulary, convert, tile and info.
 
 Decision: every verb reads any format by the same flags, prints a table for people, or with ``--json`` one JSON object,
 and writes a folder that did not exist before.
@@ -36,8 +36,10 @@ from visual_rft.data.formats.yolo import write_yolo
 from visual_rft.data.info import describe
 from visual_rft.data.presets import Preset, check_base_count, preset
 from visual_rft.data.sources import load_dataset, path_of, questions_about, ready_made
+from visual_rft.data.tiled import tiled
 from visual_rft.errors import ConfigError, printable
 from visual_rft.tasks import load_task
+from visual_rft.vision.tiles import Tiling
 
 WRITERS: dict[str, Callable[[Dataset, NewFolder], None]] = {
     "coco": write_coco,
@@ -54,7 +56,9 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         VisualRFTError: if the data cannot be used as asked.
     """
-    verbs = {"few-shot": _few_shot, "open-vocabulary": _open_vocabulary, "convert": _convert, "info": _info}
+    verbs = {
+        "few-shot": _few_shot, "open-vocabulary": _open_vocabulary, "convert": _convert, "tile": _tile, "info": _info,
+    }  # fmt: skip
     result = verbs[arguments.data_verb](arguments)
     if arguments.json:
         text = json.dumps(result, indent=2, ensure_ascii=False)
@@ -129,6 +133,21 @@ def _convert(arguments: argparse.Namespace) -> dict[str, Any]:
             WRITERS[arguments.to](dataset, folder)
     left_out = {**dataset.skipped, **({"image not fully boxed": unclear} if arguments.drop_unclear else {})}
     return {"out": str(arguments.out), "format": arguments.to, **_counts(dataset), "left_out": left_out}
+
+
+def _tile(arguments: argparse.Namespace) -> dict[str, Any]:
+    if not 0 < arguments.keep <= 1:
+        raise ConfigError(f"--keep: {arguments.keep:g} is not in (0, 1]")
+    _, dataset = _read(arguments)
+    cut = tiled(dataset, Tiling(arguments.size, arguments.overlap), arguments.keep)
+    empty = sum(not image.labels for image in cut.images)
+    if arguments.drop_empty:
+        cut = replace(cut, images=[image for image in cut.images if image.labels])
+    text = f"tiles of {arguments.size} pixels, overlap {arguments.overlap:g}, objects from {arguments.keep:g} on"
+    with NewFolder.at(arguments.out, arguments.link) as folder:
+        write_coco(cut, folder, text)
+    left_out = {**dataset.skipped, **({"tile without an object": empty} if arguments.drop_empty else {})}
+    return {"out": str(arguments.out), "format": "coco", **_counts(cut), "left_out": left_out}
 
 
 def _info(arguments: argparse.Namespace) -> dict[str, Any]:

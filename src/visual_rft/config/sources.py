@@ -36,6 +36,17 @@ _PATHS = {
 }
 
 
+class TilesConfig(Section):
+    """Cut each picture of a source into overlapping tiles, for large pictures with many objects."""
+
+    size: int = Field(640, ge=32)
+    """Pixels a side of a tile."""
+    overlap: float = Field(0.2, ge=0, le=0.9)
+    """Least share of its side that a tile has in common with the next one."""
+    keep: float = Field(0.25, gt=0, le=1)
+    """Least share of an object that must be seen in a tile for it to be labelled there, by the part that is seen."""
+
+
 class SourceConfig(Section):
     """Where labelled images come from and what is asked about them."""
 
@@ -83,6 +94,8 @@ class SourceConfig(Section):
     """Chance per image of asking for a class that is not there (answer: No Objects)."""
     reasoning: bool = True
     """Gold answers hold the reasoning that came with the data (``thought``); false: only what the labels say."""
+    tiles: TilesConfig | None = None
+    """Cut each picture into tiles, each a picture of its own from then on; detection only. Null keeps it whole."""
     copies: int = Field(0, ge=0)
     """Besides each question so many copies of it with the picture and its boxes shifted and scaled by up to a quarter:
     more to see where few pictures are labelled. For training only."""

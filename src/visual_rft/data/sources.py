@@ -39,9 +39,11 @@ from visual_rft.data.procedural.digits import Digits
 from visual_rft.data.procedural.flowers import Flowers
 from visual_rft.data.procedural.referring import KINDS, OneReferencePerImage
 from visual_rft.data.procedural.shapes import Shapes
+from visual_rft.data.tiled import tiled
 from visual_rft.errors import DataError, printable
 from visual_rft.tasks.base import Sample, Task
 from visual_rft.tasks.parsing.completion import normalized
+from visual_rft.vision.tiles import Tiling
 
 SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape"}
 """What is named in a classification question about a source, where it is not ``object``."""
@@ -115,8 +117,10 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
     Raises:
         DataError: if a file, image or box of the source is not usable.
     """
+    if source.tiles is not None and questions not in ("present", "one"):
+        raise DataError("data: 'tiles' cut pictures apart; only 'find every CLASS' can be asked about a part")
     if source.format in PROCEDURAL:
-        return _selected(_procedural(source, questions), source)
+        return _cut(_selected(_procedural(source, questions), source), source)
     said = problems is None
     problems = problems or Problems(skip=source.broken == "skip")
     try:
@@ -132,7 +136,13 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
         problems.notes += _same_names(dataset.classes)
     for line in problems.lines() if said else []:
         print(printable(f"data: {source.path}: {line}"), file=sys.stderr)
-    return dataset
+    return _cut(dataset, source)
+
+
+def _cut(dataset: Dataset, source: SourceConfig) -> Dataset:
+    """The data with their pictures in tiles, where the source says so."""
+    tiles = source.tiles
+    return dataset if tiles is None else tiled(dataset, Tiling(tiles.size, tiles.overlap), tiles.keep)
 
 
 def _explained(error: DataError, source: SourceConfig) -> DataError:

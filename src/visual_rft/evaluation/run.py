@@ -11,26 +11,23 @@ again continues an interrupted one and a changed setting starts a new one:
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visual_rft.answering.answering import BATCH, Answerer, Journal, answer
-from visual_rft.answering.class_list import AsksForClasses, class_list_numbers
+from visual_rft.answering.answering import Answerer, Journal, answer
+from visual_rft.answering.class_list import class_list_numbers
 from visual_rft.answering.predict import scored, warn_of_space
-from visual_rft.answering.questions import ImageAnswers, ImageQuestions, group_by_image
+from visual_rft.answering.questions import ImageAnswers, ImageQuestions
 from visual_rft.answering.served import ServedModel, refuse_scores
+from visual_rft.answering.tiled import all_together, cut_up
 from visual_rft.config.config import Config
-from visual_rft.data.sources import load_samples
-from visual_rft.errors import ConfigError, DataError, printable
+from visual_rft.errors import DataError, printable
 from visual_rft.evaluation.calibration import score_kinds
-from visual_rft.evaluation.folders import claim, settings_digest, slug, weights_of
+from visual_rft.evaluation.folders import claim, settings_digest, slug
 from visual_rft.evaluation.measures import (
     ByImage,
     Measured,
@@ -39,44 +36,17 @@ from visual_rft.evaluation.measures import (
     measure_grounding,
     worst_images,
 )
-from visual_rft.evaluation.protocols import DetectionSet, Protocol, detection_set
+from visual_rft.evaluation.plan import Chosen, Plan, chosen_questions, settings_of
+from visual_rft.evaluation.protocols import DetectionSet
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
 from visual_rft.evaluation.seen import seen_in_training
 from visual_rft.evaluation.tables import confusion_picture
 from visual_rft.files import write_json
 from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import Task, task_of
-from visual_rft.tasks.metrics.coco import Rules
+from visual_rft.tasks.base import answer_rates
 from visual_rft.tasks.metrics.detection import asked_data_set
 from visual_rft.terminal.progress import Ticker
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How an evaluation is done, whichever the model.
-
-    Attributes:
-        protocol: name of the questions that are asked (detection; other tasks only know ``asked``).
-        classes: the only classes to evaluate (protocols other than ``asked``); None takes all.
-        rules: COCO's or LVIS's.
-        batch: most questions answered at once.
-        folder: folder of the answers and results.
-        below: parent of a folder that is named after all that decides the answers; if both are None, nothing is
-            written and nothing can be continued.
-        segmenter: folder or hub id of a promptable segmenter, for masks in grounding; None compares boxes only.
-        server: URLs of servers, all with the same model, which is asked instead of the config's.
-        server_model: name of the model there; None takes the only one there is.
-    """
-
-    protocol: Protocol = "asked"
-    classes: tuple[str, ...] | None = None
-    rules: Rules = "coco"
-    batch: int = BATCH
-    folder: Path | None = None
-    below: Path | None = None
-    segmenter: str | None = None
-    server: tuple[str, ...] = ()
-    server_model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -143,10 +113,6 @@ def _difference(first: Evaluated, other: Evaluated, name: str) -> dict[str, Any]
     return {"difference": more, "interval": interval(other.draws[name] - first.draws[name])}
 
 
-Chosen = tuple[DetectionSet | None, list[ImageQuestions]]
-"""The ground truth, if it is not that of the questions alone, and what is asked about each image."""
-
-
 class Coco(NamedTuple):
     """Ground truth and answers in COCO's form, where they are measured so."""
 
@@ -156,7 +122,7 @@ class Coco(NamedTuple):
 
 def _evaluate(config: Config, plan: Plan) -> Evaluated:
     task = task_of(config.task)
-    asked = _questions(config, task, plan)
+    asked = chosen_questions(config, task, plan)
     with _model(config, plan, task) as model:
         return _evaluate_model(config, plan, task, asked, model)
 
@@ -182,7 +148,7 @@ def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, mode
     seen = seen_in_training(model.folder, config.data.evaluation, asked)
 
     # The folder of these settings, which may hold answers already.
-    settings = _settings(config, plan, task, questions, model)
+    settings = settings_of(config, plan, task, questions, model)
     folder = plan.folder
     if folder is None and plan.below is not None:
         folder = plan.below / f"{slug(model.name)}-{plan.protocol}-{settings_digest(settings)}"
@@ -190,8 +156,12 @@ def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, mode
         claim(folder, settings)
 
     # The answers and what they are worth.
-    images = _asked(plan, task, questions, model, folder)
+    cut = [cut_up(one, plan.tiles) for one in questions] if plan.tiles else None
+    parts = questions if cut is None else [tile for one in cut for tile in one.tiles]
+    images = _asked(plan, task, parts, model, folder)
     predictions = [scored(task, row.answers) for row in images]
+    rates = answer_rates([one for row in predictions for one in row], task.think)
+    predictions = predictions if cut is None else all_together(task, cut, images)
     measured, coco = _measured(task, plan, predictions, data)
     draws = bootstrap(measured.statistic, measured.images)
 
@@ -202,6 +172,7 @@ def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, mode
         "protocol": plan.protocol,
         **({"rules": plan.rules} if coco is not None else {}),
         **measured.numbers,
+        **({} if plan.tiles is None else {"tiles": {**asdict(plan.tiles), "n": len(images)}, **_form(rates)}),
         **({"classes": class_list_numbers(questions, images)} if plan.protocol == "said" else {}),
         "intervals": {name: interval(values) for name, values in draws.items()},
         "per_class": measured.per_class,
@@ -212,6 +183,11 @@ def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, mode
     if folder is not None:
         _written(folder, result, measured, coco)
     return Evaluated(result, measured.main, draws)
+
+
+def _form(rates: Mapping[str, Any]) -> dict[str, Any]:
+    """How the answers about tiles were written; those about whole pictures were put together by us."""
+    return {name: rates[name] for name in ("format_rate", "parse_rate", "failures")}
 
 
 def _asked(
@@ -265,58 +241,3 @@ def _written(folder: Path, result: Mapping[str, Any], measured: Measured, coco: 
     if measured.confusion:
         title = f"{result['model']}: rows are true, columns are named"
         confusion_picture(measured.confusion, title).save(folder / "confusion.png")
-
-
-def _questions(config: Config, task: Task, plan: Plan) -> Chosen:
-    """The ground truth, if it is not that of the questions alone, and the questions image by image.
-
-    Raises:
-        ConfigError: if the task does not know the protocol, or a choice would have no effect.
-        DataError: if the data are not usable.
-    """
-    if plan.protocol == "asked":
-        for name, chosen in (("--classes", plan.classes is not None), ("--rules lvis", plan.rules == "lvis")):
-            if chosen:
-                raise ConfigError(f"{name} needs one of --protocol present, all or said")
-        samples = load_samples(config.data.evaluation, task)
-        if plan.segmenter:
-            if task.measured_as != "box":
-                raise ConfigError(f"--segmenter: the task {task.name!r} has no masks; grounding has")
-            bare = next((s.id for s in samples if "segmentation" not in s.truth), None)
-            if bare is not None:
-                raise DataError(f"--segmenter: question {bare!r} has no true mask (truth.segmentation)")
-        return None, group_by_image(samples)
-    if task.measured_as != "coco":
-        raise ConfigError(f"--protocol {plan.protocol}: the task is {task.name!r}; only detection has protocols")
-    if plan.protocol == "said" and not isinstance(task, AsksForClasses):
-        raise ConfigError(f"--protocol said: the task {task.name!r} has no classes_prompt that asks for the classes")
-    if plan.segmenter:
-        raise ConfigError("--segmenter: detection has no masks; grounding has")
-    data = detection_set(
-        config.data.evaluation, plan.classes, plan.rules, lambda text: print(printable(text), file=sys.stderr)
-    )
-    return data, data.questions(plan.protocol)
-
-
-def _settings(
-    config: Config, plan: Plan, task: Task, questions: Sequence[ImageQuestions], model: Answerer
-) -> dict[str, Any]:
-    """Everything that decides the answers."""
-    question_digest = hashlib.sha256()
-    for one in questions:
-        for sample in one.samples:
-            keys = [image.key for image in sample.images]
-            row = [sample.id, keys, task.prompt(sample.question, model.space), sample.truth, one.choose]
-            question_digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-    used = ("visual-rft",) if plan.server else ("visual-rft", "torch", "transformers")
-    return {
-        "model": {"served": model.name} if plan.server else config.model.model_dump(mode="json"),
-        "weights": weights_of(model.folder) if model.folder else [],
-        "task": config.task.model_dump(mode="json", exclude={"weights"}),
-        "protocol": plan.protocol,
-        "classes": plan.classes and list(plan.classes),
-        "max_new_tokens": config.rollout.max_new_tokens,
-        "data": [source.model_dump(mode="json") for source in config.data.evaluation],
-        "questions": question_digest.hexdigest(),
-        "versions": {name: version(name) for name in used},
-    }

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from visual_rft.config.config import Config
+from visual_rft.data.annotated import images_of
 from visual_rft.data.leakage import find_leakage
 from visual_rft.data.sources import load_samples
+from visual_rft.data.tiled import size_for
 from visual_rft.errors import DataError, PromptTooLongError, printable
 from visual_rft.inspection.dry_run import memory_lines
 from visual_rft.inspection.look import TokenCounts, look_at_data, spread
@@ -87,6 +89,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
             violations.append(
                 f"{sample.id}: the gold answer has {answer} tokens, but rollout.max_new_tokens is "
                 f"{config.rollout.max_new_tokens}: a right answer would be cut off"
+                f"{_tiles_instead(sample, answer, config.rollout.max_new_tokens)}"
             )
         if len(pictures) < MAX_PICTURES:
             pictures.append(_drawn(task, sample, checked.gold, frame))
@@ -146,6 +149,21 @@ class Checked(NamedTuple):
     totals: dict[str, float]
     ious: list[float]
     faults: list[str]
+
+
+def _tiles_instead(sample: Sample, tokens: int, limit: int) -> str:
+    """What tiles would do for a picture whose answer has more ``tokens`` than the ``limit``; empty if nothing."""
+    boxes = sample.truth.get("boxes")
+    if not boxes or not sample.truth.get("image_size"):
+        return ""
+    most = limit * len(boxes) // tokens
+    size = size_for(images_of([sample]), most) if most else None
+    if size is None:
+        return ""
+    return (
+        f"; of its {len(boxes)} boxes about {most} fit, and tiles of {size} pixels hold no more: "
+        f"tiles: {{size: {size}}} in the source, and evaluate --tiles {size}"
+    )
 
 
 def _check_answers(task: Task, sample: Sample, frame: Frame | None, reasoning: OpenedReasoning) -> Checked:

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The four verbs with their flags."""
+    """The five verbs with their flags."""
     verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="VERB")
 
     def add(name: str, line: str, example: str) -> argparse.ArgumentParser:
@@ -70,6 +70,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verb.add_argument("--classes", metavar="A,B", help="keep the labels of these classes only; every image stays")
     text = "leave out images with crowd regions or unboxed objects, which yolo and voc cannot say"
     verb.add_argument("--drop-unclear", action="store_true", help=text)
+
+    line = "Cut large pictures into overlapping tiles, with the labels that are true of each."
+    verb = add("tile", line, "--format coco --path aerial --size 640 --out aerial640")
+    _add_source(verb)
+    _add_target(verb)
+    verb.add_argument("--size", type=int, default=640, metavar="N", help="pixels a side of a tile (default 640)")
+    text = "least share of its side that a tile has in common with the next one (default 0.2)"
+    verb.add_argument("--overlap", type=float, default=0.2, metavar="SHARE", help=text)
+    text = "least share of an object that must be seen for it to be labelled in a tile (default 0.25)"
+    verb.add_argument("--keep", type=float, default=0.25, metavar="SHARE", help=text)
+    text = "leave out tiles without an object"
+    verb.add_argument("--drop-empty", action="store_true", help=text)
 
     line = "Count images, objects and classes, decode every image, find near-duplicates within and across parts."
     verb = add("info", line, "--format yolo --path folder --split train val --sheet sheet.png")

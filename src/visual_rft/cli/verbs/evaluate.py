@@ -19,14 +19,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visual_rft.cli.arguments import add_checkpoint, add_server_arguments
+from visual_rft.cli.arguments import add_checkpoint, add_server_arguments, add_tiles, tiling
 from visual_rft.errors import ConfigError, DataError, printable
 from visual_rft.files import write_json
 from visual_rft.policy.stored.checkpoints import chosen
 
 FILES = ("annotations", "predictions", "report")
 """Flags of ``evaluate detection`` alone."""
-MODELS = ("model", "checkpoint", "protocol", "classes", "batch", "folder", "segmenter", "server", "server_model")
+MODELS = (
+    "model",
+    "checkpoint",
+    "protocol",
+    "classes",
+    "batch",
+    "folder",
+    "segmenter",
+    "server",
+    "server_model",
+    "tiles",
+)
 """Flags of an evaluation of models alone."""
 
 
@@ -54,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="where answers and results go (default: one named after the settings in "
                         "RUN_FOLDER-evaluation); the same command continues there after an interruption")  # fmt: skip
     models.add_argument("--segmenter", metavar="MODEL", help="a SAM model: compares masks in grounding, too")
+    add_tiles(models)
     files = parser.add_argument_group("scoring a file (detection)")
     files.add_argument("--annotations", type=Path, metavar="FILE", help="ground truth in COCO format")
     files.add_argument("--predictions", type=Path, metavar="FILE", help="COCO results")
@@ -147,7 +159,8 @@ def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str
         raise ConfigError(f"--batch: {arguments.batch} is not at least 1")
     if arguments.server and models:
         raise ConfigError("--server and --model: a server's model is asked; --model.path says how, see docs/serving.md")
-    from visual_rft.evaluation.run import Plan, compare, evaluate
+    from visual_rft.evaluation.plan import Plan
+    from visual_rft.evaluation.run import compare, evaluate
 
     plan = Plan(
         protocol=arguments.protocol or "asked",
@@ -158,6 +171,7 @@ def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str
         segmenter=arguments.segmenter,
         server=tuple(arguments.server or ()),
         server_model=arguments.server_model,
+        tiles=tiling(arguments),
         **({"batch": arguments.batch} if arguments.batch else {}),
     )
     if len(models) > 1:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visual_rft.cli.arguments import add_checkpoint, add_server_arguments
+from visual_rft.cli.arguments import add_checkpoint, add_server_arguments, add_tiles, tiling
 from visual_rft.cli.printed import answer_text, files_text
 from visual_rft.errors import ConfigError, printable
 from visual_rft.policy.stored.checkpoints import chosen
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "several: a folder that does not exist yet (default: predictions)")  # fmt: skip
     parser.add_argument("--annotations", type=Path, metavar="FILE",
                         help="COCO annotations whose image and category ids the predictions shall bear")  # fmt: skip
+    add_tiles(parser)
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures and questions at once (default 8)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of words")
 
@@ -86,8 +88,10 @@ def _asker(arguments: argparse.Namespace, model: str) -> Asker:
     """The model that answers: ``model``, or the one behind servers, asked as ``model`` would be."""
     from visual_rft.answering.asking import Asker
 
-    if not arguments.server:
-        return Asker.load(model, arguments.task, arguments.dtype, arguments.scores)
-    if arguments.dtype:
+    if arguments.server and arguments.dtype:
         raise ConfigError("--dtype: the weights are the server's")
-    return Asker.served(arguments.server, arguments.server_model, model, arguments.task, arguments.scores)
+    if arguments.server:
+        asker = Asker.served(arguments.server, arguments.server_model, model, arguments.task, arguments.scores)
+    else:
+        asker = Asker.load(model, arguments.task, arguments.dtype, arguments.scores)
+    return replace(asker, tiles=tiling(arguments))

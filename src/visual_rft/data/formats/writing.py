@@ -22,6 +22,7 @@ from typing import Any
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.errors import DataError
 from visual_rft.vision.images import EncodedImage, ImageFile, ImageReference
+from visual_rft.vision.tiles import Tile
 
 _SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
 
@@ -95,7 +96,10 @@ class NewFolder:
             name = self._free(under, picture.key, _SUFFIX.get(picture.format(), ".img"))
             (folder / name).write_bytes(picture.content())
         else:
-            name = self._free(under, "".join(c if c.isalnum() else "-" for c in picture.key), ".png")
+            key = picture.key
+            if isinstance(picture, Tile) and isinstance(picture.image, ImageFile):
+                key = f"{picture.image.path.stem}-{picture.window[0]}-{picture.window[1]}"
+            name = self._free(under, "".join(c if c.isalnum() else "-" for c in key), ".png")
             picture.load().save(folder / name)
         return name
 

@@ -1,0 +1,173 @@
+"""Questions about large pictures asked tile by tile, and the boxes put together again.
+
+Decision: a tile is a picture of its own to the model, so that everything below (batches, journal, vision passes) stays
+as it is; what belongs together is known by the order. Boxes of one question are merged in pixels of the whole picture
+by non-maximum suppression (torchvision), the highest score first, but a box that ends at the cut between two tiles
+after all others: it is a part of an object. It is dropped, too, where another answered box holds most of it, which
+suppression by IoU alone would not see.
+
+    asked = [cut_up(one, Tiling(640)) for one in questions]
+    answers = answer(policy, task, [tile for one in asked for tile in one.tiles])
+    prediction = put_together(task, asked[0], answers[: len(asked[0].tiles)])[0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
+from visual_rft.answering.scores import ranked
+from visual_rft.errors import ConfigError
+from visual_rft.tasks.base import Prediction, Sample, Score, Task
+from visual_rft.tasks.truth import image_size_of
+from visual_rft.vision.boxes import Box, area
+from visual_rft.vision.tiles import Tile, Tiling, Window, moved_back
+
+SAME_IOU = 0.5
+"""Boxes of one class that overlap so far are one object."""
+HELD = 0.7
+"""Share of a box at a cut that another box must hold, for it to be a part of that object."""
+AT_CUT_PIXELS = 2.0
+"""A box that ends so near to a cut ends there: one unit of 0..1000 is 0.6 pixels of a tile of 640."""
+
+
+@dataclass(frozen=True)
+class CutUp:
+    """The questions about one picture, asked about its tiles.
+
+    Attributes:
+        whole: the questions.
+        windows: the tiles.
+        tiles: the questions about each tile, in the order of ``windows``.
+    """
+
+    whole: ImageQuestions
+    windows: tuple[Window, ...]
+    tiles: tuple[ImageQuestions, ...]
+
+
+def check_tiles(task: Task) -> None:
+    """Raises ConfigError if the answers of a task cannot be put together from tiles."""
+    if task.measured_as != "coco":
+        raise ConfigError(f"--tiles: the answers of {task.name!r} cannot be put together from parts of a picture")
+
+
+def cut_up(questions: ImageQuestions, tiling: Tiling) -> CutUp:
+    """The same questions about every tile of the picture; of several pictures, of the first.
+
+    Raises:
+        DataError: if a truth does not say how large the picture is.
+    """
+    if not questions.samples:
+        return CutUp(questions, (), ())
+    width, height = image_size_of(questions.samples[0].truth)
+    windows = tuple(tiling.windows(int(width), int(height)))
+    return CutUp(questions, windows, tuple(_about(questions, window) for window in windows))
+
+
+def _about(questions: ImageQuestions, window: Window) -> ImageQuestions:
+    x1, y1, x2, y2 = window
+
+    def one(sample: Sample) -> Sample:
+        truth = {**sample.truth, "boxes": [], "image_size": [x2 - x1, y2 - y1]}
+        return replace(sample, id=f"{sample.id}@{x1},{y1}", images=(Tile(sample.images[0], window),), truth=truth)
+
+    return replace(questions, samples=tuple(one(sample) for sample in questions.samples))
+
+
+def all_together(task: Task, asked: Sequence[CutUp], tiles: Sequence[ImageAnswers]) -> list[list[Prediction]]:
+    """As :func:`put_together` for several pictures, whose tiles follow each other."""
+    rows = iter(tiles)
+    return [put_together(task, one, [next(rows) for _ in one.tiles]) for one in asked]
+
+
+def put_together(task: Task, asked: CutUp, tiles: Sequence[ImageAnswers]) -> list[Prediction]:
+    """The answers about the whole picture, in the order of the questions.
+
+    Args:
+        task: the task that asked.
+        asked: what was asked.
+        tiles: what was answered about each tile.
+
+    Returns:
+        Each with the merged boxes as its answer and, as completion, what would say them in one text. An answer that
+        could be read of no tile is a failure.
+    """
+    return [
+        _whole(task, sample, [(row.answers[n], window) for row, window in zip(tiles, asked.windows, strict=True)])
+        for n, sample in enumerate(asked.whole.samples)
+    ]
+
+
+def _whole(task: Task, sample: Sample, parts: Sequence[tuple[Answer, Window]]) -> Prediction:
+    boxes: list[Box] = []
+    confidence: list[float] = []
+    scores: list[float] = []
+    at_cut: list[bool] = []
+    failures = []
+    width, height = image_size_of(sample.truth)
+    for given, window in parts:
+        score = ranked(task.score(given.text, given.sample.truth, given.frame), task.scores, given)
+        if score.answer is None:
+            failures.append(score.failure)
+            continue
+        for box, sure, rank in zip(
+            score.answer["boxes"],
+            score.answer["confidence"],
+            score.answer.get("scores", score.answer["confidence"]),
+            strict=True,
+        ):
+            boxes.append(moved_back(box, window))
+            at_cut.append(_at_cut(box, window, (width, height)))
+            confidence.append(sure)
+            scores.append(rank)
+    if len(failures) == len(parts):
+        return Prediction(sample, parts[0][0].text, task.score(parts[0][0].text, sample.truth, parts[0][0].frame))
+    kept = merged(boxes, scores, at_cut)
+    answer = {"boxes": [list(boxes[n]) for n in kept], "confidence": [confidence[n] for n in kept]}
+    text = task.gold({**sample.truth, **answer})
+    score = task.score(text, sample.truth)
+    notes = [f"put together from {len(parts)} tiles"]
+    notes += [f"{len(failures)} of them could not be read"] if failures else []
+    whole = Score(score.parts, score.total, {**answer, "scores": [scores[n] for n in kept]}, None, notes)
+    return Prediction(sample, text, whole)
+
+
+def merged(boxes: Sequence[Box], scores: Sequence[float], at_cut: Sequence[bool]) -> list[int]:
+    """Which boxes stay, the highest score first.
+
+    Args:
+        boxes: N boxes of one class in pixels of the whole picture.
+        scores: N numbers.
+        at_cut: N marks of boxes that end at a cut between tiles.
+    """
+    if not boxes:
+        return []
+    import torch  # here: a served model is asked without torch until boxes are put together
+    from torchvision.ops import nms
+
+    whole_first = [score - part for score, part in zip(scores, at_cut, strict=True)]  # scores are at most 1
+    places = torch.tensor(boxes, dtype=torch.float64)
+    kept = nms(places, torch.tensor(whole_first, dtype=torch.float64), SAME_IOU).tolist()
+    kept = [n for n in kept if not (at_cut[n] and any(_holds(boxes[k], boxes[n]) for k in kept if k != n))]
+    return sorted(kept, key=lambda n: -scores[n])
+
+
+def _holds(large: Box, part: Box) -> bool:
+    """Whether a box holds most of a smaller one."""
+    width = min(large[2], part[2]) - max(large[0], part[0])
+    height = min(large[3], part[3]) - max(large[1], part[1])
+    return area(large) > area(part) and max(width, 0) * max(height, 0) >= HELD * area(part)
+
+
+def _at_cut(box: Sequence[float], window: Window, size: tuple[float, float]) -> bool:
+    """Whether a box, in pixels of its tile, ends where the tile does and the picture does not."""
+    x1, y1, x2, y2 = window
+    width, height = x2 - x1, y2 - y1
+    return (
+        (x1 > 0 and box[0] <= AT_CUT_PIXELS)
+        or (y1 > 0 and box[1] <= AT_CUT_PIXELS)
+        or (x2 < size[0] and box[2] >= width - AT_CUT_PIXELS)
+        or (y2 < size[1] and box[3] >= height - AT_CUT_PIXELS)
+    )
