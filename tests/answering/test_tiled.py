@@ -11,6 +11,7 @@ from support.fake_policy import FakePolicy
 
 from visual_rft.answering.answering import answer
 from visual_rft.answering.asking import Asker
+from visual_rft.answering.local import LocalModel
 from visual_rft.answering.questions import ImageQuestions
 from visual_rft.answering.tiled import all_together, cut_up, merged
 from visual_rft.cli.main import main
@@ -50,7 +51,7 @@ def test_every_object_is_found_once():
     asked = cut_up(ImageQuestions((sample(), sample("cow"))), TILING)
     assert len(asked.tiles) == len(TILING.windows(*SIZE)) > 10
     task = Detection()
-    tiles = answer(FakePolicy(seen), task, asked.tiles)
+    tiles = answer(LocalModel(FakePolicy(seen)), task, asked.tiles)
     ((found, unread),) = all_together(task, [asked], tiles)
     assert len(found.score.answer["boxes"]) == len(BOXES)
     numbers = detection_metrics([found])
@@ -65,7 +66,7 @@ def test_every_object_is_found_once():
 def test_one_unreadable_tile_is_said_and_the_others_count():
     asked = cut_up(ImageQuestions((sample(),)), TILING)
     reply = lambda prompt: "?" if prompt.images[0].window[:2] == (0, 0) else seen(prompt)  # noqa: E731
-    ((found,),) = all_together(Detection(), [asked], answer(FakePolicy(reply), Detection(), asked.tiles))
+    ((found,),) = all_together(Detection(), [asked], answer(LocalModel(FakePolicy(reply)), Detection(), asked.tiles))
     assert "1 of them could not be read" in found.score.notes
     assert 0 < len(found.score.answer["boxes"]) < len(BOXES)
 
@@ -91,7 +92,7 @@ def test_what_is_merged(boxes, scores, at_cut, kept):
 
 def test_only_boxes_can_be_put_together():
     with pytest.raises(ConfigError, match="--tiles: the answers of 'classification' cannot be put together"):
-        Asker.load("tiny", "classification", tiles=TILING)
+        Asker(LocalModel(FakePolicy(seen)), Classification(), TILING)
     assert Classification().measured_as == "label"
 
 
