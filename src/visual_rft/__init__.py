@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from visual_rft.errors import VisualRFTError
     from visual_rft.evaluation.run import evaluate
     from visual_rft.export.export import export_run
+    from visual_rft.notebook.opened import open_run
+    from visual_rft.notebook.trained import train, train_supervised
     from visual_rft.policy.loading import load_policy
     from visual_rft.tasks import Sample, Score, Task, load_task
     from visual_rft.tasks.adapters import easyr1_reward, swift_reward, trl_reward, trl_rewards, verl_reward
-    from visual_rft.training.rft import train
-    from visual_rft.training.sft import train_supervised
 
 _HOMES = {
     "Config": "config.config",
@@ -37,10 +37,11 @@ _HOMES = {
     "load_config": "config.config",
     "load_policy": "policy.loading",
     "load_task": "tasks",
+    "open_run": "notebook.opened",
     "predict_image": "answering.asking",
     "swift_reward": "tasks.adapters",
-    "train": "training.rft",
-    "train_supervised": "training.sft",
+    "train": "notebook.trained",
+    "train_supervised": "notebook.trained",
     "trl_reward": "tasks.adapters",
     "trl_rewards": "tasks.adapters",
     "verl_reward": "tasks.adapters",
@@ -57,6 +58,7 @@ __all__ = [
     "load_config",
     "load_policy",
     "load_task",
+    "open_run",
     "predict_image",
     "swift_reward",
     "train",

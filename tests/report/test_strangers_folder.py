@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from report.test_report import answer, group, make_run
+from support.run_folders import answer, group, make_run
 
 from visual_rft.cli.main import main
 from visual_rft.report.page import write_report

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from report.test_report import make_run
+from support.run_folders import make_run
 
 from visual_rft.report.view import server_of
 

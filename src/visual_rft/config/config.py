@@ -14,6 +14,7 @@ visual_rft.errors.ConfigError: run.yaml: rollout.grop_size: unknown key; did you
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError, model_validator
 
-from visual_rft.config.compose import compose
+from visual_rft.config.compose import compose, merge
 from visual_rft.config.explain import explain
 from visual_rft.config.loop import LoopConfig
 from visual_rft.config.objective import ObjectiveConfig
@@ -91,34 +92,45 @@ def parse_config(values: Any, where: str) -> Config:
         raise ConfigError(f"{where}: {explain(error, Config)}") from None
 
 
-def load_config(path: Path | str, overrides: Sequence[str] = (), needs: Sequence[str] = ()) -> Config:
-    """Read a config file, or put together one that comes with the package, and apply command-line flags.
+def load_config(
+    source: Config | Mapping[str, Any] | Path | str,
+    overrides: Sequence[str] = (),
+    needs: Sequence[str] = (),
+    **sections: Mapping[str, Any],
+) -> Config:
+    """Read a config file, or put together one that comes with the package, and change some of its fields.
+
+    >>> load_config({"data": {"train": [{"source": "shapes"}]}}, run={"steps": 3}).run.steps
+    3
 
     Args:
-        path: a YAML file, or the name of a config of the package (``qwen2-vl-2b/few-shot-coco``); a file goes first.
-            Its paths are relative to the file's folder (:mod:`visual_rft.config.paths`).
-        overrides: ``["--section.field", "value", ...]``, values in YAML; entries of lists by number
+        source: a YAML file, or the name of a config of the package (``qwen2-vl-2b/few-shot-coco``); a file goes first.
+            Its paths are relative to the file's folder (:mod:`visual_rft.config.paths`). Or sections as a dict, or a
+            config; paths are then relative to the current folder.
+        overrides: command-line flags, ``["--section.field", "value", ...]``, values in YAML; entries of lists by number
             (``--data.train.0.count 32``).
         needs: parts of ``data`` that must be named, ``train`` or ``evaluation``; where one is not, the default would
             be images that have nothing to do with the user's.
+        sections: the same from Python, ``run={"steps": 10}``; a list replaces the list.
 
     Raises:
         ConfigError: if there is no such file or name, it is not YAML, the result is not a valid config, or it names no
             data.
     """
-    values = _read(Path(path))
-    config = parse_config(values, str(path))  # a mistake in the file is reported as such, not as one of the flags
-    if values and Path(path).exists() and not is_kept_by_a_run(Path(path)):
-        values = completed(values, Path(path).parent)
-        config = parse_config(values, str(path))
+    values, where = _values(source)
+    config = parse_config(values, where)  # a mistake in the file is reported as such, not as one of the flags
+    if sections:
+        values = copy.deepcopy(dict(values or {}))
+        merge(values, sections)
+        config = parse_config(values, "keywords")
     if overrides:
         values = apply_flags(values or {}, overrides, Config().model_dump(mode="json"))
         config = parse_config(values, "command line")
     named = (values or {}).get("data") or {}
     missing = [part for part in needs if part not in named] if named else [needs[0] if needs else "train"]
-    if missing:
+    if missing and not isinstance(source, Config):
         what = f"data.{missing[0]}" if named else "data"
-        raise ConfigError(f"{path}: names no {what}; e.g. {_EXAMPLES[missing[0]]} (docs/data.md has every format)")
+        raise ConfigError(f"{where}: names no {what}; e.g. {_EXAMPLES[missing[0]]} (docs/data.md has every format)")
     return config
 
 
@@ -130,11 +142,18 @@ _EXAMPLES = {
 """What a config that names no data lacks, by the part that is missed."""
 
 
-def _read(path: Path) -> Any:
-    """What a config file says, or the config of the package by this name."""
+def _values(source: Config | Mapping[str, Any] | Path | str) -> tuple[Any, str]:
+    """What a config says, its paths completed, and what it is called in messages."""
+    if isinstance(source, Config):
+        return source.model_dump(mode="json", exclude_unset=True), "config"
+    if isinstance(source, Mapping):
+        return source, "config"
+    path = Path(source)
     if not os.path.exists(path) and (composed := compose(str(path))) is not None:
-        return composed.values
-    return read_yaml(path, ConfigError)
+        return composed.values, str(path)
+    values = read_yaml(path, ConfigError)
+    parse_config(values, str(path))
+    return values if not values or is_kept_by_a_run(path) else completed(values, path.parent), str(path)
 
 
 def dump_config(config: Config) -> str:

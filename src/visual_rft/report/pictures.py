@@ -54,6 +54,22 @@ def data_uri(file: Path, side: int) -> str:
         raise OSError(f"{file}: {error}") from error
 
 
+def open_picture(file: Path) -> Image.Image:
+    """A stored picture, RGB.
+
+    Raises:
+        OSError: as :func:`data_uri`.
+    """
+    size = size_of(file)
+    if size is None or size[0] * size[1] > MAX_PICTURE_PIXELS or file.stat().st_size > MAX_PICTURE_BYTES:
+        raise OSError(f"{file}: is no picture that a run stores")
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            return image.convert("RGB")
+    except UNREADABLE as error:
+        raise OSError(f"{file}: {error}") from error
+
+
 def size_of(file: Path) -> tuple[int, int] | None:
     """(width, height) of a stored picture in pixels; None if it is none."""
     try:
@@ -79,15 +95,18 @@ def _encoded(content: bytes, side: int) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}"
 
 
-def annotated(picture: Image.Image, truth: Mapping[str, Any], answers: Sequence[Any]) -> Image.Image:
+def annotated(
+    picture: Image.Image, truth: Mapping[str, Any], answers: Sequence[Any], size: Sequence[int] | None = None
+) -> Image.Image:
     """A picture with its truth in green and each answer in the colour of its place in the group.
 
     Args:
-        picture: the original, RGB; boxes are in its pixels.
+        picture: RGB.
         truth: truth of the question.
         answers: parsed answers, None where one could not be read.
+        size: (width, height) of the original in pixels, in which boxes are; default that of the picture.
     """
-    size = picture.size
+    size = size or picture.size
     for i, answer in enumerate(answers):
         picture = _drawn(picture, of_answer(answer), ImageColor.getrgb(COLOURS[i % len(COLOURS)])[:3], size)
     return _drawn(picture, of_truth(truth), TRUTH, size)
@@ -109,8 +128,7 @@ def before_after(run: Run) -> Image.Image | None:
         file = run.image(row["images"][0]) if row.get("images") else None
         if file is None or row["id"] not in after or len(above) == MAX_QUESTIONS:
             continue
-        with Image.open(file, formats=FORMATS) as image:
-            picture = image.convert("RGB")
+        picture = open_picture(file)
         size = row.get("image_size") or picture.size
         above.append(_example(picture, size, row))
         below.append(_example(picture, size, after[row["id"]]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from visual_rft.report.reading import Row, Run, step_number
 from visual_rft.report.series import label_of
@@ -26,10 +26,11 @@ Points = Sequence[tuple[int, float]]
 """Step and value."""
 
 
-def learning_curve(run: Run, file: Path) -> bool:
+def learning_curve(run: Run, file: Path | IO[bytes]) -> bool:
     """Draw the curves of a run into ``file`` (PNG or SVG by its name); False if there is nothing to draw yet.
 
-    A value that was not finite is left out. The first step is 1; an evaluation stands at the steps done before it.
+    An open file gets a PNG. A value that was not finite is left out. The first step is 1; an evaluation stands at the
+    steps done before it.
 
     Raises:
         OSError: if the picture cannot be written.
@@ -63,7 +64,7 @@ def panels_of(run: Run) -> list[tuple[str, dict[str, Points]]]:
     trained = [{**row, "step": step_number(row)} for row in run.metrics]
     rewards = {name.removeprefix("reward/"): _series(trained, name) for name in names}
     shares = {label: _series(trained, name) for name, label in SHARES.items()}
-    held_out = {label_of(name): _series(run.evaluations, name) for name in _headline(run.evaluations)}
+    held_out = {label_of(name): _series(run.evaluations, name) for name in headline_of(run.evaluations)}
     learned = ("rewards (training)", rewards) if names else ("loss (training)", {"loss": _series(trained, "loss")})
     return [
         (title, {name: points for name, points in curves.items() if points})
@@ -71,7 +72,7 @@ def panels_of(run: Run) -> list[tuple[str, dict[str, Points]]]:
     ]
 
 
-def _headline(evaluations: Sequence[Row]) -> list[str]:
+def headline_of(evaluations: Sequence[Row]) -> list[str]:
     """The main numbers; of a task of the user's own the first four between 0 and 1."""
     known = [name for name in HEADLINE if any(name in row for row in evaluations)]
     if known or not evaluations:

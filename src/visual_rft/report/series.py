@@ -91,14 +91,25 @@ def curves_of(run: Run) -> list[Curve]:
 
 
 def _curves(rows: Sequence[Row], of: str) -> list[Curve]:
+    steps, columns = columns_of(rows, of)
+    return [Curve(name, label_of(name), of, *thinned(steps, values)) for name, values in columns.items()]
+
+
+def columns_of(rows: Sequence[Row], of: str) -> tuple[list[int], dict[str, list[float | None]]]:
+    """Every number of the lines of metrics, or of the evaluations, with all its values.
+
+    Args:
+        rows: ``run.metrics`` or ``run.evaluations``.
+        of: ``training`` or ``evaluation``, as in :class:`Curve`.
+
+    Returns:
+        The steps as in :class:`Curve`, and by name the values, None where one is missing or was not finite.
+    """
     names = {name: None for row in rows for name, value in row.items() if _is_number(value) and not _is_count(name)}
     ordered = sorted(names, key=_place) if of == "training" else list(names)
     steps = [step_number(row) if of == "training" else row["step"] for row in rows]
     undefined = -1.0 if of == "evaluation" else None  # COCO's word for a number without any truth behind it
-    return [
-        Curve(name, label_of(name), of, *thinned(steps, [_value(row.get(name), undefined) for row in rows]))
-        for name in ordered
-    ]
+    return steps, {name: [_value(row.get(name), undefined) for row in rows] for name in ordered}
 
 
 def thinned(steps: Sequence[int], values: Sequence[float | None]) -> tuple[list[float], list[float | None]]:

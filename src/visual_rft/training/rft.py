@@ -5,7 +5,7 @@ each prompt is encoded once, its G completions share that prefix, and they are n
 
 Worked example, three steps on your own COCO-format folder:
 
-    from visual_rft import load_config, train
+    from visual_rft import load_config
     summary = train(load_config(Path("examples/coco.yaml"), ["--run.steps", "3"]))
     summary["evaluation"]["AP"]
 """
