@@ -63,17 +63,15 @@ def export_run(source: Path, out: Path | None = None, adapter: bool = False, dty
         ModelError: if the run has no checkpoint, or its base cannot be loaded.
         RunFolderError: if the folder exists already or cannot be written.
     """
-    file = run_config_file(str(source))
-    if file is None or file.name != RUN_CONFIG:
-        raise ConfigError(f"{source}: is not a run folder or a checkpoint of one (no {RUN_CONFIG})")
-    run, config = file.parent, load_config(file)
+    run = _run_of(source)
+    config = load_config(run / RUN_CONFIG)
     weights = Path(model_folder(str(source)))
     is_adapter = (weights / ADAPTER_CONFIG).is_file()
     if adapter and not is_adapter:
         raise ConfigError(f"--adapter: {weights} holds all weights, not an adapter (the run has no model.lora)")
     if adapter and dtype:
         raise ConfigError("--dtype and --adapter: an adapter is exported as it is")
-    target = out or run.with_name(f"{run.name}-model")
+    target = target_of(source, out)
     if target.exists():
         raise RunFolderError(f"{target}: exists already; choose another --out, or delete it")
     unfinished = target.with_name(f"{target.name}.unfinished")
@@ -97,6 +95,19 @@ def export_run(source: Path, out: Path | None = None, adapter: bool = False, dty
         shutil.rmtree(unfinished, ignore_errors=True)
     what = "adapter" if adapter else "merged weights" if is_adapter else "weights"
     return Exported(target, what, serve_command(facts), snippet(facts))
+
+
+def target_of(source: Path, out: Path | None) -> Path:
+    """The folder that :func:`export_run` makes: ``out``, or the run folder's name with ``-model`` added."""
+    return out or (run := _run_of(source)).with_name(f"{run.name}-model")
+
+
+def _run_of(source: Path) -> Path:
+    """The run folder that a run folder, a checkpoint or its model is of."""
+    file = run_config_file(str(source))
+    if file is None or file.name != RUN_CONFIG:
+        raise ConfigError(f"{source}: is not a run folder or a checkpoint of one (no {RUN_CONFIG})")
+    return file.parent
 
 
 def _whole_model(config: Config, weights: Path, is_adapter: bool, dtype: str | None) -> Any:
