@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "visual_rft"
 FLOORS = (
     ("errors",), ("files", "terminal"), ("config",), ("vision",), ("tasks",),
-    ("data", "report", "serving"), ("policy",), ("inspection", "tiny"), ("answering",), ("evaluation",), ("training",),
-    ("app", "demo", "evidence", "export", "notebook"),
+    ("data", "report", "serving"), ("policy",), ("inspection", "tiny", "samplers"), ("answering",),
+    ("evaluation",), ("training",), ("app", "demo", "evidence", "export", "notebook"),
     ("__init__",), ("cli",), ("__main__",),
 )  # fmt: skip
 """From the ground up: a room may import itself and the rooms of the floors below it."""

@@ -66,6 +66,11 @@ class Config(Section):
                     "an average over all tokens, or the spread of a batch, needs the whole step in one rollout: leave "
                     "rollout.prompts_at_once out"
                 )
+        if self.rollout.engine != "own" and self.objective.needs_entropies:
+            raise ValueError(
+                "entropy_weight and top_entropy need the distribution of every token, which a server does not give; "
+                "set rollout.engine own"
+            )
         if self.rollout.hard_share and self.objective.advantages in ("batch", "gdpo"):
             raise ValueError(
                 "rollout.hard_share compares two groups as one, and the spread of a batch wants groups of one size: "

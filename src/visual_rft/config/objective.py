@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from visual_rft.config.sections import Section
 
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "reinforce++", "gspo", "luspo", "gmpo", "cispo", "sapo", "dppo")
+Correction = Literal["none", "token_truncate", "sequence_truncate", "token_mask", "sequence_mask"]
 OF_SEQUENCES = ("gspo", "luspo", "gmpo")
 """Losses whose ratio belongs to a whole completion."""
 OVER_TOKENS = ("dapo", "bnpo", "reinforce++", "cispo", "dppo")
@@ -76,6 +77,12 @@ class ObjectiveConfig(Section):
     truncated: Literal["keep", "mask"] = "keep"
     """Completions that reached the length limit: learned from like others, or without weight in the loss (they still
     count in their group's mean)."""
+
+    correction: Correction = "sequence_mask"
+    """Where another engine samples (rollout.engine): weight of a token or a whole completion by how much more likely
+    the policy finds it than the sampler did, cut at correction_limit or 0 beyond it. Without another engine it is 1."""
+    correction_limit: float = Field(3.0, gt=1)
+    """Greatest such ratio."""
 
     def _is_set(self, field: str) -> bool:
         """Whether a field has another value than its default, now or later."""

@@ -201,6 +201,26 @@ class RolloutConfig(Section):
     hard_share: float = Field(0.0, ge=0, le=0.5)
     """Share of a step's prompts, those that earned most when last asked, whose place goes to those that earned least:
     these get two groups, compared as one. 0 treats all alike."""
+    engine: Literal["own", "vllm"] = "own"
+    """Who samples: the policy itself, or vLLM servers that are given its weights (docs/serving.md)."""
+    mode: Literal["server"] = "server"
+    """How vLLM runs: as servers that are there already."""
+    urls: tuple[str, ...] = ()
+    """Their addresses, e.g. [http://127.0.0.1:8000]; the least loaded is asked."""
+    served_model: str | None = None
+    """Name of the model there; null takes the only one there is."""
+    weights_folder: str | None = None
+    """Folder that servers and trainer both see, through which weights go; null takes one in the run folder."""
+    tolerance: float | None = Field(None, gt=0)
+    """Nats by which policy and server may differ after weights were pushed; null is 0.001 in float32, else 0.25."""
+    ahead: Literal[0, 1] = 0
+    """Sample the next step while this one is learned from: the server is not idle, its weights one update older."""
+    in_flight: int = Field(64, ge=1)
+    """Most questions that servers are asked at once."""
+    tries: int = Field(6, ge=1)
+    """Tries of a question before the run is saved and stops."""
+    answer_seconds: float = Field(600.0, gt=0)
+    """Seconds after which a server that says nothing counts as hanging."""
 
     @model_validator(mode="after")
     def _group_of_at_least_two(self) -> RolloutConfig:
@@ -208,6 +228,22 @@ class RolloutConfig(Section):
             raise ValueError(
                 f"group_size is {self.group_size}, but GRPO compares the completions of a group: use at least 2"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _servers_can_do_it(self) -> RolloutConfig:
+        if self.engine == "own":
+            if self.urls or self.ahead:
+                raise ValueError("urls and ahead are of servers, and engine is own; set engine vllm")
+            return self
+        if not self.urls:
+            raise ValueError("engine vllm needs urls, e.g. [http://127.0.0.1:8000]")
+        if self.top_k or self.top_p < 1:
+            raise ValueError(
+                "with engine vllm top_k stays 0 and top_p 1: a server's log-probabilities are of what is left"
+            )
+        if self.ahead and (self.rest_steps or self.hard_share):
+            raise ValueError("ahead asks the next step before this one is known; rest_steps and hard_share look back")
         return self
 
 

@@ -80,14 +80,14 @@ class Policy:
         self.end_ids = end_ids_of(self.core, processor.tokenizer)
         pad_id = processor.tokenizer.pad_token_id
         self.pad_id: int = pad_id if pad_id is not None else self.end_ids[0]
-        forbidden = placeholder_ids(self.model_config, processor)
-        self.forbidden = torch.tensor(forbidden, dtype=torch.long, device=self.device)
+        self.forbidden = torch.tensor(placeholder_ids(self.model_config, processor), device=self.device).long()
         cache = FeatureCache(int(self.engine_config.feature_cache_mib * 2**20))
         self.tower = VisionTower(self.core, self.family, cache)
         self.checkpointing = Checkpointing(self.core)
         self._limit_bytes: float | None = None
         self._most_at_once: int | None = None  # completions, once memory has run out
         self.fallback_reason: str | None = None
+        self.updates = 0
         if not self.engine_config.shared_prefix:
             self.fall_back("engine.shared_prefix is false")
         elif not self.family.is_causal(self.model_config):
@@ -133,8 +133,8 @@ class Policy:
 
     @property
     def weights_version(self) -> int:
-        """Rises whenever a weight is changed."""
-        return sum(parameter._version for parameter in self.core.parameters())
+        """Rises whenever a weight is changed; a fused optimiser changes them unseen, and counts in ``updates``."""
+        return self.updates + sum(parameter._version for parameter in self.core.parameters())
 
     def to(self, device: torch.device) -> Policy:
         """This policy, its model moved to ``device``."""

@@ -39,6 +39,11 @@ MAX_KL_NATS = 1.0
 MIN_ENTROPY_SHARE = 0.1
 """Share of the first steps' entropy; with rewards that are also equal nothing new is tried any more."""
 
+MAX_SAMPLER_NATS = 0.05
+"""Mean absolute difference per token; two right engines in bfloat16 are within 0.02, a stale one was 0.96 off."""
+MAX_MASKED_SHARE = 0.1
+"""Share of tokens without weight, because their sampler was too far from the policy."""
+
 Row = Mapping[str, Any]
 
 
@@ -83,7 +88,7 @@ def findings(rows: Sequence[Row], config: Config | None = None) -> list[Finding]
         _not_finite(rows), _blown_up(rows, "grad_norm", 0.0, "the gradient norm", _SMALLER_STEPS), _kl(rows, config),
     ]  # fmt: skip
     if len(rows) >= WINDOW:
-        found += [_equal(rows, config), _failed(rows), _cut(rows, config), _entropy(rows, config)]
+        found += [_sampler(rows), _equal(rows, config), _failed(rows), _cut(rows, config), _entropy(rows, config)]
     return [finding for finding in found if finding is not None]
 
 
@@ -144,6 +149,18 @@ def _cut(rows: Sequence[Row], config: Config) -> Finding | None:
         f"{share:.0%} of the completions of the last {WINDOW} steps were cut off at the length limit: raise "
         f"rollout.max_new_tokens above {config.rollout.max_new_tokens}, or reward brevity (task.weights: length, "
         "repetition).",
+    )
+
+
+def _sampler(rows: Sequence[Row]) -> Finding | None:
+    mean, masked = _recent(rows, "sampler/mean_difference"), _recent(rows, "sampler/masked_share")
+    if mean is None or masked is None or (mean <= MAX_SAMPLER_NATS and masked <= MAX_MASKED_SHARE):
+        return None
+    return Finding(
+        "sampler differs",
+        f"over the last {WINDOW} steps the log-probabilities of the server that samples differed by {mean:.2g} nats "
+        f"per token from the policy's, and {masked:.0%} of the tokens were left out for it. Use one number type on "
+        "both sides (bfloat16 or float32), rollout.ahead 0, or a lower optimizer.learning_rate.",
     )
 
 

@@ -71,13 +71,14 @@ class Balance:
         self.load = dict.fromkeys(urls, 0)
         self._failed: dict[str, int] = dict.fromkeys(urls, 0)
 
-    def take(self, avoid: str | None = None) -> str:
+    def take(self, avoid: str | None = None, only: str | None = None) -> str:
         """The server for the next request, which counts as in flight from now on.
 
         Args:
             avoid: server that has just failed this request.
+            only: the one to take, whatever its load.
         """
-        url = min(self.load, key=lambda name: (name == avoid, self._failed[name] > 0, self.load[name]))
+        url = only or min(self.load, key=lambda name: (name == avoid, self._failed[name] > 0, self.load[name]))
         self.load[url] += 1
         return url
 

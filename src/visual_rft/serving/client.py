@@ -14,14 +14,12 @@ server if there is one; then :class:`~visual_rft.errors.ServerError` says in one
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, Self, TypeVar
 
@@ -29,41 +27,16 @@ import httpx2
 
 from visual_rft.errors import ConfigError, ServerError, printable
 from visual_rft.serving.addresses import KEY_VARIABLE, Balance, address, is_here, key_of
+from visual_rft.serving.patience import Patience, retry_after
 from visual_rft.serving.wire import Decoding, Fault, Question, Reply, data_url, read_reply
 from visual_rft.vision.images import ImageReference
 
 KEPT_IMAGES = 64
 """Encoded images that are kept: questions come image by image, and a picture of 640 x 480 takes 10 ms to encode."""
+CHAT = "/v1/chat/completions"
 TRY_AGAIN = (408, 409, 425, 429)
 """Status codes below 500 that say "later"."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How much is asked at once, and how long an answer is waited for.
-
-    Attributes:
-        in_flight: most requests at once, over all servers.
-        tries: of one request.
-        first_pause: seconds before the second try; doubles with each, with a random half so that not all come back at
-            the same moment.
-        longest_pause: seconds.
-        connect: seconds until a server that does not take the connection counts as not there.
-        answer: seconds until one that says nothing counts as hanging.
-    """
-
-    in_flight: int = 64
-    tries: int = 6
-    first_pause: float = 0.5
-    longest_pause: float = 30.0
-    connect: float = 10.0
-    answer: float = 600.0
-
-    def pause(self, tried: int) -> float:
-        """Seconds before the next try, after ``tried`` ones."""
-        longest: float = min(self.longest_pause, self.first_pause * 2.0 ** (tried - 1))
-        return longest * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
 
 class Client:
@@ -158,8 +131,17 @@ class Client:
             for future in waiting:
                 future.cancel()
 
+    def ask_one(self, url: str, question: Question, decoding: Decoding, model: str) -> Reply:
+        """The reply of one server to one question.
+
+        Raises:
+            ServerError: if it has none.
+        """
+        urls = [self._data_url(image) for image in question.images]
+        return self._wait(self._answered(question, urls, decoding, model, at=url))
+
     def call(self, url: str, method: str, path: str, body: Any = None, *, tries: int | None = None) -> Any:
-        """What one of the servers says to a request that is not a question; None where there is no content.
+        """What one of the servers says to a request that is not a question; None where it says nothing in JSON.
 
         Args:
             url: one of :attr:`urls`.
@@ -214,16 +196,18 @@ class Client:
         await asyncio.gather(*others, return_exceptions=True)
         await self._http.aclose()
 
-    async def _answered(self, question: Question, urls: list[str], decoding: Decoding, model: str) -> Reply:
-        """One reply, whatever it takes."""
+    async def _answered(
+        self, question: Question, urls: list[str], decoding: Decoding, model: str, at: str | None = None
+    ) -> Reply:
+        """One reply, whatever it takes; of the server ``at``, or of whichever is free."""
         last: str | None = None
 
         async def attempt() -> Reply:
             nonlocal last
-            last, failed = self._balance.take(last), True
+            last, failed = self._balance.take(last, only=at), True
             try:
                 body = decoding.body(model, question.text, urls, self._limit_name)
-                answer = await self._sent(last, "POST", "/v1/chat/completions", body)
+                answer = await self._sent(last, "POST", CHAT, body)
                 with faults_of(last):
                     reply = read_reply(answer, model, decoding)
                 failed = False
@@ -255,7 +239,7 @@ class Client:
         raise AssertionError("count ends")
 
     async def _sent(self, url: str, method: str, path: str, body: Any) -> Any:
-        """The JSON of one response; None where there is none.
+        """The JSON of one response; None where there is none and none is needed.
 
         Raises:
             Fault: if there is none to be had, now or at all.
@@ -276,14 +260,16 @@ class Client:
             try:
                 return response.json() if response.content else None
             except ValueError:
-                raise Fault(f"the answer to {path} is no JSON") from None
+                if path != CHAT:
+                    return None  # some of vLLM's own calls answer with words
+                raise Fault("the answer is no JSON") from None
 
     def _refused(self, response: httpx2.Response) -> Fault:
         """What a status other than 200 means."""
         status, said = response.status_code, " ".join(response.text.split())[:300]
         told = f"status {status}{': ' if said else ''}{said}"
         if status >= 500 or status in TRY_AGAIN:
-            return Fault(told, pause=_retry_after(response.headers.get("Retry-After"), self.patience.longest_pause))
+            return Fault(told, pause=retry_after(response.headers.get("Retry-After"), self.patience.longest_pause))
         if status == 400 and "max_completion_tokens" in said and self._limit_name == "max_tokens":
             self._limit_name = "max_completion_tokens"  # hosted reasoning models know no other name
             return Fault(told)
@@ -299,14 +285,6 @@ def faults_of(url: str) -> Iterator[None]:
         yield
     except Fault as fault:
         raise Fault(f"server {url}: {fault}", pause=fault.pause, again=fault.again) from None
-
-
-def _retry_after(value: str | None, longest: float) -> float:
-    """Seconds that a server asks to wait, at most ``longest``; a date counts as none."""
-    try:
-        return min(longest, max(0.0, float(value or 0)))
-    except ValueError:
-        return 0.0
 
 
 def gathered(futures: Sequence[Future[Reply]]) -> list[Reply]:

@@ -99,6 +99,7 @@ class Learner:
         norm = float(self.accelerator.clip_grad_norm_(self.policy.model.parameters(), self.max_grad_norm))
         if math.isfinite(norm):
             self.optimizer.step()
+            self.policy.updates += 1
         self.optimizer.zero_grad()
         with warnings.catch_warnings():
             # A schedule that starts with a skipped step says that it came before the optimiser.

@@ -116,6 +116,19 @@ def _mean_where_applied(values: Sequence[float | None]) -> float | None:
     return sum(applied) / len(applied) if applied else None
 
 
+def _sampler_metrics(results: Sequence[BatchResult]) -> dict[str, float]:
+    """How far the engine that sampled is from the policy; nothing where the policy sampled."""
+    found = [r.stats.mismatch for r in results if r.stats.mismatch is not None]
+    if not found:
+        return {}
+    return {
+        "sampler/mean_difference": sum(one.mean for one in found) / len(found),
+        "sampler/largest_difference": max(one.largest for one in found),
+        "sampler/masked_share": sum(one.masked for one in found) / len(found),
+        "sampler/lag": max(r.rollouts.completions.lag for r in results),
+    }
+
+
 def step_metrics(
     step: int, results: Sequence[BatchResult], grad_norm: float, learning_rate: float, watch: Stopwatch
 ) -> dict[str, Any]:
@@ -148,6 +161,7 @@ def step_metrics(
         "kl": sum(r.stats.kl for r in results) / len(results),
         "clipped_share": sum(r.stats.clipped for r in results) / len(results),
         "loss": sum(r.stats.loss for r in results) / len(results),
+        **_sampler_metrics(results),
         **({} if (gold := _mean_where_applied([r.gold_loss for r in results])) is None else {"sft_loss": gold}),
         "grad_norm": grad_norm,
         "learning_rate": learning_rate,

@@ -28,6 +28,7 @@ from torch import Tensor
 from visual_rft.config.objective import ObjectiveConfig
 from visual_rft.errors import ConfigError
 from visual_rft.policy.engine.prefix import Completions
+from visual_rft.samplers.mismatch import Mismatch, importance, mismatch
 from visual_rft.tasks import Score
 from visual_rft.tasks.plugins import load_object
 from visual_rft.training.advantages import ADVANTAGES, Advantages, Rewards
@@ -44,11 +45,13 @@ from visual_rft.training.losses import (
 
 @dataclass(frozen=True)
 class ObjectiveStats:
-    """What to log about a loss: its value, mean k3 KL per token (0 without reference), share of clipped tokens."""
+    """What to log about a loss: its value, mean k3 KL per token (0 without reference), share of clipped tokens, and how
+    far the engine that sampled is from the policy (None where the policy sampled)."""
 
     loss: float
     kl: float
     clipped: float
+    mismatch: Mismatch | None = None
 
 
 def rewards_of(
@@ -202,7 +205,16 @@ class GroupLoss:
     @cached_property
     def _weights(self) -> Tensor:
         how = self.config.aggregation or self._named.aggregation
-        return token_weights(self._counts, how, self.longest).flatten(0, 1)
+        weights = token_weights(self._counts, how, self.longest)
+        return (weights if self._importance is None else weights * self._importance).flatten(0, 1)
+
+    @cached_property
+    def _importance(self) -> Tensor | None:
+        """``[B, G, T]`` correction of what another engine sampled; None where the policy did."""
+        drawn, config = self.completions, self.config
+        if drawn.sampled is None:
+            return None
+        return importance(drawn.logprobs, drawn.sampled, drawn.mask, config.correction, config.correction_limit)
 
     @property
     def _entropies(self) -> Tensor:
@@ -259,7 +271,10 @@ class GroupLoss:
         if self.reference_logprobs is not None:
             kl = (kl_per_token(rows.logprobs, self.reference_logprobs.flatten(0, 1), "k3") * tokens).sum().item()
         loss = self.share(logprobs.flatten(0, 1), everything).item() / self.scale
-        return ObjectiveStats(loss, kl, (self._named.loss(rows).clipped * tokens).sum().item())
+        drawn, apart = self.completions, None
+        if drawn.sampled is not None and self._importance is not None:
+            apart = mismatch(drawn.logprobs, drawn.sampled, drawn.mask, self._importance)
+        return ObjectiveStats(loss, kl, (self._named.loss(rows).clipped * tokens).sum().item(), apart)
 
     def _rows(self, logprobs: Tensor, numbers: Tensor) -> LossInputs:
         length, config = logprobs.shape[-1], self.config

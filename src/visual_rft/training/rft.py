@@ -56,7 +56,8 @@ def reinforce(session: Session) -> None:
             household.end_step(step, imitate_step(session, step, batches))
             continue
         watch = Stopwatch()
-        answer, results = Answering(policy, task, config.rollout, watch, objective.compares_parts), []
+        answer = Answering(policy, task, config.rollout, watch, session.sampler, objective.compares_parts)
+        results: list[BatchResult] = []
         for questions in batches:
             # Encode, sample and score; other questions take the place of those that teach nothing.
             budget = round(config.rollout.extra * len(questions.samples))

@@ -19,6 +19,7 @@ import torch
 from visual_rft.config.sections import RolloutConfig
 from visual_rft.policy.engine.prefix import Completions, Prefix
 from visual_rft.policy.policy import Policy
+from visual_rft.samplers.interface import Sampler
 from visual_rft.tasks import Score, Task
 from visual_rft.training.metrics import Stopwatch
 from visual_rft.training.session import Others, Questions
@@ -68,6 +69,7 @@ class Answering:
         task: scores.
         config: how completions are sampled.
         watch: told how long each part takes.
+        sampler: draws completions.
         by_parts: whether completions that earned the same in all can differ in their advantages.
     """
 
@@ -75,6 +77,7 @@ class Answering:
     task: Task
     config: RolloutConfig
     watch: Stopwatch
+    sampler: Sampler
     by_parts: bool = False
 
     def __call__(self, questions: Questions) -> Rollout:
@@ -83,7 +86,7 @@ class Answering:
             # Vision tower once per image, language model once per prompt; the update goes on from here.
             prefix = self.policy.encode(questions.inputs, for_sampling=True)
         with self.watch("sample"):
-            completions = self.policy.sample(prefix, self.config.group_size, questions.draws)
+            completions = self.sampler.sample(prefix, self.config.group_size, questions.draws)
         with self.watch("score"):
             scores = [
                 [self.task.score(text, sample.truth, frame) for text in group]
@@ -150,4 +153,7 @@ def _joined(parts: Sequence[tuple[Completions, int]]) -> Completions:
 
     text = [completions.text[place] for completions, place in parts]
     truncated = torch.stack([completions.truncated[place] for completions, place in parts])
-    return Completions(stacked("ids"), stacked("mask"), stacked("logprobs"), text, truncated, stacked("entropies"))
+    sampled = None if parts[0][0].sampled is None else stacked("sampled")
+    lag = max(completions.lag for completions, _ in parts)
+    ids, mask, logprobs, entropies = map(stacked, ("ids", "mask", "logprobs", "entropies"))
+    return Completions(ids, mask, logprobs, text, truncated, entropies, sampled, lag)

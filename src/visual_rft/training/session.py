@@ -12,7 +12,7 @@ the batches, so that reinforcement and its supervised baseline differ in the los
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import count, islice
@@ -24,12 +24,14 @@ import torch
 from visual_rft.config.config import Config
 from visual_rft.data.leakage import find_leakage
 from visual_rft.data.sources import load_samples
-from visual_rft.errors import ConfigError, RunFolderError
+from visual_rft.errors import ConfigError, RunFolderError, ServerError
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.inputs import Inputs
-from visual_rft.policy.loading import load_policy
+from visual_rft.policy.loading import load_policy, sampling_of
 from visual_rft.policy.stored.places import base_of
+from visual_rft.samplers.interface import OwnSampler, Sampler
+from visual_rft.samplers.making import sampler_of
 from visual_rft.tasks import Sample, Task, task_of
 from visual_rft.terminal.notes import warn
 from visual_rft.training.batches import prefetch
@@ -74,8 +76,10 @@ class Session:
         learner: the policy and what changes its weights.
         household: what the run says, keeps and measures.
         drawing: which questions a step asks.
+        sampler: draws completions.
         first_step: steps already done when the session started.
         resumed_from: the checkpoint that the session went on from; None if it began at the base.
+        done: steps that are done.
     """
 
     config: Config
@@ -84,20 +88,23 @@ class Session:
     learner: Learner
     household: Household
     drawing: Drawing
+    sampler: Sampler
     first_step: int
     resumed_from: Path | None
+    done: int = 0
 
     @classmethod
-    def start(cls, config: Config, *, resume: bool, anyway: bool = False) -> Session:
+    def start(cls, config: Config, *, resume: bool, anyway: bool = False, samples_itself: bool = False) -> Session:
         """Read data and model, then make (or reopen) the run folder: a mistake leaves no folder behind.
 
         Args:
             config: the whole run.
             resume: continue the run in ``config.run.folder``.
             anyway: continue also where the data are not what they were.
+            samples_itself: whether servers are left alone, whatever the config says of them.
 
         Raises:
-            VisualRFTError: if the config, data, model or run folder cannot be used.
+            VisualRFTError: if the config, data, model, servers or run folder cannot be used.
         """
         clock = Clock()
         prepare_process(config)
@@ -127,6 +134,8 @@ class Session:
             _try_rewards(task, prepared(policy, task, samples, [0], skips))
             learner = Learner.of(policy, config, accelerator)
             first_step = learner.restore(checkpoint) if checkpoint else 0
+            sampler = OwnSampler(policy) if samples_itself else sampler_of(policy, config, folder.path)
+            undo.callback(sampler.close)
             # The folder is made (or reopened), and the model computes its first batch in two ways.
             if resume:
                 folder.reopen(config, first_step)
@@ -142,7 +151,7 @@ class Session:
                 samples, learner.history, config.run.prompts_per_step, config.run.seed,
                 config.rollout.rest_steps, config.rollout.hard_share,
             )  # fmt: skip
-            session = cls(config, task, samples, learner, household, drawing, first_step, checkpoint)
+            session = cls(config, task, samples, learner, household, drawing, sampler, first_step, checkpoint)
             verify(policy, session.prepare(min(first_step, config.run.steps - 1)).inputs)
             undo.pop_all()
         return session
@@ -153,7 +162,13 @@ class Session:
 
     def __exit__(self, *error: Any) -> None:
         self.household.stop.__exit__(*error)
-        self.household.close()
+        try:
+            if isinstance(error[1], ServerError) and self.done > self.first_step:
+                self.household.save(self.done, needed=True)  # sampling comes before a step changes anything
+                self.household.console.say(f"{self.household.checkpoint} is written; continue with --resume")
+        finally:
+            self.sampler.close()
+            self.household.close()
 
     def prepare(self, step: int) -> Batch:
         """The questions of step number ``step`` and their prompts after the processor."""
@@ -185,7 +200,8 @@ class Session:
         numbers = range(self.first_step, loop.steps)
         ahead = prefetch(self.prepare, self.first_step, loop.steps, loop.workers)
         wholes = map(self.prepare, numbers) if self.drawing.looks_back else ahead
-        for step, whole in zip(numbers, wholes, strict=True):
+        for step, whole in zip(numbers, self._announced(numbers, wholes), strict=True):
+            self.done = step
             self.household.clock.start_step()
             self.household.leave_out(whole.left_out)
             self.household.asked = [sample.id for sample in whole.samples]
@@ -193,6 +209,23 @@ class Session:
             batches = _batches(whole.samples, whole.inputs, draws, at_once or len(whole.samples))
             yield step, batches, self._others(draws, self.drawing.step(step))
             self.household.stop_if_asked(step + 1)
+
+    def _announced(self, steps: Sequence[int], wholes: Iterable[Batch]) -> Iterator[Batch]:
+        """The questions of each step, those of the step after it announced to a sampler that works ahead."""
+        if not self.sampler.ahead:
+            yield from wholes
+            return
+        coming = iter(wholes)
+        whole = next(coming, None)
+        for step in steps:
+            assert whole is not None
+            following = next(coming, None)
+            for number, batch in ((step, whole), (step + 1, following)):
+                if batch is not None:
+                    sampling = sampling_of(self.config.rollout.at(number / self.config.run.steps))
+                    self.sampler.announce(batch.inputs, sampling, Draws(self.config.run.seed, number))
+            yield whole
+            whole = following
 
     def _others(self, draws: Draws, asked: Sequence[int]) -> Others:
         """Questions of a step beside those that it asks, prepared when they are wanted."""

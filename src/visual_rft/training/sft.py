@@ -37,7 +37,7 @@ def train_supervised(config: Config, *, resume: bool = False, anyway: bool = Fal
     Raises:
         VisualRFTError: if the config, data, model or run folder cannot be used.
     """
-    with Session.start(config, resume=resume, anyway=anyway) as session:
+    with Session.start(config, resume=resume, anyway=anyway, samples_itself=True) as session:
         imitate(session)
         return session.household.end()
 

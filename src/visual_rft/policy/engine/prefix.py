@@ -90,6 +90,8 @@ class Completions:
         truncated: ``[B, G]`` bool, true where the length limit was reached before the end token.
         entropies: ``[B, G, T]`` entropy in nats of the distribution that each token was drawn from, 0 in padding and
             where :class:`~visual_rft.policy.engine.sampling.Sampling` does not keep them; None if nobody sampled.
+        sampled: ``[B, G, T]`` the same log-probabilities as another engine that sampled says; None if the policy did.
+        lag: updates by which the weights that sampled are older than the policy's.
     """
 
     ids: Tensor
@@ -98,6 +100,8 @@ class Completions:
     text: Sequence[Sequence[str]]
     truncated: Tensor
     entropies: Tensor | None = None
+    sampled: Tensor | None = None
+    lag: int = 0
 
     @classmethod
     def of_texts(

@@ -1,0 +1,69 @@
+"""What a sampler is: completions of encoded prompts, from the policy itself or from elsewhere.
+
+Decision: one page. The policy encodes the prompts in any case (the update goes on from there), so a sampler is given
+that prefix and gives back :class:`~visual_rft.policy.engine.prefix.Completions`, whoever drew them. Their ``logprobs``
+are always the policy's own; where another engine has sampled, ``sampled`` holds what that engine says, and the loss
+corrects for the difference (``mismatch.py``).
+
+    sampler.announce(inputs, sampling, draws)          # may begin already (rollout.ahead), or do nothing
+    completions = sampler.sample(prefix, 8, draws)
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from visual_rft.policy.engine.draws import Draws
+from visual_rft.policy.engine.prefix import Completions, Prefix
+from visual_rft.policy.engine.sampling import Sampling
+from visual_rft.policy.inputs import Inputs
+from visual_rft.policy.policy import Policy
+
+
+class Sampler(Protocol):
+    """Draws completions."""
+
+    ahead: int
+    """Steps whose completions are drawn while another one is learned from: 0 or 1."""
+
+    def announce(self, inputs: Inputs, sampling: Sampling, draws: Draws) -> None:
+        """These prompts will be asked for; one that works ahead begins now, with the weights of this moment.
+
+        Args:
+            inputs: all prompts of a step.
+            sampling: how they will be sampled.
+            draws: names the step.
+        """
+
+    def sample(self, prefix: Prefix, group_size: int, draws: Draws) -> Completions:
+        """``group_size`` completions ``[B, G, T]`` of each prompt of ``prefix``.
+
+        Raises:
+            ServerError: if the sampler is elsewhere and does not do as it is asked; nothing is half-used.
+        """
+
+    def close(self) -> None:
+        """End what is going on."""
+
+
+class OwnSampler:
+    """The policy samples, on the prefix that it has encoded.
+
+    Args:
+        policy: the model.
+    """
+
+    ahead = 0
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def announce(self, inputs: Inputs, sampling: Sampling, draws: Draws) -> None:
+        """Nothing is done ahead."""
+
+    def sample(self, prefix: Prefix, group_size: int, draws: Draws) -> Completions:
+        """As :meth:`visual_rft.policy.policy.Policy.sample`."""
+        return self.policy.sample(prefix, group_size, draws)
+
+    def close(self) -> None:
+        """Nothing goes on."""
