@@ -14,6 +14,7 @@ from visual_rft.errors import ConfigError
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.prompt import Prompt
+from visual_rft.samplers.interface import OwnSampler
 from visual_rft.tasks import load_task
 from visual_rft.training import household
 from visual_rft.training.metrics import Stopwatch
@@ -42,7 +43,7 @@ def test_the_gold_answers_of_the_chosen_prompts_are_a_term_of_their_own(model_fo
     settings = RolloutConfig(group_size=2, max_new_tokens=4)
     policy = load_policy(ModelConfig(path=str(model_folders["qwen2_vl"])), settings)
     inputs = policy.prepare([Prompt.of(task, sample, policy.space) for sample in samples])
-    rollout = Answering(policy, task, settings, Stopwatch())(Questions(samples, inputs, Draws(0)))
+    rollout = Answering(policy, task, settings, Stopwatch(), OwnSampler(policy))(Questions(samples, inputs, Draws(0)))
     solved = task.score(task.gold(samples[1].truth, inputs.frames[1]), samples[1].truth, inputs.frames[1])
     rollout.scores[1][0] = solved
     config = ObjectiveConfig(sft_weight=0.3, sft_prompts=prompts)

@@ -134,7 +134,7 @@ class Policy:
     @property
     def weights_version(self) -> int:
         """Rises whenever a weight is changed; a fused optimiser changes them unseen, and counts in ``updates``."""
-        return self.updates + sum(parameter._version for parameter in self.core.parameters())
+        return int(self.updates + sum(parameter._version for parameter in self.core.parameters()))
 
     def to(self, device: torch.device) -> Policy:
         """This policy, its model moved to ``device``."""

@@ -4,7 +4,7 @@ Decision: dynamic sampling (DAPO, arXiv 2503.14476, section 3.2) with a budget. 
 so its place goes to another question whose group has some, until every place is taken or the budget is used up; groups
 that are still flat then stay. What was replaced is forgotten but for its history. The step keeps its size.
 
-    answer = Answering(policy, task, config.rollout, watch)
+    answer = Answering(policy, task, config.rollout, watch, sampler)
     rollout = with_spread(answer(questions), answer, others, budget=8)
 """
 
