@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+RESULT = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "fuzz.json"
 MAX_SECONDS = 1.0
 """CPU seconds that one completion or file may take; a usual completion takes a tenth of a millisecond."""
 MAX_MEMORY = 4 * 2**30
@@ -91,16 +92,17 @@ def completions(count: int, choose: random.Random) -> dict[str, Any]:
         json.dumps(score.answer)
         if bad or took > MAX_SECONDS:
             raise SystemExit(f"{task.name}: {bad or f'{took:.1f} seconds'} for {text!r}")
-    return {"completions": count, "slowest_ms": round(slowest * 1e3, 2), "slowest": text_of_it[:200]}
+    return {"completions": count, "slowest_completion_ms": round(slowest * 1e3, 1), "slowest_begins": text_of_it[:80]}
 
 
 def readers(folder: Path) -> dict[str, Callable[[bytes], object]]:
     """What reads bytes of others, by name; each may raise errors of ours alone."""
     from visual_rft.config.config import load_config
     from visual_rft.config.sources import SourceConfig
+    from visual_rft.config.yaml_text import read_yaml
     from visual_rft.data.sources import load_dataset
     from visual_rft.errors import DataError
-    from visual_rft.files import json_or_nothing, read_yaml
+    from visual_rft.files import json_or_nothing
     from visual_rft.report.reading import read_lines, read_run
     from visual_rft.tasks.parsing.structure import read_structure
     from visual_rft.vision.images import ImageFile
@@ -119,7 +121,7 @@ def readers(folder: Path) -> dict[str, Callable[[bytes], object]]:
         given = SourceConfig(source=kind, path=str(path), broken="skip")
         return lambda _: load_dataset(given, "name")
 
-    (folder / "run").mkdir()
+    (folder / "run").mkdir(parents=True)
     found = {
         "yaml": through_file("a.yaml", lambda file: read_yaml(file, DataError)),
         "config": through_file("config.yaml", load_config),
@@ -148,14 +150,35 @@ SEEDS = (
 )
 
 
+class Record:
+    """What was tried so far, in a file that is always whole.
+
+    Args:
+        file: JSON.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.content = file, dict[str, Any]()
+        self.slowest_reader = ""
+
+    def write(self, **found: Any) -> None:
+        """Add to it."""
+        from visual_rft.errors import DataError
+        from visual_rft.files import write_json
+
+        self.content |= found | ({"slowest_reader": self.slowest_reader} if self.slowest_reader else {})
+        write_json(self.file, self.content, DataError)
+
+
 class Files:
     """The target: some bytes through one of the readers.
 
     Args:
         folder: where the files are written.
+        record: keeps what was found.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, record: Record) -> None:
         from visual_rft.errors import VisualRFTError
 
         self.readers = readers(folder)
@@ -163,8 +186,9 @@ class Files:
         for read in self.readers.values():  # the first call imports what it needs, which is not to be timed
             with suppress(VisualRFTError, OSError):
                 read(b"")
+        self.record = record
         self.count = 0
-        self.slowest = (0.0, "")
+        self.slowest = 0.0
 
     def __call__(self, content: bytes) -> None:
         """Raises what is no error of ours, or if it takes too long."""
@@ -178,9 +202,10 @@ class Files:
             self.readers[name](content[1:])
         took = time.process_time() - started
         self.count += 1
-        if took > self.slowest[0]:
-            self.slowest = took, name
-            print(f"slowest file: {took * 1e3:.1f} ms in {name}", file=sys.stderr)  # atheris ends without a last word
+        if took > self.slowest or self.count % 10_000 == 0:  # atheris ends the process without a last word
+            if took > self.slowest:
+                self.slowest, self.record.slowest_reader = took, name
+            self.record.write(files=self.count, slowest_file_ms=round(self.slowest * 1e3, 1))
         if took > MAX_SECONDS:
             raise SystemExit(f"{name}: {took:.1f} seconds for {content[1:]!r}")
 
@@ -205,19 +230,22 @@ def main() -> int:
     parser.add_argument("--completions", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=int, default=600, help="of mutated files")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     choose = random.Random(given.seed)  # noqa: S311
-    print(json.dumps(completions(given.completions, choose)), flush=True)
+    record = Record(given.out)
+    record.write(**completions(given.completions, choose))
+    print(json.dumps(record.content), flush=True)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
         try:
             import atheris
         except ImportError:
-            target = Files(Path(place))
+            target = Files(Path(place), record)
             blindly(target, given.seconds, choose)
         else:
             with atheris.instrument_imports(include=["visual_rft"]):
-                target = Files(Path(place))
+                target = Files(Path(place), record)
             corpus = Path(place) / "corpus"
             corpus.mkdir()
             for number, seed in enumerate(seed for seed in SEEDS for _ in target.names):
@@ -230,11 +258,7 @@ def main() -> int:
             ]
             atheris.Setup([sys.argv[0], str(corpus), *limits], target)
             atheris.Fuzz()  # ends the process
-        print(
-            json.dumps(
-                {"files": target.count, "slowest_ms": round(target.slowest[0] * 1e3, 2), "in": target.slowest[1]}
-            )
-        )
+        print(json.dumps(record.content))
     return 0
 
 

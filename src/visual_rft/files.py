@@ -1,14 +1,14 @@
-"""Text files that are there whole or not at all, and JSON and YAML in them.
+"""Text files that are there whole or not at all, and JSON in them.
 
 Decision: what others read while a run goes on (status, metrics, the report, a finished run of the evidence) is written
 under another name beside it and then renamed, so that a reader or a crash never meets half of it. What grows line by
 line is appended and closed, so that a crash loses no line. The caller names the error that its users know. What is
-read may come from a stranger: nesting, size and repetition (YAML's aliases) are bounded.
+read may come from a stranger: nesting and size are bounded.
 
     write_whole(Path("runs/demo/status.json"), "{}")
     write_json(Path("out/result.json"), {"AP": 0.5}, DataError)
     append_json_lines(Path("out/answers.jsonl"), [{"id": "a"}], DataError)
-    read_yaml(Path("runs/demo/config.yaml"), ConfigError)
+    json_or_nothing(Path("runs/demo/summary.json"))
 """
 
 from __future__ import annotations
