@@ -44,6 +44,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 # The table of docs/models.md, from the tests that tick its cells.
 models: $(VENV)/.installed-dev
