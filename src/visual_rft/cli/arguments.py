@@ -49,17 +49,21 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
         takes_fields: whether ``--section.field`` flags are known, too, and may be suggested.
+        checks_words: whether an unknown word is refused; not while a shell completes half of one.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
         self.takes_fields = False
+        self.checks_words = True
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """As in the base class, which also calls it for the parser of each verb; nothing may be left over.
 
         An unknown flag is reported before a missing one, because it is usually the missing one misspelt.
         """
+        if not self.checks_words:
+            return super().parse_known_args(args, namespace)
         words = [] if self._subparsers else list(args)
         for word in words[: words.index("--") if "--" in words else None]:
             name = word.split("=")[0]
@@ -89,12 +93,10 @@ class Parser(argparse.ArgumentParser):
 
 def _fields(flag: str) -> Iterator[str]:
     """Every ``--section.field`` whose last part is near to the flag's, for ``--step`` and ``--learning-rate``."""
-    from visual_rft.config.describe import describe  # here, because it takes 0.2 s and only a mistake needs it
+    from visual_rft.config.describe import fields  # here, because it takes 0.2 s and only a mistake needs it
 
     wanted = flag.removeprefix("--").replace("-", "_")
-    for field in re.findall(r"^ +(--\S+)", describe(), re.MULTILINE):
-        if did_you_mean(wanted, [field.split(".")[-1]]):
-            yield field
+    yield from (field.flag for field in fields() if did_you_mean(wanted, [field.flag.split(".")[-1]]))
 
 
 def split_fields(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -118,6 +120,16 @@ def add_server_arguments(parser: argparse._ActionsContainer) -> None:
                         help="ask the model behind this OpenAI-compatible server, e.g. http://127.0.0.1:8000; "
                         "several times if all serve the same; a key is taken from VISUAL_RFT_SERVER_KEY")  # fmt: skip
     parser.add_argument("--server-model", metavar="NAME", help="the model's name there, if there are several")
+
+
+class PrintCompletion(argparse.Action):
+    """``--completion SHELL``: print what the shell has to run, and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _namespace: object, shell: Any, _flag: object = None) -> None:
+        from visual_rft.cli.completion import shell_code
+
+        print(shell_code(shell))
+        parser.exit()
 
 
 class DescribeFields(argparse.Action):

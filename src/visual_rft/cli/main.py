@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NamedTuple, Protocol
 
-from visual_rft.cli.arguments import DescribeFields, Parser, split_fields
+from visual_rft.cli.arguments import DescribeFields, Parser, PrintCompletion, split_fields
 from visual_rft.cli.verbs import (
     app,
     check,
@@ -137,6 +137,8 @@ def make_parser() -> Parser:
         prog="visual-rft", description="Visual reinforcement fine-tuning.", epilog="example: visual-rft demo"
     )
     parser.add_argument("--version", action="version", version=f"visual-rft {version('visual-rft')}")
+    text = 'print what makes the shell complete this command: eval "$(visual-rft --completion bash)"'
+    parser.add_argument("--completion", action=PrintCompletion, choices=("bash", "zsh", "fish"), help=text)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for name, verb in VERBS.items():
         made = verbs.add_parser(name, help=verb.line, description=verb.line, epilog=f"example: {verb.example}")
@@ -162,6 +164,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the prefetch thread would make it warn at every fork
     words = list(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may follow
+        from visual_rft.cli.completion import complete
+
+        complete(parser)
     fields: list[str] = []
     if words and words[0] in VERBS and VERBS[words[0]].fields:
         words, fields = split_fields(words)

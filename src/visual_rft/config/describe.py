@@ -15,8 +15,9 @@ run:
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
@@ -36,16 +37,60 @@ def describe() -> str:
 
 def _describe_fields(section: type[Section], prefix: str) -> list[str]:
     lines = []
+    for field in _fields_of(section, prefix):
+        default = "a list; entries are numbered" if field.is_list else f"default: {field.default}"
+        lines.append(f"  {field.flag} ({default})\n      {field.meaning}")
+    return lines
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field as a flag of the command line.
+
+    Attributes:
+        flag: e.g. ``--run.steps``; of a list of sections its first entry, ``--data.train.0``.
+        meaning: of the field, one line.
+        values: that it may have, where these are few words; empty otherwise.
+        default: of the field.
+        is_list: whether it is a list of sections, whose fields follow.
+    """
+
+    flag: str
+    meaning: str
+    values: tuple[str, ...]
+    default: Any
+    is_list: bool
+
+
+def fields() -> Iterator[Field]:
+    """Every field of a config, in the order of ``--fields``."""
+    for name, info in Config.model_fields.items():
+        section = section_of(info.annotation)
+        assert section is not None
+        yield from _fields_of(section, f"--{name}")
+
+
+def _fields_of(section: type[Section], prefix: str) -> Iterator[Field]:
     for name, info in section.model_fields.items():
         inner = section_of(info.annotation)
         default = info.get_default(call_default_factory=True)
-        if inner is not None and default is not None:
-            lines.append(f"  {prefix}.{name}.0 (a list; entries are numbered)\n      {info.description}")
-            lines += _describe_fields(inner, f"{prefix}.{name}.0")
-        else:
-            lines.append(f"  {prefix}.{name} (default: {default})\n      {' '.join((info.description or '').split())}")
-            lines += _describe_fields(inner, f"{prefix}.{name}") if inner is not None else []
-    return lines
+        is_list = inner is not None and default is not None
+        flag = f"{prefix}.{name}.0" if is_list else f"{prefix}.{name}"
+        meaning = " ".join((info.description or "").split())
+        yield Field(flag, meaning, tuple(_values_of(info.annotation)), default, is_list)
+        if inner is not None:
+            yield from _fields_of(inner, flag)
+
+
+def _values_of(annotation: Any) -> Iterator[str]:
+    """The words that a type allows: those of a ``Literal``, ``true`` and ``false``."""
+    if annotation is bool:
+        yield from ("true", "false")
+    elif get_origin(annotation) is Literal:
+        yield from map(str, get_args(annotation))
+    else:
+        for inner in get_args(annotation):
+            yield from _values_of(inner)
 
 
 def _first_line(section: type[Section]) -> str:
