@@ -122,16 +122,6 @@ def add_server_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--server-model", metavar="NAME", help="the model's name there, if there are several")
 
 
-class PrintCompletion(argparse.Action):
-    """``--completion SHELL``: print what the shell has to run, and exit."""
-
-    def __call__(self, parser: argparse.ArgumentParser, _namespace: object, shell: Any, _flag: object = None) -> None:
-        from visual_rft.cli.completion import shell_code
-
-        print(shell_code(shell))
-        parser.exit()
-
-
 class DescribeFields(argparse.Action):
     """``--fields``: list every field of a config and exit."""
 

@@ -12,9 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from visual_rft.cli.arguments import DescribeFields, Parser, PrintCompletion, split_fields
+from visual_rft.cli.arguments import DescribeFields, Parser, split_fields
 from visual_rft.cli.verbs import (
     app,
     check,
@@ -131,6 +131,16 @@ VERBS: dict[str, Verb] = {
 """Every verb, in the order of ``visual-rft --help``."""
 
 
+class _PrintCompletion(argparse.Action):
+    """``--completion SHELL``: print what the shell has to run, and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _namespace: object, shell: Any, _flag: object = None) -> None:
+        from visual_rft.cli.completion import shell_code
+
+        print(shell_code(shell))
+        parser.exit()
+
+
 def make_parser() -> Parser:
     """The parser of the whole command line."""
     parser = Parser(
@@ -138,7 +148,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"visual-rft {version('visual-rft')}")
     text = 'print what makes the shell complete this command: eval "$(visual-rft --completion bash)"'
-    parser.add_argument("--completion", action=PrintCompletion, choices=("bash", "zsh", "fish"), help=text)
+    parser.add_argument("--completion", action=_PrintCompletion, choices=("bash", "zsh", "fish"), help=text)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for name, verb in VERBS.items():
         made = verbs.add_parser(name, help=verb.line, description=verb.line, epilog=f"example: {verb.example}")
