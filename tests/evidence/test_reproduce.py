@@ -21,7 +21,8 @@ from visual_rft.data.sources import load_dataset, load_samples
 from visual_rft.errors import ModelError, RunFolderError
 from visual_rft.evidence import runner
 from visual_rft.evidence.cells import grid, tuning_grid
-from visual_rft.evidence.experiments import ARMS, EXPERIMENTS, TRAIN_SEED, TUNING_SEED
+from visual_rft.evidence.experiments import ARMS, EXPERIMENTS, TRAIN_SEED, TUNING_SEED, Variant
+from visual_rft.evidence.plots import plot
 from visual_rft.evidence.published import CONFIGS
 from visual_rft.evidence.results import means_of, over_seeds, pick_seeds, rows_of
 from visual_rft.evidence.tables import NAMES, markdown
@@ -324,6 +325,43 @@ def test_scale_real_prints_configs_and_published_numbers(capsys):
     assert "mAP, 4 shots: base 19.6  SFT 25.2  RFT 40.6" in out
     assert cli.main(["reproduce", "all", "--scale", "real"]) == 0
     assert capsys.readouterr().out.count("with a real model") == len(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", [name for name, experiment in EXPERIMENTS.items() if experiment.tuned])
+def test_every_variant_has_as_many_tries_as_the_first_and_is_measured_on_the_test(name):
+    experiment = EXPERIMENTS[name]
+    tried = Counter((cell.variant, cell.arm) for cell in tuning_grid(name, experiment))
+    assert set(tried.values()) == {len(experiment.tries["rft"])}
+    assert {variant for variant, arm in tried if arm == "rft"} == set(experiment.variants)
+    cells = grid(name, experiment, seeds=(0,))
+    assert {cell.split for cell in cells} == {"test"}
+    assert not {cell.name for cell in cells} & {cell.name for cell in tuning_grid(name, experiment)}
+    changed = replace(experiment, variants={"a": Variant({}, ("rft",), learning_rate=9e-5)})
+    assert {cell.config.optimizer.learning_rate for cell in grid(name, changed)} == {9e-5}
+
+
+def test_variants_at_several_shots_are_a_table_each(tmp_path):
+    name = "objectives-detection"
+    experiment = EXPERIMENTS[name]
+    cells = grid(name, experiment, seeds=(0,))
+    numbers = {cell.name: 0.2 + 0.01 * (cell.shots or 0) for cell in cells}
+    cost = {"images": 9, "optimizer_steps": 1, "cpu_seconds": 2.0}
+    results = {
+        cell.name: {"numbers": dict.fromkeys(experiment.metrics, numbers[cell.name]),
+                    "draws": {metric: [numbers[cell.name]] * 400 for metric in experiment.metrics}, **cost}
+        for cell in cells
+    }  # fmt: skip
+    means, differences = means_of(cells, results, experiment.metrics)
+    result = {"metrics": list(experiment.metrics), "rows": [], "means": means, "differences": differences}
+    tables = markdown(result).split("\n\n")
+    assert [table.split(",")[1].strip() for table in tables] == ["1-shot", "4-shot", "16-shot"]
+    for table, value in zip(tables, ("0.210", "0.240", "0.360"), strict=True):
+        rows = [line for line in table.splitlines() if line.startswith("| gspo |")]
+        assert len(rows) == 1
+        assert value in rows[0]
+    plot(result, tmp_path / "a.svg")
+    drawn = (tmp_path / "a.svg").read_text()
+    assert all(f">handwriting, {k}-shot<" in drawn for k in (1, 4, 16))
 
 
 def test_a_result_is_read_back(tmp_path):

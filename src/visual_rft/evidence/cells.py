@@ -69,7 +69,8 @@ class Cell:
         """Its file name without the ending."""
         shots = "" if self.shots is None or self.arm == "base" else f"k{self.shots}"
         seed = "" if self.seed is None else f"seed{self.seed}"
-        rate = f"lr{self.config.optimizer.learning_rate:g}" if self.split == "validation" and not self.variant else ""
+        tries = self.split == "validation" and (not self.variant or self.seed == TUNING_SEED)
+        rate = f"lr{self.config.optimizer.learning_rate:g}" if tries else ""
         variant = re.sub(r"[^a-z0-9.]+", "_", self.variant.lower())
         parts = (self.domain, shots, seed, variant, self.arm, rate if self.arm != "base" else "")
         return "-".join(part for part in parts if part)
@@ -130,16 +131,17 @@ def grid(
         for k in shots or experiment.shots:
             for variant, change in (experiment.variants or {"": Variant({})}).items():
                 for seed in seeds:
-                    split = "validation" if experiment.variants else "test"
+                    split = "validation" if experiment.variants and not experiment.tuned else "test"
                     chosen = wanted & (set(change.arms) if experiment.variants else wanted)
                     place = _Place(name, experiment, domain, k, seed, split, variant, change, quick)
-                    for cell in place.cells(chosen, experiment.learning_rates):
+                    own = {} if change.learning_rate is None else {"rft": change.learning_rate}
+                    for cell in place.cells(chosen, {**experiment.learning_rates, **own}):
                         cells.setdefault(cell.name, cell)
     return list(cells.values())
 
 
 def tuning_grid(name: str, experiment: Experiment, quick: bool = False) -> list[Cell]:
-    """Every learning rate per arm in the first domain, on validation; nothing where there is nothing to choose.
+    """Every learning rate per arm (or variant) in the first domain, on validation; nothing where there is no choice.
 
     The steps of ``sft-time`` are matched to one and the same run of ``rft``: its rate hardly changes what a step costs.
     """
@@ -148,6 +150,13 @@ def tuning_grid(name: str, experiment: Experiment, quick: bool = False) -> list[
     shots = experiment.shots
     k = TUNING_SHOTS if TUNING_SHOTS in shots else shots[0]
     domain = next(iter(experiment.domains))
+    if experiment.tuned:
+        places = [
+            (change.arms, _Place(name, experiment, domain, k, TUNING_SEED, "validation", variant, change, quick))
+            for variant, change in experiment.variants.items()
+        ]
+        return [place.cell(arm, rate) for arms, place in places for arm in arms if arm in experiment.tries
+                for rate in experiment.tries[arm]]  # fmt: skip
     place = _Place(name, experiment, domain, k, TUNING_SEED, "validation", "", Variant({}), quick)
     rft = [place.cell("rft", rate) for rate in experiment.tries["rft"]]
     sft = [place.cell("sft", rate) for rate in experiment.tries["sft"]]

@@ -25,6 +25,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from visual_rft.evidence.recipes import recipes
+
 ARMS = {
     "base": ("base", None),
     "rft": ("rft", "steps"),
@@ -72,6 +74,7 @@ class Experiment:
         tries: equally many learning rates per method, compared in the first domain for each of its arms; none where
             the choice of the ablations is used.
         variants: ablations: changes of a config by dotted path, and the arms they are run for. Measured on validation.
+        tuned: whether every variant has as many learning rates tried as the first, and is then measured on the test.
     """
 
     title: str
@@ -82,6 +85,7 @@ class Experiment:
     learning_rates: Mapping[str, float]
     tries: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    tuned: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,12 @@ class Variant:
     Attributes:
         changes: values by dotted path, e.g. ``{"objective.beta": 0.04}``; a number is a place in a list.
         arms: which arms are run.
+        learning_rate: of ``rft``, where it is another than the experiment's.
     """
 
     changes: Mapping[str, Any]
     arms: tuple[str, ...] = ("rft",)
+    learning_rate: float | None = None
 
 
 def _source(source: str, count: int, seed: int, **more: Any) -> dict[str, Any]:
@@ -161,6 +167,7 @@ _LONG_GROUNDING = _config(_BOX, 48, steps=300, prompts=16, freeze_vision=False)
 _PLACES: dict[str, Any] = {"reasoning": True, "expressions": ("superlatives", "relations")}
 _SHORT_DETECTION = _config(_BOXES, 96, steps=50, prompts=4, freeze_vision=True)
 """A third of the time of ``_DETECTION``, for the many runs of open vocabulary and the ablations."""
+_SHORT_GROUNDING = _config(_BOX, 48, steps=50, prompts=8, freeze_vision=True)
 _SHORT_RATES = {"rft": 7.5e-5, "sft": 1e-4, "sft-time": 5e-5}
 
 _NOVEL_DIGITS = ("digit 7", "digit 8", "digit 9")
@@ -180,6 +187,11 @@ def _open(domain: Domain, base: tuple[str, ...], novel: tuple[str, ...], count: 
         validation={**domain.validation, "classes": base},
         test={**domain.test, "classes": novel, "count": count},
     )
+
+
+def _recipes(threshold: str) -> dict[str, Variant]:
+    first, *others = recipes(threshold).items()
+    return {first[0]: Variant(first[1], ("base", "rft", "sft")), **{name: Variant(change) for name, change in others}}
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -287,5 +299,27 @@ EXPERIMENTS: dict[str, Experiment] = {
             "150 steps": Variant({"run.steps": 150}, ("rft", "sft")),
             "15 moved copies of each scene": Variant({"data.train.0.copies": 15}, ("rft", "sft")),
         },
+    ),
+    "objectives-detection": Experiment(
+        title="Losses, advantages and flat groups: detection of handwriting, 50 steps of 4 prompts",
+        metrics=("AP", "AP50", "mean_iou"),
+        domains={"handwriting": _digits()},
+        shots=(1, 4, 16),
+        config=_SHORT_DETECTION,
+        tries={"rft": (4e-5, 7.5e-5, 1.5e-4, 3e-4), "sft": (5e-5, 1e-4, 3e-4, 1e-3)},
+        learning_rates=_SHORT_RATES,
+        variants=_recipes("iou_threshold"),
+        tuned=True,
+    ),
+    "objectives-grounding": Experiment(
+        title="Losses, advantages and flat groups: reasoning grounding, 50 steps of 8 prompts",
+        metrics=("mean_iou", "acc50"),
+        domains={"places-and-sizes": _shapes(256, 2, tested=1000, **_PLACES)},
+        shots=(None,),
+        config=_SHORT_GROUNDING,
+        tries={"rft": (4e-5, 7.5e-5, 1.5e-4, 3e-4), "sft": (5e-5, 1e-4, 3e-4, 1e-3)},
+        learning_rates=_SHORT_RATES,
+        variants=_recipes("hit_threshold"),
+        tuned=True,
     ),
 }

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from visual_rft.evidence.tables import NAMES, label
+from visual_rft.evidence.tables import NAMES, label, panels_of
 
 COLOURS = {"base": "#777777", "sft": "#e69f00", "sft-time": "#d55e00", "sft-reasoning": "#009e73", "rft": "#0072b2"}
 """Colours that stay apart for colour-blind readers (Okabe and Ito 2008)."""
@@ -23,8 +23,11 @@ def plot(result: Mapping[str, Any], file: Path) -> None:
 
     main = result["metrics"][0]
     means = [row for row in result["means"] if row["metric"] == main]
-    domains = list(dict.fromkeys(row["domain"] for row in means))
+    panels = [(name, [row for row in means if row["domain"] == name])
+              for name in dict.fromkeys(row["domain"] for row in means)]  # fmt: skip
     ablation = any(row["variant"] for row in means)
+    if ablation:
+        panels = [(name, rows) for domain, own in panels for name, rows, _ in panels_of(domain, own, [])]
     style: dict[str, Any] = {
         "svg.hashsalt": "visual-rft",
         "svg.fonttype": "none",
@@ -33,17 +36,17 @@ def plot(result: Mapping[str, Any], file: Path) -> None:
         "axes.spines.right": False,
     }
     with rc_context(style):
-        height = 1.0 + 0.22 * len(means) if ablation else 3.4
-        width = 3.6 * max(len(domains), 1 + ablation)
+        height = 1.0 + 0.22 * len(panels[0][1]) if ablation else 3.4
+        width = 3.6 * max(len(panels), 1 + ablation)
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(1, len(domains), squeeze=False)[0]
-        for axis, domain in zip(axes, domains, strict=True):
-            rows = [row for row in means if row["domain"] == domain]
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=ablation)[0]
+        for axis, (name, rows) in zip(axes, panels, strict=True):
             if ablation:
                 _variants(axis, rows, label(main))
+                axis.set_title(name if len(panels) > 1 else "")
             else:
                 _arms(axis, rows)
-                axis.set_title(domain)
+                axis.set_title(name)
                 axis.set_ylim(bottom=0)
         if not ablation:
             axes[0].set_ylabel(label(main))
@@ -91,7 +94,7 @@ def _variants(axis: Any, rows: list[Any], name: str) -> None:
         )
     axis.axvline(rows[0]["value"], color=COLOURS["base"], linewidth=1)
     axis.set_yticks(range(len(rows)), [row["variant"] for row in rows])
-    axis.invert_yaxis()
+    axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel(name)
 
 

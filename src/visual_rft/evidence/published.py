@@ -19,6 +19,8 @@ CONFIGS: dict[str, tuple[str, ...]] = {
     "reasoning-grounding": ("lisa",),
     "augmented-grounding": (),
     "ablations": (),
+    "objectives-detection": (),
+    "objectives-grounding": (),
 }
 """The experiments of the configs behind each miniature; nothing is published of augmentation and ablations."""
 MODELS = ("qwen2-vl-2b", "qwen2-vl-7b")

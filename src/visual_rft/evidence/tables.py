@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visual_rft.errors import ConfigError
+from visual_rft.evidence.experiments import TUNING_SEED
 
 NAMES = {
     "base": "base",
@@ -41,7 +42,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         means = [row for row in result["means"] if row["domain"] == domain]
         differences = [row for row in result["differences"] if row["domain"] == domain]
         if ablation:
-            parts.append(_ablations(result, domain, means, differences))
+            parts += [_ablations(result, *panel) for panel in panels_of(domain, means, differences)]
         else:
             parts += [_curve(result, domain, means, differences, metric) for metric in result["metrics"]]
             parts.append(_budget(domain, means, result["metrics"][0]))
@@ -62,6 +63,19 @@ def fill_page(page: str, tables: Mapping[str, str], where: str) -> str:
         filled = f"\n{text}\n\n"
         page = place.sub(lambda found, filled=filled: found[1] + filled + found[2], page)  # type: ignore[misc]
     return page
+
+
+def panels_of(domain: str, means: Sequence[Any], differences: Sequence[Any]) -> list[tuple[str, list[Any], list[Any]]]:
+    """The variants of a domain by number of shots: a heading, and the means and differences under it."""
+    shots = list(dict.fromkeys(row["shots"] for row in means if row["arm"] != "base"))
+    return [
+        (
+            f"{domain}, {k}-shot" if len(shots) > 1 else domain,
+            [row for row in means if row["shots"] == k or row["arm"] == "base"],
+            [row for row in differences if row["shots"] == k],
+        )
+        for k in shots
+    ]
 
 
 def _curve(
@@ -98,7 +112,7 @@ def _ablations(result: Mapping[str, Any], domain: str, means: Sequence[Any], dif
     first = means[0]["variant"]
     more = {row["variant"]: row for row in differences if row["metric"] == main and row["minus"] == "rft"}
     own = {(row["arm"], row["variant"], row["metric"]): row for row in means}
-    heading = [f"{domain}, validation, {_seeds(means)}", *map(label, result["metrics"])]
+    heading = [f"{domain}, {means[0]['split']}, {_seeds(means)}", *map(label, result["metrics"])]
     heading += [f"change of {label(main)}", "CPU s"]
     lines = [_line(heading), "|---" * len(heading) + "|"]
     for arm, name in (("base", "base: "), ("rft", ""), ("sft", "SFT: ")):
@@ -114,24 +128,27 @@ def _ablations(result: Mapping[str, Any], domain: str, means: Sequence[Any], dif
 def _tuning(result: Mapping[str, Any]) -> str:
     """Learning rates on validation, the best of each arm in bold."""
     main = result["metrics"][0]
-    rows = [
-        row for row in result["rows"] if row["split"] == "validation" and not row["variant"] and row["metric"] == main
-    ]
+    rows = [row for row in result["rows"] if row["seed"] == TUNING_SEED and row["metric"] == main]
     if not rows:
         return ""
-    most = max(
-        len([r for r in rows if (r["domain"], r["arm"]) == key]) for key in {(r["domain"], r["arm"]) for r in rows}
-    )
+    tries: dict[tuple[str, str, str], list[Any]] = {}
+    for row in rows:
+        tries.setdefault((row["domain"], row["arm"], row["variant"]), []).append(row)
+    most = max(map(len, tries.values()))
     lines = [_line([f"learning rates on validation, {label(main)}", *[""] * most]), "|---" * (most + 1) + "|"]
-    for domain in dict.fromkeys(row["domain"] for row in rows):
-        for arm in NAMES:
-            own = [row for row in rows if row["domain"] == domain and row["arm"] == arm]
-            best = max((row["value"] for row in own), default=None)
-            said = [f"{row['learning_rate']:.2g}: {row['value']:.3f}" for row in own]
-            said = [f"**{text}**" if row["value"] == best else text for row, text in zip(own, said, strict=True)]
-            if said:
-                lines.append(_line([f"{domain}, {NAMES[arm]}", *said, *[""] * (most - len(said))]))
+    for (domain, arm, variant), own in sorted(tries.items(), key=lambda item: _order(item[0], list(tries))):
+        best = max(row["value"] for row in own)
+        said = [f"{row['learning_rate']:.2g}: {row['value']:.3f}" for row in own]
+        said = [f"**{text}**" if row["value"] == best else text for row, text in zip(own, said, strict=True)]
+        name = f"{domain}, {NAMES[arm]}{f', {variant}' if variant else ''}"
+        lines.append(_line([name, *said, *[""] * (most - len(said))]))
     return "\n".join(lines)
+
+
+def _order(key: tuple[str, str, str], keys: Sequence[tuple[str, str, str]]) -> tuple[int, int, int]:
+    """Domains as they came, in each the arms as in :data:`NAMES`, of each the variants as they came."""
+    domains = list(dict.fromkeys(domain for domain, _, _ in keys))
+    return domains.index(key[0]), list(NAMES).index(key[1]), list(keys).index(key)
 
 
 def _seeds(means: Sequence[Any]) -> str:

@@ -1,0 +1,34 @@
+"""Losses, advantages and ways out of flat groups that are compared: each one change of the method, as plain values.
+
+Decision: each takes what its paper says beside its name; how many learning rates are tried is the same for all.
+
+>>> list(recipes("iou_threshold"))[:3]
+['grpo', 'dr_grpo', 'dapo']
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def recipes(threshold: str) -> dict[str, dict[str, Any]]:
+    """Changes of a config by dotted path; the first changes nothing. ``threshold`` is the task's option."""
+    return {
+        "grpo": {},
+        "dr_grpo": {"objective.loss": "dr_grpo", "objective.advantages": "none"},
+        "dapo": {"objective.loss": "dapo", "objective.clip_high": 0.28},
+        "gspo": {"objective.loss": "gspo", "objective.clip_low": 3e-4, "objective.clip_high": 4e-4},
+        "cispo": {"objective.loss": "cispo"},
+        "sapo": {"objective.loss": "sapo"},
+        "gdpo": {"objective.advantages": "gdpo"},
+        "rank": {"objective.advantages": "rank"},
+        "history_rank": {"objective.advantages": "history_rank"},
+        "dynamic sampling": {"rollout.extra": 1.0},
+        # Where a third of the groups is flat, about as many answers as without.
+        "dynamic sampling, 2/3 of the steps": {"rollout.extra": 1.0, "run.steps": 34},
+        "rest 10 steps": {"rollout.rest_steps": 10},
+        "hard_share 0.25": {"rollout.hard_share": 0.25},
+        "threshold 0.3 to 0.7": {f"task.options.{threshold}": {"from": 0.3, "to": 0.7}},
+        "sft_weight 0.3 to 0": {"objective.sft_weight": {"from": 0.3, "to": 0.0}},
+        "warm start of 10 steps": {"objective.warm_start": 10},
+    }
