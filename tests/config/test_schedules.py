@@ -32,6 +32,13 @@ def test_a_section_holds_the_start_and_gives_the_rest():
     assert objective(beta=0.1).at(0.7) == objective(beta=0.1)
 
 
+def test_what_is_needed_later_is_known_at_the_start():
+    assert objective(beta={"from": 0.0, "to": 0.2}).ever("beta") == 0.2
+    for later in ({"entropy_weight": {"from": 0.0, "to": 0.1}}, {"top_entropy": {"from": 1.0, "to": 0.2}}):
+        assert objective(**later).needs_entropies
+    assert not objective(top_entropy={"from": 1.0, "to": 0.2}).at(0.0).needs_entropies
+
+
 def test_a_config_is_written_as_it_was_read(tmp_path):
     values = {
         "objective": {"beta": {"from": 0.1, "to": 0.0, "shape": "cosine"}},

@@ -100,8 +100,8 @@ class ObjectiveConfig(Section):
 
     @property
     def needs_entropies(self) -> bool:
-        """Whether the entropy of every distribution is needed that a token is drawn from."""
-        return self.entropy_weight > 0 or self.top_entropy < 1
+        """Whether the entropy of every distribution is needed that a token is drawn from, now or later."""
+        return self.ever("entropy_weight") > 0 or self.top_entropy < 1 or ("top_entropy",) in self._schedules
 
     @model_validator(mode="after")
     def _fits_together(self) -> ObjectiveConfig:

@@ -221,7 +221,7 @@ class Session:
             assert whole is not None
             following = next(coming, None)
             for number, batch in ((step, whole), (step + 1, following)):
-                if batch is not None:
+                if batch is not None and number >= self.config.objective.warm_start:
                     sampling = sampling_of(self.config.rollout.at(number / self.config.run.steps))
                     self.sampler.announce(batch.inputs, sampling, Draws(self.config.run.seed, number))
             yield whole
