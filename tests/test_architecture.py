@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "visual_rft"
 FLOORS = (
-    ("errors",), ("files", "terminal"), ("config",), ("vision",), ("tasks",),
+    ("errors",), ("files", "parallel", "terminal"), ("config",), ("vision",), ("tasks",),
     ("data", "report", "serving"), ("policy",), ("inspection", "tiny", "samplers"), ("answering",),
     ("evaluation",), ("training",), ("app", "demo", "evidence", "export", "notebook"),
     ("__init__",), ("cli",), ("__main__",),
@@ -28,7 +28,7 @@ SUB_ROOMS = (
     ("policy", ("families", "prompt", "requirements", "tower", "inputs", "stored"), ("engine",)),
     ("tasks", ("parsing",), ("rewards", "truth", "plugins", "time_limit"), ("base",), ("metrics",), ("kinds",)),
     ("cli", ("printed",), ("verbs", "data_sets", "arguments")),
-    ("training", ("advantages", "losses", "batches", "usable", "prompts"), ("run", "metrics", "objective")),
+    ("training", ("advantages", "losses", "beside", "batches", "usable", "prompts"), ("run", "metrics", "objective")),
 )  # fmt: skip
 MOST_FILES, MOST_LINES = 16, 330
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -12,7 +12,7 @@ from visual_rft.errors import ConfigError
 from visual_rft.tasks import Detection, Sample, Score
 from visual_rft.training import household
 from visual_rft.training.advantages import ADVANTAGES, Rewards
-from visual_rft.training.objective import as_one_group
+from visual_rft.training.beside import as_one_group
 from visual_rft.training.prompts.drawing import Drawing
 from visual_rft.training.prompts.history import History
 from visual_rft.training.rft import train

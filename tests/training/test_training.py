@@ -13,7 +13,7 @@ from support.tiny_models import FAMILIES
 from transformers import AutoProcessor
 
 from visual_rft.config.sections import ModelConfig, RolloutConfig
-from visual_rft.errors import ConfigError, DataError, ModelError, RunFolderError
+from visual_rft.errors import DataError, ModelError, RunFolderError
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
@@ -168,12 +168,6 @@ def test_a_folder_that_cannot_be_made_is_refused(model_folders, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="cannot make this run folder"):
         train(config(tmp_path / "file" / "run", model_folders["qwen2_vl"]))
-
-
-def test_several_processes_are_refused(monkeypatch, model_folders, tmp_path):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="launched as 2 processes"):
-        train(config(tmp_path / "run", model_folders["qwen2_vl"]))
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path):

@@ -24,6 +24,8 @@ from visual_rft.answering.class_list import AsksForClasses, said_classes
 from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
 from visual_rft.errors import RunFolderError
 from visual_rft.files import append_json_lines
+from visual_rft.parallel.meetings import by_first, gather
+from visual_rft.parallel.processes import here
 from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks.base import Sample, Task
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
@@ -79,16 +81,33 @@ class Answerer(Protocol):
         """How far it answers each prompt with *Yes* and not with *No*, in [0, 1]."""
 
 
+class AskedToStop(Exception):
+    """What ``progress`` raises to end the work; then it is raised in every process."""
+
+
 class Journal:
     """Answers on disk, one line per image; a line that was cut off by an interruption is dropped.
+
+    Every process of several writes a file of its own beside the first one's, and :meth:`merge` makes one of them.
 
     Raises:
         RunFolderError: if the file cannot be read or written, or a line is not what this class writes.
     """
 
     def __init__(self, file: Path) -> None:
-        self.file = file
-        self.rows: dict[int, Mapping[str, Any]] = {}
+        rank = here().rank
+        self.file = file if rank == 0 else file.with_name(f"{file.stem}-{rank}{file.suffix}")
+        self.rows: dict[int, Mapping[str, Any]] = by_first(lambda: self._read(file), "the answers of before")
+
+    def _read(self, first: Path) -> dict[int, Mapping[str, Any]]:
+        """The lines of all processes of the time before."""
+        rows: dict[int, Mapping[str, Any]] = {}
+        for file in (first, *sorted(first.parent.glob(f"{first.stem}-*{first.suffix}"))):
+            rows |= self._read_one(file)
+        return rows
+
+    def _read_one(self, file: Path) -> dict[int, Mapping[str, Any]]:
+        rows: dict[int, Mapping[str, Any]] = {}
         try:
             lines = file.read_bytes().split(b"\n") if file.exists() else [b""]
             if lines[-1]:
@@ -99,9 +118,17 @@ class Journal:
         for number, line in enumerate(lines[:-1], 1):
             try:
                 row = json.loads(line)
-                self.rows[int(row["image"])] = row
+                rows[int(row["image"])] = row
             except (ValueError, KeyError, TypeError):
                 raise RunFolderError(f"{file}: line {number} is broken; delete the file to start anew") from None
+        return rows
+
+    def merge(self) -> None:
+        """Put the lines of all processes into the first one's file; in that one, when all are done."""
+        for file in sorted(self.file.parent.glob(f"{self.file.stem}-*{self.file.suffix}")):
+            new = [row for image, row in self._read_one(file).items() if image not in self._read_one(self.file)]
+            append_json_lines(self.file, new, RunFolderError)
+            file.unlink()
 
     def append(self, image: int, answers: ImageAnswers) -> None:
         """Write what was answered about image number ``image``."""
@@ -150,7 +177,7 @@ def answer(
     journal: Journal | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[ImageAnswers]:
-    """Answer every question greedily.
+    """Answer every question greedily; several processes take their share of the images, and all know all answers.
 
     Args:
         model: what answers.
@@ -162,25 +189,74 @@ def answer(
 
     Returns:
         What was answered, image by image.
+
+    Raises:
+        AskedToStop: if ``progress`` raised it in one of the processes.
     """
     known = [journal.answers(i, asked) if journal else None for i, asked in enumerate(questions)]
     answers = {i: row for i, row in enumerate(known) if row is not None}
-    progress(len(answers))
-    waiting = [i for i in range(len(questions)) if i not in answers]
+    waiting = [i for i in range(len(questions)) if i not in answers][here().rank :: here().size]
+    new: dict[int, ImageAnswers] = {}
+
+    def note(image: int, row: ImageAnswers) -> None:
+        new[image] = row
+        if journal is not None:
+            journal.append(image, row)
+        progress(1)
+
+    stopped = None
+    try:
+        progress(len(answers))
+        _answered(model, task, questions, waiting, batch, note)
+    except AskedToStop as asked:
+        stopped = asked
+    told = gather(None if stopped else _packed_up(questions, new), "the answers")
+    if stopped or None in told:
+        raise stopped or AskedToStop
+    if journal is not None and here().first:
+        journal.merge()
+    for part in told:
+        answers |= _unpacked(questions, part or {})
+    return [answers[i] for i in range(len(questions))]
+
+
+def _answered(
+    model: Answerer,
+    task: Task,
+    questions: Sequence[ImageQuestions],
+    waiting: Sequence[int],
+    batch: int,
+    note: Callable[[int, ImageAnswers], object],
+) -> None:
+    """Answer the questions about the images with these numbers; each is noted when it is done."""
     with model.held_still():
         for start in range(0, len(waiting), IMAGES_AT_ONCE):
             chunk = waiting[start : start + IMAGES_AT_ONCE]
             asked, said = _chosen(model, task, [questions[i] for i in chunk], batch)
             for n, written in enumerate(model.ask([_prompts(model, task, one) for one in asked], batch)):
-                image = chunk[n]
                 rows = [Answer(sample, *one) for sample, one in zip(asked[n].samples, written, strict=True)]
                 if task.scores == "asked":
                     rows = asked_about_boxes(model.shares_of_yes, task, rows, batch)
-                answers[image] = ImageAnswers(rows, said[n])
-                if journal is not None:
-                    journal.append(image, answers[image])
-                progress(1)
-    return [answers[i] for i in range(len(questions))]
+                note(chunk[n], ImageAnswers(rows, said[n]))
+
+
+Packed = dict[int, tuple[list[tuple[Any, ...]], Sequence[str] | None]]
+"""Answers by image, each with the number of its question: a question may hold what only its own process has."""
+
+
+def _packed_up(questions: Sequence[ImageQuestions], answers: Mapping[int, ImageAnswers]) -> Packed:
+    packed: Packed = {}
+    for image, row in answers.items():
+        numbers = {id(sample): n for n, sample in enumerate(questions[image].samples)}
+        packed[image] = [(numbers[id(a.sample)], *a[1:]) for a in row.answers], row.class_lists
+    return packed
+
+
+def _unpacked(questions: Sequence[ImageQuestions], packed: Packed) -> dict[int, ImageAnswers]:
+    return {
+        image: ImageAnswers([Answer(questions[image].samples[n], *rest) for n, *rest in rows], said)
+        for image, (rows, said) in packed.items()
+    }
 
 
 def _chosen(

@@ -16,7 +16,8 @@ from visual_rft.answering.answering import Written
 from visual_rft.answering.box_questions import NO, YES, share_of_yes
 from visual_rft.answering.scores import number_logprobs
 from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig
-from visual_rft.policy.agreement import verify
+from visual_rft.parallel.processes import here
+from visual_rft.policy.agreement import verify_together
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
@@ -66,7 +67,7 @@ class LocalModel:
 
     def verify(self, prompt: Prompt) -> None:
         """Compare the shared prefix with the plain way on one prompt; fall back to it where they differ."""
-        verify(self.policy, self.policy.prepare([prompt]))
+        verify_together(self.policy, self.policy.prepare([prompt]))
 
     def ask(self, groups: Sequence[Sequence[Prompt]], batch: int) -> Iterator[list[Written]]:
         """What is written about every prompt, group after group, a group being kept in one batch where it fits."""
@@ -121,5 +122,5 @@ def _packed(sizes: Sequence[int], batch: int) -> Iterator[list[tuple[int, int]]]
 
 
 def best_device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU of this process if there is one."""
+    return here().device

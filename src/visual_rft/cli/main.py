@@ -32,7 +32,8 @@ from visual_rft.cli.verbs import (
     train,
     view,
 )  # fmt: skip
-from visual_rft.errors import RunStopped, VisualRFTError, printable
+from visual_rft.errors import ConfigError, RunStopped, VisualRFTError, printable
+from visual_rft.parallel.launch import launched
 
 
 class Command(Protocol):
@@ -54,6 +55,7 @@ class Verb(NamedTuple):
         example: a command that works in a checkout.
         fields: whether any field of a config can be given as a flag.
         interrupted: words on what to do after Ctrl-C.
+        shared: whether several processes that a launcher started do it together.
     """
 
     command: Command
@@ -61,6 +63,7 @@ class Verb(NamedTuple):
     example: str
     fields: bool = False
     interrupted: str = ""
+    shared: bool = False
 
 
 _RESUME = "; continue with --resume"
@@ -72,11 +75,12 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         train, "Train by reinforcement (GRPO with verifiable rewards).",
         "visual-rft train examples/coco.yaml --model.path tiny --data.train.0.count 16",
-        fields=True, interrupted=_RESUME,
+        fields=True, interrupted=_RESUME, shared=True,
     ),
     "sft": Verb(
         train, "Train on gold answers: the supervised baseline.",
         "visual-rft sft examples/coco.yaml --run.folder runs/coins-sft", fields=True, interrupted=_RESUME,
+        shared=True,
     ),
     "check": Verb(
         check, "Check a run before training: data, coordinates, rewards, token counts, memory.",
@@ -89,11 +93,11 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(
         evaluate, "Evaluate models on held-out questions, or score predictions that are in a file.",
         "visual-rft evaluate examples/coco.yaml --protocol all", fields=True,
-        interrupted="; the same command continues",
+        interrupted="; the same command continues", shared=True,
     ),
     "predict": Verb(
         predict, "Ask about images, draw the answers and write them in COCO format.",
-        "visual-rft predict coins/0001.png --ask coin",
+        "visual-rft predict coins/0001.png --ask coin", shared=True,
     ),
     "app": Verb(
         app, "A page in the browser: drop a picture, ask, and compare models side by side (needs gradio).",
@@ -191,7 +195,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb.fields and arguments.shots is not None:
         fields = [*fields, "--shots", arguments.shots]
     try:
-        return verb.command.run(arguments, fields) or 0
+        if launched() == 1:
+            return verb.command.run(arguments, fields) or 0
+        return _together(verb, arguments, fields)
     except VisualRFTError as error:
         from visual_rft.tasks.plugins import blame
 
@@ -221,6 +227,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"visual-rft: interrupted{verb.interrupted}", file=sys.stderr)
         return 130
+
+
+def _together(verb: Verb, arguments: argparse.Namespace, fields: Sequence[str]) -> int:
+    """The same in every process that a launcher started.
+
+    Raises:
+        ConfigError: if one process does all that the verb does.
+    """
+    from visual_rft.parallel.processes import together
+
+    with together():
+        if not verb.shared:
+            raise ConfigError(f"visual-rft {arguments.verb} runs in one process; call it without the launcher")
+        return verb.command.run(arguments, fields) or 0
 
 
 def _os_error(error: OSError) -> str:

@@ -28,6 +28,7 @@ from visual_rft.config.explain import explain
 from visual_rft.config.loop import LoopConfig
 from visual_rft.config.objective import ObjectiveConfig
 from visual_rft.config.overrides import apply_flags
+from visual_rft.config.parallel import ParallelConfig
 from visual_rft.config.paths import completed, is_kept_by_a_run
 from visual_rft.config.sections import EngineConfig, ModelConfig, OptimizerConfig, RolloutConfig, Section, TaskConfig
 from visual_rft.config.sources import DataConfig
@@ -36,7 +37,7 @@ from visual_rft.errors import ConfigError
 
 
 class Config(Section):
-    """A whole run: model, task, data, rollout, objective, engine, optimizer and loop."""
+    """A whole run: model, task, data, rollout, objective, engine, optimizer, parallel and loop."""
 
     model: ModelConfig = ModelConfig()
     task: TaskConfig = TaskConfig()
@@ -45,6 +46,7 @@ class Config(Section):
     objective: ObjectiveConfig = ObjectiveConfig()
     engine: EngineConfig = EngineConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    parallel: ParallelConfig = ParallelConfig()
     run: LoopConfig = LoopConfig()
 
     def with_model(self, **fields: Any) -> Config:

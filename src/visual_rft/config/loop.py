@@ -57,6 +57,9 @@ class LoopConfig(Section):
     skip``; one more and the run stops."""
     workers: int = Field(0, ge=0)
     """Processes that open and process the images of coming batches; 0 uses a thread."""
+    processes: int = Field(1, ge=1)
+    """Processes that train together on this machine, one per GPU; a launcher such as torchrun starts more than one of
+    them itself, on several machines too."""
     threads: int = Field(0, ge=0)
     """CPU threads of PyTorch; 0 leaves its default."""
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ from visual_rft.evaluation.resampling import Floats, bootstrap, interval
 from visual_rft.evaluation.seen import seen_in_training
 from visual_rft.evaluation.tables import confusion_picture
 from visual_rft.files import write_json
+from visual_rft.parallel.meetings import by_first
+from visual_rft.parallel.processes import here
 from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import Task, task_of
 from visual_rft.tasks.base import answer_rates
@@ -153,7 +156,7 @@ def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, mode
     if folder is None and plan.below is not None:
         folder = plan.below / f"{slug(model.name)}-{plan.protocol}-{settings_digest(settings)}"
     if folder is not None:
-        claim(folder, settings)
+        by_first(partial(claim, folder, settings), "the folder of the evaluation")
 
     # The answers and what they are worth.
     cut = [cut_up(one, plan.tiles) for one in questions] if plan.tiles else None
@@ -180,7 +183,7 @@ def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, mode
         **({"leakage": seen} if seen is not None else {}),
         **({"folder": str(folder)} if folder is not None else {}),
     }
-    if folder is not None:
+    if folder is not None and here().first:
         _written(folder, result, measured, coco)
     return Evaluated(result, measured.main, draws)
 

@@ -46,8 +46,9 @@ from visual_rft.tasks import Detection, task_of
 from visual_rft.tasks.metrics.detection import asked_data_set
 from visual_rft.training.rft import reinforce
 from visual_rft.training.run.environment import SOURCE, git_commit
-from visual_rft.training.session import Session, prepare_process
+from visual_rft.training.session import Session
 from visual_rft.training.sft import imitate
+from visual_rft.training.starting import prepare_process
 
 
 def run_cells(cells: Sequence[Cell], metrics: Sequence[str], folder: Path, jobs: int = 1) -> None:

@@ -17,6 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from visual_rft.parallel.meetings import gather
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loss import WeightedLogprobs
@@ -59,6 +60,18 @@ def verify(policy: Policy, inputs: Inputs) -> None:
             SharedPrefixWarning,
             stacklevel=2,
         )
+
+
+def verify_together(policy: Policy, inputs: Inputs) -> None:
+    """As :func:`verify`, each process on its own prompts; where one falls back, all do.
+
+    Warns:
+        SharedPrefixWarning: naming the difference.
+    """
+    verify(policy, inputs)
+    for reason in gather(policy.fallback_reason, "the self-check"):
+        if reason is not None and policy.shares_prefix:
+            policy.fall_back(reason)
 
 
 def _difference(policy: Policy, inputs: Inputs) -> str | None:

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset
 
-from visual_rft.errors import VisualRFTError
+from visual_rft.errors import ConfigError, VisualRFTError
+from visual_rft.parallel.processes import here
 
 T = TypeVar("T")
 
@@ -43,6 +44,32 @@ def batch_indices(number: int, size: int, batch: int, seed: int) -> list[int]:
         epoch, offset = divmod(place, size)
         indices.append(int(_permutation(seed, epoch, size)[offset]))
     return indices
+
+
+def shares(prompts: int, at_once: int | None = None) -> list[list[int]]:
+    """The prompts of a step that this process takes, batch by batch: their numbers in the step.
+
+    Every process takes a part of every batch, so that all have as many batches and an average over a batch is one over
+    the same prompts, however many processes there are.
+
+    Args:
+        prompts: prompts of the step.
+        at_once: most prompts in a batch; None puts all into one.
+
+    Raises:
+        ConfigError: if a batch has fewer prompts than there are processes.
+
+    >>> shares(5, at_once=3)
+    [[0, 1, 2], [3, 4]]
+    """
+    most = min(at_once or prompts, prompts)
+    batches = [range(start, min(start + most, prompts)) for start in range(0, prompts, most)]
+    if (fewest := min(map(len, batches))) < here().size:
+        raise ConfigError(
+            f"a batch of {fewest} prompts cannot be shared by {here().size} processes: raise run.prompts_per_batch "
+            "(or rollout.prompts_at_once), or launch fewer"
+        )
+    return [[batch[place] for place in here().share(len(batch))] for batch in batches]
 
 
 def prefetch(make: Callable[[int], T], first: int, last: int, workers: int = 0) -> Iterator[T]:

@@ -12,22 +12,25 @@ called in the order of a run's day, so that a loop holds the method and nothing 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from visual_rft.answering.answering import AskedToStop
 from visual_rft.answering.local import LocalModel
 from visual_rft.answering.predict import evaluation_line, predict
 from visual_rft.answering.questions import group_by_image
 from visual_rft.config.config import Config
-from visual_rft.errors import DataError, ModelError, RunFolderError, RunStopped
+from visual_rft.errors import RunFolderError, RunStopped
 from visual_rft.inspection.look import spread
+from visual_rft.parallel.meetings import by_first, check_equal, gather
+from visual_rft.parallel.processes import here
 from visual_rft.report.artefacts import write_artefacts
 from visual_rft.report.health import HealthWatch
 from visual_rft.tasks import Sample, Task
+from visual_rft.tasks.base import Prediction
 from visual_rft.tasks.spaces import SpaceWatch
 from visual_rft.terminal.progress import Ticker
 from visual_rft.training.learner import Learner
@@ -35,13 +38,10 @@ from visual_rft.training.metrics import Clock, Rollouts
 from visual_rft.training.run.checkpoint import prune_checkpoints
 from visual_rft.training.run.console import RunConsole
 from visual_rft.training.run.folder import RunFolder
+from visual_rft.training.run.limits import Limits
 from visual_rft.training.run.lock import RunLock
 from visual_rft.training.run.stopping import StopWatch
 from visual_rft.training.run.trackers import Trackers
-
-
-class _AskedToStopError(Exception):
-    """Leaves an evaluation; never leaves this module."""
 
 
 @dataclass
@@ -58,15 +58,14 @@ class Household:
         health: says what looks wrong.
         space: looks for boxes in the wrong units.
         trackers: where metrics are sent besides the run folder.
-        lock: keeps other processes out of the folder.
+        lock: keeps other runs out of the folder; held by the first process alone.
+        limits: ends a run that left out or skipped too much.
         stop: remembers that the run was asked to stop.
         steps_done: when the session started.
         clock: where the time goes.
         evaluation: the newest evaluation.
         checkpoint: the newest checkpoint of this session.
-        asked: ids of the questions of the step that goes on.
-        skipped: steps in a row whose gradient was not finite.
-        left_out: ids of training questions that could not be used in this session.
+        rows: what this process sampled in the step that goes on, a list of lines per batch.
     """
 
     config: Config
@@ -78,15 +77,14 @@ class Household:
     health: HealthWatch
     space: SpaceWatch
     trackers: Trackers
-    lock: RunLock
+    lock: RunLock | None
+    limits: Limits
     stop: StopWatch
     steps_done: int
     clock: Clock
     evaluation: dict[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
-    asked: list[str] = field(default_factory=list)
-    skipped: int = 0
-    left_out: set[str] = field(default_factory=set)
+    rows: list[list[dict[str, Any]]] = field(default_factory=list)
 
     @classmethod
     def open(
@@ -96,7 +94,7 @@ class Household:
         held_out: Sequence[Sample],
         learner: Learner,
         folder: RunFolder,
-        lock: RunLock,
+        lock: RunLock | None,
         steps_done: int,
         clock: Clock,
     ) -> Household:
@@ -108,24 +106,26 @@ class Household:
             held_out: evaluation questions.
             learner: whose policy is evaluated and saved.
             folder: of the run, made already.
-            lock: of the folder, held.
+            lock: of the folder, held; None in all but the first process.
             steps_done: steps that the run has behind it.
             clock: started when the session did.
 
         Raises:
             ConfigError: if a tracker does not start.
         """
+        console = RunConsole(config.run.steps, steps_done)
         return cls(
             config=config,
             task=task,
             held_out=held_out,
             learner=learner,
             folder=folder,
-            console=RunConsole(config.run.steps, steps_done),
+            console=console,
             health=HealthWatch(config),
             space=SpaceWatch(task),
             trackers=Trackers(learner.accelerator, config, steps_done),
             lock=lock,
+            limits=Limits(config, console.warn),
             stop=StopWatch(config.run),
             steps_done=steps_done,
             clock=clock,
@@ -146,25 +146,29 @@ class Household:
         )
         done = self.steps_done
         if done and self._evaluation_due(done):
-            self.evaluation = self.folder.evaluation(done)
+            self.evaluation = by_first(lambda: self.folder.evaluation(done), "the evaluation before")
         if not self.evaluation and (self._evaluation_due(done) if done else self.config.run.evaluate_base):
             self.evaluate(done)
         self.stop_if_asked(done)
 
     def keep_rollouts(self, step: int, rollouts: Rollouts) -> None:
-        """Look at the completions of a batch, write them, and send a few annotated pictures to the trackers, where that
-        is due."""
+        """Look at the completions of a batch, keep them for the end of the step, and send a few annotated pictures to
+        the trackers, where that is due."""
         hint = self.space.look(rollouts.samples, rollouts.inputs.frames, rollouts.completions.text)
         if hint is not None:
             self.console.warn(hint)
         loop = self.config.run
         if loop.rollouts_every and step % loop.rollouts_every == 0:
-            self.folder.write_rollouts(step, rollouts)
+            self.rows.append(self.folder.rollout_rows(step, rollouts))
         if loop.images_every and step % loop.images_every == 0:
             self.trackers.pictures(step + 1, rollouts.samples, rollouts.scores)
 
     def end_step(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Log the step, say what looks wrong, then evaluate and write a checkpoint where they are due.
+
+        Args:
+            step: number of the step.
+            metrics: numbers of all processes.
 
         Raises:
             ModelError: if too many steps in a row had to be skipped.
@@ -172,40 +176,35 @@ class Household:
         """
         self.clock.end_step()
         loop, done = self.config.run, step + 1
-        self.folder.append_metrics(metrics)
-        self.trackers.metrics(done, metrics)
-        self.console.step(metrics)
-        for warning in self.health.new(metrics):
-            self.console.warn(f"step {done}: {warning}")
-        self._count_skipped(done, metrics)
+        self._write_rollouts(step)
+        if here().first:
+            self.folder.append_metrics(metrics)
+            self.trackers.metrics(done, metrics)
+            self.console.step(metrics)
+            for warning in self.health.new(metrics):
+                self.console.warn(f"step {done}: {warning}")
+        self.limits.count_skipped(done, metrics["grad_norm"], self.checkpoint)
         if self._evaluation_due(done):
             self.evaluate(done)
         if done == loop.steps or (loop.checkpoint_every and done % loop.checkpoint_every == 0):
             self.save(done)
 
     def leave_out(self, questions: Mapping[str, str]) -> None:
-        """Name the training questions that cannot be used, by id with the reason, each once.
+        """Name the training questions that cannot be used, by id with the reason.
 
         Raises:
-            DataError: if more than ``run.max_unusable`` were left out in this session.
+            DataError: if there are too many.
         """
-        for name in questions.keys() - self.left_out:
-            self.console.warn(f"left out, another question takes its place: {questions[name]}")
-        self.left_out |= questions.keys()
-        if len(self.left_out) > (most := self.config.run.max_unusable):
-            raise DataError(
-                f"{len(self.left_out)} training questions had to be left out, run.max_unusable is {most}; mend the "
-                f"data. Last checkpoint: {self.checkpoint or 'none'}"
-            )
+        self.limits.leave_out(questions, self.checkpoint)
 
     def stop_if_asked(self, done: int) -> None:
-        """Write a checkpoint and stop, if somebody asked for it and there are steps left.
+        """Write a checkpoint and stop, if somebody asked any of the processes for it and there are steps left.
 
         Raises:
             RunStopped: then.
             RunFolderError: if the checkpoint cannot be written.
         """
-        asked = self.stop.asked
+        asked = next((told for told in gather(self.stop.asked, "whether to stop") if told is not None), None)
         if asked is None or done >= self.config.run.steps:
             return
         kept = "nothing was trained yet"
@@ -230,38 +229,21 @@ class Household:
         loop = self.config.run
         if self.checkpoint is not None and self.checkpoint.name == f"step-{done:06d}":
             return
+        check_equal(self.learner.trained, "the weights")
         try:
-            self.checkpoint = self.learner.save(self.folder, done)
+            self.checkpoint = by_first(lambda: self.learner.save(self.folder, done), "the checkpoint")
         except RunFolderError as error:
             if needed or done == loop.steps or loop.checkpoint_failure == "stop":
                 raise
             self.console.warn(f"{error}; going on to the next one")
             return
-        best = self.folder.best_checkpoint(loop.checkpoint_best) if loop.checkpoint_best else None
-        prune_checkpoints(self.folder.checkpoints(), loop.checkpoint_keep, best, self.console.warn)
+        if here().first:
+            best = self.folder.best_checkpoint(loop.checkpoint_best) if loop.checkpoint_best else None
+            prune_checkpoints(self.folder.checkpoints(), loop.checkpoint_keep, best, self.console.warn)
 
     def _evaluation_due(self, done: int) -> bool:
         loop = self.config.run
         return done == loop.steps or bool(loop.evaluate_every and done % loop.evaluate_every == 0)
-
-    def _count_skipped(self, done: int, metrics: Mapping[str, Any]) -> None:
-        """Name the questions of a step whose gradient was not finite; too many of them in a row end the run."""
-        asked, self.asked = self.asked, []
-        if math.isfinite(metrics["grad_norm"]):
-            self.skipped = 0
-            return
-        self.skipped += 1
-        names = ", ".join(asked[:8]) + (" ..." if len(asked) > 8 else "")
-        about = f" (questions: {names})" if names else ""
-        self.console.warn(f"step {done}: skipped, its gradient is not finite{about}; the weights are as before")
-        most = self.config.optimizer.max_skipped
-        if self.skipped > most:
-            raise ModelError(
-                f"step {done}: {self.skipped} steps in a row had no finite gradient{about}, so nothing is learned any "
-                "more. Look at these questions and rewards; try a lower optimizer.learning_rate, model.dtype float32 "
-                f"with model.autocast bfloat16, or another model. Last checkpoint: {self.checkpoint or 'none'}; "
-                f"optimizer.max_skipped is {most}"
-            )
 
     def evaluate(self, done: int) -> None:
         """Answer the held-out questions after ``done`` steps and write what the answers are worth.
@@ -274,14 +256,31 @@ class Household:
 
             def go_on(images: int) -> None:
                 if self.stop.asked is not None:
-                    raise _AskedToStopError
+                    raise AskedToStop
                 ticker.update(images)
 
             try:
                 predictions = predict(LocalModel(policy), self.task, self.held_out, progress=go_on)
-            except _AskedToStopError:
+            except AskedToStop:
                 return
         self.evaluation = self.task.metrics(predictions)
+        if here().first:
+            self._write_evaluation(done, predictions)
+        self.clock.evaluation += time.monotonic() - start
+
+    def _write_rollouts(self, step: int) -> None:
+        """Write the completions of all processes, batch after batch."""
+        rows, self.rows = self.rows, []
+        loop = self.config.run
+        if not loop.rollouts_every or step % loop.rollouts_every != 0:
+            return
+        parts = gather(rows, "the completions")
+        if here().first:
+            for batch in zip(*parts, strict=True):
+                self.folder.write_rollouts(step, [row for part in batch for row in part])
+
+    def _write_evaluation(self, done: int, predictions: Sequence[Prediction]) -> None:
+        policy = self.learner.policy
         kept = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_examples)]
         looked_at = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_answers)]
         prompts = {p.sample.id: self.task.prompt(p.sample.question, policy.space) for p in [*kept, *looked_at]}
@@ -291,14 +290,15 @@ class Household:
         self.trackers.metrics(done, {f"evaluation/{name}": value for name, value in self.evaluation.items()})
         when = f"after {done} steps" if done else "before the first step"
         self.console.say(f"evaluation {when} | {evaluation_line(self.task, self.evaluation)}")
-        self.clock.evaluation += time.monotonic() - start
 
     def end(self) -> dict[str, Any]:
-        """Write ``summary.json``, the plots and the report; returns the summary.
+        """Write ``summary.json``, the plots and the report; returns the summary, {} in all but the first process.
 
         ``base`` is the evaluation before the first step (if there was one), ``evaluation`` the last; ``checkpoint`` is
         the newest.
         """
+        if not here().first:
+            return {}
         policy = self.learner.policy
         base = self.folder.evaluation(0)
         summary = {
@@ -307,7 +307,7 @@ class Household:
             "seconds": self.clock.seconds(),
             "steps": self.config.run.steps,
             "steps_skipped": self.folder.steps_skipped(),
-            "questions_left_out": len(self.left_out),
+            "questions_left_out": len(self.limits.left_out),
             "checkpoint": str(self.checkpoint),
             "model": {
                 "path": self.config.model.path,
@@ -326,4 +326,5 @@ class Household:
             self.console.close()
             self.trackers.close()  # over the network, where much can go wrong
         finally:
-            self.lock.release()
+            if self.lock is not None:
+                self.lock.release()

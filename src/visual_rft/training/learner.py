@@ -27,6 +27,8 @@ from transformers import get_scheduler
 from visual_rft.config.config import Config
 from visual_rft.config.sections import OptimizerConfig
 from visual_rft.errors import ModelError
+from visual_rft.parallel.meetings import sum_gradients
+from visual_rft.parallel.processes import here
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.requirements import require_cuda
 from visual_rft.training.prompts.history import History
@@ -39,8 +41,8 @@ class Learner:
     """The policy and what changes its weights.
 
     Attributes:
-        policy: the model that learns, on the accelerator's device.
-        accelerator: the device, and gradient clipping.
+        policy: the model that learns, on this process's device.
+        accelerator: knows the trackers.
         optimizer: over the trainable parameters.
         schedule: of the learning rate, in optimiser steps.
         max_grad_norm: length to which a longer gradient is cut.
@@ -65,15 +67,19 @@ class Learner:
         warm = min(config.objective.warm_start, config.run.steps)  # with one update each
         updates = warm + (config.run.steps - warm) * config.objective.updates_per_rollout
         optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates)
-        policy.model, optimizer = accelerator.prepare(policy.model, optimizer)
-        policy.to(accelerator.device)
+        # Nothing is wrapped: the policy is called outside a ``forward``, and gradients are summed in ``optimize``.
+        policy.to(here().device)
         return cls(policy, accelerator, optimizer, schedule, config.optimizer.max_grad_norm)
 
     @property
     def device(self) -> torch.device:
         """Where the policy computes."""
-        device: torch.device = self.accelerator.device
-        return device
+        return here().device
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """The parameters that learn."""
+        return [parameter for parameter in self.policy.model.parameters() if parameter.requires_grad]
 
     @property
     def learning_rate(self) -> float:
@@ -91,12 +97,13 @@ class Learner:
         )
 
     def optimize(self) -> float:
-        """One optimiser step on the accumulated gradients, clipped; returns their norm before clipping.
+        """One optimiser step on the gradients of all processes, clipped; returns their norm before clipping.
 
         Where the norm is not finite the weights and the optimiser's averages stay as they are: one such step would make
         all of them NaN. The schedule goes on, so that it ends with the run.
         """
-        norm = float(self.accelerator.clip_grad_norm_(self.policy.model.parameters(), self.max_grad_norm))
+        sum_gradients(self.trained)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm))
         if math.isfinite(norm):
             self.optimizer.step()
             self.policy.updates += 1

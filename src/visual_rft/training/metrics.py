@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visual_rft.parallel.meetings import gather
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.inputs import Inputs
 from visual_rft.tasks import Sample, Score
@@ -116,23 +117,69 @@ def _mean_where_applied(values: Sequence[float | None]) -> float | None:
     return sum(applied) / len(applied) if applied else None
 
 
-def _sampler_metrics(results: Sequence[BatchResult]) -> dict[str, float]:
+def _sampler_metrics(batches: Sequence[BatchNumbers]) -> dict[str, float]:
     """How far the engine that sampled is from the policy; nothing where the policy sampled."""
-    found = [r.stats.mismatch for r in results if r.stats.mismatch is not None]
+    found = [b.stats.mismatch for b in batches if b.stats.mismatch is not None]
     if not found:
         return {}
     return {
         "sampler/mean_difference": sum(one.mean for one in found) / len(found),
         "sampler/largest_difference": max(one.largest for one in found),
         "sampler/masked_share": sum(one.masked for one in found) / len(found),
-        "sampler/lag": max(r.rollouts.completions.lag for r in results),
+        "sampler/lag": max(b.lag for b in batches),
     }
+
+
+@dataclass(frozen=True)
+class BatchNumbers:
+    """What the metrics of a step need to know of one batch on one process, small enough to be told to the others.
+
+    Attributes:
+        rewards: totals, ``[B, G]``.
+        lengths: tokens of each completion, ``[B, G]``.
+        truncated: whether each was cut off, ``[B, G]``.
+        parts: reward parts by name, of every completion.
+        failures: completions that could not be read.
+        surprise: negative log-probabilities of all tokens, summed up.
+        stats: what the objective made of them.
+        drawn: prompts that were answered besides.
+        lag: optimiser steps between the weights that sampled and those that learn.
+        gold_loss: mean negative log-probability of the gold answers that were taught besides; None if none were.
+    """
+
+    rewards: Tensor
+    lengths: Tensor
+    truncated: Tensor
+    parts: list[dict[str, float | None]]
+    failures: int
+    surprise: float
+    stats: ObjectiveStats
+    drawn: int
+    lag: int
+    gold_loss: float | None
+
+    @classmethod
+    def of(cls, result: BatchResult) -> BatchNumbers:
+        rollouts, completions = result.rollouts, result.rollouts.completions
+        scores = [score for group in rollouts.scores for score in group]
+        return cls(
+            rewards=rollouts.rewards.cpu(),
+            lengths=completions.lengths.cpu(),
+            truncated=completions.truncated.cpu(),
+            parts=[dict(score.parts) for score in scores],
+            failures=sum(score.failure is not None for score in scores),
+            surprise=-completions.logprobs.detach().sum().item(),
+            stats=result.stats,
+            drawn=result.drawn,
+            lag=completions.lag,
+            gold_loss=result.gold_loss,
+        )
 
 
 def step_metrics(
     step: int, results: Sequence[BatchResult], grad_norm: float, learning_rate: float, watch: Stopwatch
 ) -> dict[str, Any]:
-    """One flat line for ``metrics.jsonl`` from the batches of a step.
+    """One flat line for ``metrics.jsonl`` from the batches of a step on all processes; seconds are the slowest one's.
 
     ``reward_std`` is the mean over groups of the standard deviation within the group; ``zero_std_share`` the share
     of groups whose rewards are all equal (they teach nothing); ``extra_share`` how many prompts were answered besides,
@@ -140,32 +187,37 @@ def step_metrics(
     mean negative log-probability of the sampled tokens, in nats: what was sampled from the policy estimates its entropy
     per token, at the temperature of the rollout.
     """
-    batches = [r.rollouts for r in results]
+    told = gather(([BatchNumbers.of(r) for r in results], watch.seconds, watch.total), "the metrics")
+    batches = [b for together in zip(*(numbers for numbers, _, _ in told), strict=True) for b in together]
+    slowest = max(total for _, _, total in told)
     rewards = torch.cat([b.rewards for b in batches])
-    scores = [score for b in batches for group in b.scores for score in group]
-    lengths = torch.cat([b.completions.lengths.flatten() for b in batches])
-    surprise = -sum(b.completions.logprobs.detach().sum().item() for b in batches)
-    truncated = torch.cat([b.completions.truncated.flatten() for b in batches])
-    names = scores[0].parts
+    parts = [part for b in batches for part in b.parts]
+    lengths = torch.cat([b.lengths.flatten() for b in batches])
+    prompts, tokens = [len(b.rewards) for b in batches], [int(b.lengths.sum()) for b in batches]
     return {
         "step": step,
         "reward": rewards.mean().item(),
         "reward_std": rewards.std(1).mean().item(),
         "zero_std_share": (rewards == rewards[:, :1]).all(1).float().mean().item(),
-        "extra_share": sum(r.drawn for r in results) / len(rewards),
-        **{f"reward/{name}": _mean_where_applied([s.parts[name] for s in scores]) for name in names},
-        "parse_failure_share": sum(s.failure is not None for s in scores) / len(scores),
-        "truncated_share": truncated.float().mean().item(),
+        "extra_share": sum(b.drawn for b in batches) / len(rewards),
+        **{f"reward/{name}": _mean_where_applied([part[name] for part in parts]) for name in parts[0]},
+        "parse_failure_share": sum(b.failures for b in batches) / len(parts),
+        "truncated_share": torch.cat([b.truncated.flatten() for b in batches]).float().mean().item(),
         "length": lengths.float().mean().item(),
-        "entropy_estimate": surprise / max(1, int(lengths.sum())),
-        "kl": sum(r.stats.kl for r in results) / len(results),
-        "clipped_share": sum(r.stats.clipped for r in results) / len(results),
-        "loss": sum(r.stats.loss for r in results) / len(results),
-        **_sampler_metrics(results),
-        **({} if (gold := _mean_where_applied([r.gold_loss for r in results])) is None else {"sft_loss": gold}),
+        "entropy_estimate": sum(b.surprise for b in batches) / max(1, sum(tokens)),
+        "kl": _weighted([b.stats.kl for b in batches], tokens),
+        "clipped_share": _weighted([b.stats.clipped for b in batches], tokens),
+        "loss": _weighted([b.stats.loss for b in batches], prompts),
+        **_sampler_metrics(batches),
+        **({} if (gold := _mean_where_applied([b.gold_loss for b in batches])) is None else {"sft_loss": gold}),
         "grad_norm": grad_norm,
         "learning_rate": learning_rate,
-        "tokens_per_second": lengths.sum().item() / watch.total,
-        **{f"seconds/{name}": seconds for name, seconds in watch.seconds.items()},
-        "seconds/step": watch.total,
+        "tokens_per_second": sum(tokens) / slowest,
+        **{f"seconds/{name}": max(seconds[name] for _, seconds, _ in told) for name in watch.seconds},
+        "seconds/step": slowest,
     }
+
+
+def _weighted(values: Sequence[float], weights: Sequence[int]) -> float:
+    """The mean of values that count as much as their weights; 0 without any weight."""
+    return sum(v * w for v, w in zip(values, weights, strict=True)) / max(1, sum(weights))

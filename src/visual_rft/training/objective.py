@@ -27,11 +27,14 @@ from torch import Tensor
 
 from visual_rft.config.objective import ObjectiveConfig
 from visual_rft.errors import ConfigError
+from visual_rft.parallel.meetings import gather, total
+from visual_rft.parallel.processes import here
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.samplers.mismatch import Mismatch, importance, mismatch
 from visual_rft.tasks import Score
 from visual_rft.tasks.plugins import load_object
-from visual_rft.training.advantages import ADVANTAGES, Advantages, Rewards
+from visual_rft.training.advantages import ADVANTAGES, Rewards
+from visual_rft.training.beside import beside_all
 from visual_rft.training.losses import (
     LOSSES,
     Aggregation,
@@ -103,47 +106,43 @@ def advantages_of(
         if earlier is not None:
             earlier = torch.nn.functional.pad(earlier, (0, 1), value=math.nan)
         rewards = Rewards(total, parts, (*rewards.weights, -config.beta), earlier)
-    advantages = as_one_group(rewards, ADVANTAGES[config.advantages], questions)
+    advantages = beside_all(rewards, ADVANTAGES[config.advantages], questions)
     limit = config.advantage_limit
     return advantages if limit is None else advantages.clamp(-limit, limit)
 
 
-def as_one_group(rewards: Rewards, advantages: Advantages, questions: Sequence[str] | None) -> Tensor:
-    """Advantages ``[B, G]`` where groups of the same question are one larger group.
-
-    >>> twice = Rewards(torch.tensor([[0.0, 1.0], [4.0, 6.0], [2.0, 3.0]]))
-    >>> as_one_group(twice, ADVANTAGES["none"], ["a", "b", "a"]).tolist()
-    [[-1.5, -0.5], [-1.0, 1.0], [0.5, 1.5]]
-    """
-    if questions is None or len(set(questions)) == len(questions):
-        return advantages(rewards)
-    result = torch.empty_like(rewards.total)
-    places: dict[str, list[int]] = {}
-    for place, question in enumerate(questions):
-        places.setdefault(question, []).append(place)
-    for size in {len(rows) for rows in places.values()}:
-        rows = torch.tensor([rows for rows in places.values() if len(rows) == size])  # [questions, size]
-        parts = None if rewards.parts is None else rewards.parts[rows].flatten(1, 2)
-        pooled = Rewards(rewards.total[rows].flatten(1), parts, rewards.weights, rewards.earlier)
-        result[rows] = advantages(pooled).view(*rows.shape, -1).to(result.dtype)
-    return result
-
-
-def token_weights(mask: Tensor, how: Aggregation, longest: int = 1) -> Tensor:
+def token_weights(mask: Tensor, how: Aggregation, longest: int = 1, tokens: float | None = None) -> Tensor:
     """Weight ``[B, G, T]`` (float32) of each token of ``mask [B, G, T]`` in the loss.
 
     ``sequence_mean`` gives every completion the same weight, as the method states (a completion without tokens has
     none); ``token_mean`` gives every token the same weight; the weights of both sum to 1. ``constant`` gives a token
     ``1 / (B * G * longest)``, ``longest`` being the greatest length a completion can have, so that a longer answer
-    weighs more; ``sequence_sum`` gives it ``1 / (B * G)``.
+    weighs more; ``sequence_sum`` gives it ``1 / (B * G)``. ``tokens`` counts as the number of tokens in ``token_mean``
+    where it is given (:func:`tokens_of_batch`).
     """
     weight = mask.float()
     completions = mask[..., 0].numel()
     if how == "sequence_mean":
         return weight / weight.sum(-1, keepdim=True).clamp(min=1) / completions
     if how == "token_mean":
-        return weight / weight.sum().clamp(min=1)
+        return weight / (weight.sum().clamp(min=1) if tokens is None else tokens)
     return weight / completions / (longest if how == "constant" else 1)
+
+
+def tokens_of_batch(tokens: float, prompts: int) -> float:
+    """Tokens of a batch, of which other processes have a part; as many as fall on these prompts if they were alike.
+
+    Args:
+        tokens: of this process's part.
+        prompts: of this process's part.
+
+    A loss divided by it is a part of the mean over all tokens of the batch, once it is weighed by the share of its
+    prompts, as every loss here is.
+    """
+    if here().size == 1:
+        return max(tokens, 1.0)
+    of_all = total(tokens, "the tokens of a batch"), total(prompts, "the prompts of a batch")
+    return max(of_all[0], 1.0) * prompts / max(of_all[1], 1.0)
 
 
 def named_loss(config: ObjectiveConfig) -> Named:
@@ -191,6 +190,12 @@ class GroupLoss:
     scale: float = 1.0
     longest: int = 1
 
+    def __post_init__(self) -> None:
+        # Here, where every process comes by: one whose groups all have equal rewards asks for no share later.
+        assert self._weights.isfinite().all()
+        if self.config.top_entropy < 1:
+            assert self._uncertain.dtype == torch.bool
+
     @cached_property
     def _named(self) -> Named:
         return named_loss(self.config)
@@ -205,7 +210,8 @@ class GroupLoss:
     @cached_property
     def _weights(self) -> Tensor:
         how = self.config.aggregation or self._named.aggregation
-        weights = token_weights(self._counts, how, self.longest)
+        tokens = tokens_of_batch(float(self._counts.sum()), len(self._counts)) if how == "token_mean" else None
+        weights = token_weights(self._counts, how, self.longest, tokens)
         return (weights if self._importance is None else weights * self._importance).flatten(0, 1)
 
     @cached_property
@@ -225,9 +231,10 @@ class GroupLoss:
     @cached_property
     def _uncertain(self) -> Tensor:
         """``[B * G, T]`` bool: drawn from one of the greatest entropies of the whole batch (arXiv 2506.01939)."""
-        if not self._counts.any():
+        everything = torch.cat(gather(self._entropies[self._counts].float().cpu(), "the entropies"))
+        if not len(everything):
             return self._counts.flatten(0, 1)
-        least = torch.quantile(self._entropies[self._counts].float(), 1 - self.config.top_entropy)
+        least = torch.quantile(everything, 1 - self.config.top_entropy).to(self._entropies.device)
         return (self._counts & (self._entropies >= least)).flatten(0, 1)
 
     def share(self, logprobs: Tensor, numbers: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from visual_rft.config.config import Config
+from visual_rft.parallel.processes import together
 from visual_rft.policy.loading import sampling_of
 from visual_rft.policy.reference import Reference
 from visual_rft.training.metrics import BatchResult, Rollouts, Stopwatch, step_metrics
@@ -38,7 +39,7 @@ def train(config: Config, *, resume: bool = False, anyway: bool = False) -> dict
     Raises:
         VisualRFTError: if the config, data, model or run folder cannot be used.
     """
-    with Session.start(config, resume=resume, anyway=anyway) as session:
+    with together(), Session.start(config, resume=resume, anyway=anyway) as session:
         reinforce(session)
         return session.household.end()
 

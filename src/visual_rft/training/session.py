@@ -11,21 +11,20 @@ the batches, so that reinforcement and its supervised baseline differ in the los
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import torch
-
 from visual_rft.config.config import Config
-from visual_rft.data.leakage import find_leakage
 from visual_rft.data.sources import load_samples
-from visual_rft.errors import ConfigError, RunFolderError, ServerError
-from visual_rft.policy.agreement import verify
+from visual_rft.errors import ConfigError, ServerError
+from visual_rft.parallel.meetings import by_first, check_equal, gather
+from visual_rft.parallel.processes import here
+from visual_rft.policy.agreement import verify_together
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import load_policy, sampling_of
@@ -33,17 +32,24 @@ from visual_rft.policy.stored.places import base_of
 from visual_rft.samplers.interface import OwnSampler, Sampler
 from visual_rft.samplers.making import sampler_of
 from visual_rft.tasks import Sample, Task, task_of
-from visual_rft.terminal.notes import warn
-from visual_rft.training.batches import prefetch
+from visual_rft.training.batches import prefetch, shares
 from visual_rft.training.household import Household
 from visual_rft.training.learner import Learner
 from visual_rft.training.metrics import BatchResult, Clock
 from visual_rft.training.prompts.drawing import Drawing
 from visual_rft.training.run.checkpoint import newest_whole
-from visual_rft.training.run.continuing import changed_since, continued
+from visual_rft.training.run.continuing import continued
 from visual_rft.training.run.folder import RunFolder
-from visual_rft.training.run.lock import RunLock
 from visual_rft.training.run.trackers import make_accelerator
+from visual_rft.training.starting import (
+    hold_lock,
+    make_folder,
+    note_leakage,
+    prepare_process,
+    refuse_other_data,
+    try_rewards,
+    warn_of,
+)
 from visual_rft.training.usable import Batch, leaves_out, look, prepared, usable
 
 
@@ -114,11 +120,11 @@ class Session:
             checkpoint = None
             if resume:
                 config = continued(folder.path, config)
-                lock = undo.enter_context(RunLock.take(folder.path))
-                _compare(folder, config, anyway)
-                checkpoint = newest_whole(folder.checkpoints(), lambda text: warn([text]))
+                lock = hold_lock(folder, undo)
+                by_first(lambda: refuse_other_data(folder, config, anyway), "the data of before")
+                checkpoint = by_first(lambda: newest_whole(folder.checkpoints(), warn_of), "the newest checkpoint")
             else:
-                folder.check_new()
+                by_first(folder.check_new, "the name of the run folder")
                 config = config.with_model(path=base_of(config.model.path))
             accelerator = make_accelerator(config, folder.path)
             # Data and model.
@@ -131,28 +137,30 @@ class Session:
             samples = usable(policy, task, samples, skips)
             held_out = usable(policy, task, held_out, leaves_out(config.data.evaluation))
             look(policy, task, samples, skips)
-            _try_rewards(task, prepared(policy, task, samples, [0], skips))
+            try_rewards(task, prepared(policy, task, samples, [0], skips))
             learner = Learner.of(policy, config, accelerator)
             first_step = learner.restore(checkpoint) if checkpoint else 0
+            check_equal(learner.trained, "the weights")
             sampler = OwnSampler(policy) if samples_itself else sampler_of(policy, config, folder.path)
             undo.callback(sampler.close)
+            if here().size > 1 and sampler.ahead:
+                raise ConfigError(
+                    "rollout.ahead: servers sample ahead for one process only; set it false, or launch one"
+                )
             # The folder is made (or reopened), and the model computes its first batch in two ways.
             if resume:
-                folder.reopen(config, first_step)
+                by_first(lambda: folder.reopen(config, first_step), "the run folder")
             else:
-                folder.create(config)
-                undo.callback(folder.discard)
-                lock = undo.enter_context(RunLock.take(folder.path))
-                leakage = find_leakage(samples, held_out)
-                folder.note_leakage(leakage)
-                warn([leakage.line()] if leakage.pairs else [])
+                by_first(lambda: make_folder(folder, config, undo), "the run folder")
+                lock = hold_lock(folder, undo)
+                by_first(lambda: note_leakage(folder, samples, held_out), "held-out images")
             household = Household.open(config, task, held_out, learner, folder, lock, first_step, clock)
             drawing = Drawing(
                 samples, learner.history, config.run.prompts_per_step, config.run.seed,
                 config.rollout.rest_steps, config.rollout.hard_share,
             )  # fmt: skip
             session = cls(config, task, samples, learner, household, drawing, sampler, first_step, checkpoint)
-            verify(policy, session.prepare(min(first_step, config.run.steps - 1)).inputs)
+            verify_together(policy, session.prepare(min(first_step, config.run.steps - 1)).inputs)
             undo.pop_all()
         return session
 
@@ -170,9 +178,15 @@ class Session:
             self.sampler.close()
             self.household.close()
 
-    def prepare(self, step: int) -> Batch:
-        """The questions of step number ``step`` and their prompts after the processor."""
-        return self._prepared(self.drawing.step(step))
+    def prepare(self, step: int, at_once: int | None = None) -> Batch:
+        """This process's questions of step number ``step``, and their prompts after the processor.
+
+        Args:
+            step: number of the step.
+            at_once: most prompts in a batch, of which every process takes its share.
+        """
+        numbers = self.drawing.step(step)
+        return self._prepared([numbers[place] for batch in shares(len(numbers), at_once) for place in batch])
 
     def _prepared(self, numbers: Sequence[int]) -> Batch:
         skips = leaves_out(self.config.data.train)
@@ -181,33 +195,41 @@ class Session:
     def keep_history(self, step: int, results: Sequence[BatchResult]) -> None:
         """Note what the answers of a step earned, by question; a line of ``history.jsonl``."""
         seen: dict[str, list[float]] = {}
-        for result in results:
-            for name, rewards in result.seen.items():
+        told = gather([(result.seen, _parts(result)) for result in results], "the history")
+        for earned, parts in (one for together in zip(*told, strict=True) for one in together):
+            for name, rewards in earned.items():
                 seen.setdefault(name, []).extend(rewards)
-            scores = [score for group in result.rollouts.scores for score in group]
-            self.learner.history.note_parts([list(score.parts.values()) for score in scores])
-        self.household.folder.append_history(step, self.learner.history.note(step, seen))
+            self.learner.history.note_parts(parts)
+        noted = self.learner.history.note(step, seen)
+        if here().first:
+            self.household.folder.append_history(step, noted)
 
     def steps(self, at_once: int | None = None) -> Iterator[tuple[int, Iterator[Questions], Others]]:
         """Each step that is left, prepared ahead, with its prompts in batches, and with others for those that teach
         nothing; the base is evaluated first.
 
         Args:
-            at_once: most prompts in a batch; None puts all of a step into one.
+            at_once: most prompts in a batch, on all processes together; None puts all of a step into one.
+
+        Raises:
+            ConfigError: if a batch does not have a prompt for every process.
         """
-        loop = self.config.run
+        loop, skips = self.config.run, leaves_out(self.config.data.train)
+        places = shares(loop.prompts_per_step, at_once)
         self.household.begin(len(self.samples))
-        numbers = range(self.first_step, loop.steps)
-        ahead = prefetch(self.prepare, self.first_step, loop.steps, loop.workers)
-        wholes = map(self.prepare, numbers) if self.drawing.looks_back else ahead
+        numbers, make = range(self.first_step, loop.steps), partial(self.prepare, at_once=at_once)
+        ahead = prefetch(make, self.first_step, loop.steps, loop.workers)
+        wholes = map(make, numbers) if self.drawing.looks_back else ahead
         for step, whole in zip(numbers, self._announced(numbers, wholes), strict=True):
             self.done = step
             self.household.clock.start_step()
-            self.household.leave_out(whole.left_out)
-            self.household.asked = [sample.id for sample in whole.samples]
+            left_out = dict(whole.left_out)
+            self.household.limits.asked = [sample.id for sample in whole.samples]
             draws = Draws(loop.seed, step)
-            batches = _batches(whole.samples, whole.inputs, draws, at_once or len(whole.samples))
-            yield step, batches, self._others(draws, self.drawing.step(step))
+            yield step, _batches(whole, draws, places), self._others(draws, self.drawing.step(step), left_out)
+            if skips:
+                told = gather(left_out, "the questions left out")
+                self.household.leave_out({name: why for part in told for name, why in part.items()})
             self.household.stop_if_asked(step + 1)
 
     def _announced(self, steps: Sequence[int], wholes: Iterable[Batch]) -> Iterator[Batch]:
@@ -227,68 +249,35 @@ class Session:
             yield whole
             whole = following
 
-    def _others(self, draws: Draws, asked: Sequence[int]) -> Others:
-        """Questions of a step beside those that it asks, prepared when they are wanted."""
-        left, first = self.drawing.others(draws.step, asked), count(len(asked))
+    def _others(self, draws: Draws, asked: Sequence[int], left_out: dict[str, str]) -> Others:
+        """Questions of a step beside those that it asks, prepared when they are wanted; every process has others.
+
+        What cannot be used of them is added to ``left_out``.
+        """
+        numbered = enumerate(self.drawing.others(draws.step, asked), len(asked))
+        own = islice(numbered, here().rank, None, here().size)
 
         def others(wanted: int) -> Questions | None:
-            batch = self._prepared(numbers) if (numbers := list(islice(left, wanted))) else None
-            if batch is None:
+            some = list(islice(own, wanted))
+            if not some:
                 return None
-            self.household.leave_out(batch.left_out)
-            return Questions(batch.samples, batch.inputs, replace(draws, prompts=tuple(islice(first, len(numbers)))))
+            batch = self._prepared([number for _, number in some])
+            left_out.update(batch.left_out)
+            return Questions(batch.samples, batch.inputs, replace(draws, prompts=tuple(place for place, _ in some)))
 
         return others
 
 
-def _batches(samples: Sequence[Sample], inputs: Inputs, draws: Draws, at_once: int) -> Iterator[Questions]:
-    """The questions of a step, ``at_once`` at a time."""
-    if at_once >= len(samples):
-        yield Questions(samples, inputs, draws)
-        return
-    for start in range(0, len(samples), at_once):
-        numbers = range(start, min(start + at_once, len(samples)))
-        yield Questions(samples[start : numbers.stop], inputs.select(numbers), replace(draws, prompts=tuple(numbers)))
+def _parts(result: BatchResult) -> list[list[float | None]]:
+    """Reward parts of every completion of a batch."""
+    return [list(score.parts.values()) for group in result.rollouts.scores for score in group]
 
 
-def _compare(folder: RunFolder, config: Config, anyway: bool) -> None:
-    """Warn of other versions, and refuse other data: half a run on each would be compared with neither.
-
-    Raises:
-        RunFolderError: naming what has changed.
-    """
-    data, versions = changed_since(folder.path, config)
-    warn([*versions, *(data if anyway else ())])
-    if data and not anyway:
-        raise RunFolderError(
-            f"{folder.path}: cannot resume: the data are not what they were: {'; '.join(data)}; restore them, or go on "
-            "with --resume-anyway"
-        )
-
-
-def _try_rewards(task: Task, batch: Batch) -> None:
-    """Call the user's own rewards once, so that one which cannot be used leaves no run folder.
-
-    Raises:
-        ConfigError: naming it.
-    """
-    if any(":" in name for name in task.weights or ()):
-        sample, frame = batch.samples[0], batch.inputs.frames[0]
-        task.score(task.gold(sample.truth, frame), sample.truth, frame)
-
-
-def prepare_process(config: Config) -> None:
-    """Threads and the seed of everything random outside the loop (the start of a LoRA adapter).
-
-    Raises:
-        ConfigError: if a launcher started more than one process. The policy is called outside its wrapper's
-            ``forward``, which would silently leave the gradients of the processes apart.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            f"this was launched as {os.environ['WORLD_SIZE']} processes, but training on several is not supported "
-            "yet: gradients would silently stay apart; launch one process"
-        )
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    torch.manual_seed(config.run.seed)
+def _batches(whole: Batch, draws: Draws, places: Sequence[Sequence[int]]) -> Iterator[Questions]:
+    """The questions of this process in a step, batch by batch; ``places`` are their numbers in the step."""
+    start = 0
+    for batch in places:
+        numbers = range(start, start + len(batch))
+        start = numbers.stop
+        inputs = whole.inputs if len(places) == 1 else whole.inputs.select(numbers)
+        yield Questions(whole.samples[numbers.start : start], inputs, replace(draws, prompts=tuple(batch)))

@@ -12,12 +12,14 @@ from typing import Any
 
 from visual_rft.config.config import Config
 from visual_rft.config.objective import ObjectiveConfig
+from visual_rft.parallel.meetings import total
+from visual_rft.parallel.processes import together
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.policy.policy import Policy
 from visual_rft.tasks import Sample, Score, Task
 from visual_rft.training.metrics import Stopwatch
-from visual_rft.training.objective import token_weights
+from visual_rft.training.objective import token_weights, tokens_of_batch
 from visual_rft.training.rollout import Rollout
 from visual_rft.training.session import Questions, Session
 from visual_rft.vision.coordinates import Frame
@@ -37,7 +39,7 @@ def train_supervised(config: Config, *, resume: bool = False, anyway: bool = Fal
     Raises:
         VisualRFTError: if the config, data, model or run folder cannot be used.
     """
-    with Session.start(config, resume=resume, anyway=anyway, samples_itself=True) as session:
+    with together(), Session.start(config, resume=resume, anyway=anyway, samples_itself=True) as session:
         imitate(session)
         return session.household.end()
 
@@ -52,14 +54,14 @@ def imitate_step(session: Session, step: int, batches: Iterable[Questions]) -> d
     """One step on the gold answers; returns its metrics."""
     learner, prompts = session.learner, session.config.run.prompts_per_step
     watch = Stopwatch()
-    losses = [
-        teach(learner.policy, session.task, questions.samples, questions.inputs, len(questions.samples) / prompts)
-        for questions in batches
-    ]
+    loss = 0.0
+    for questions in batches:
+        share = len(questions.samples) / prompts
+        loss += share * teach(learner.policy, session.task, questions.samples, questions.inputs, share)
     grad_norm = learner.optimize()
     return {
         "step": step,
-        "loss": sum(losses) / len(losses),
+        "loss": total(loss, "the loss"),
         "grad_norm": grad_norm,
         "learning_rate": learner.learning_rate,
         "samples_per_second": prompts / watch.total,
@@ -69,13 +71,16 @@ def imitate_step(session: Session, step: int, batches: Iterable[Questions]) -> d
 def teach(policy: Policy, task: Task, samples: Sequence[Sample], inputs: Inputs, weight: float) -> float:
     """Add the gradients of ``weight`` times the mean negative log-probability of the gold answers' tokens.
 
+    The mean is over the batch of all processes: their parts, weighed by their prompts, add up to it.
+
     Returns:
-        That mean, without the weight.
+        This process's part of that mean, without the weight.
     """
     prefix = policy.encode(inputs, for_sampling=True)
     gold = [task.gold(sample.truth, frame) for sample, frame in zip(samples, prefix.frames, strict=True)]
     completions = policy.completions_of(gold)
-    weights = token_weights(completions.mask, "token_mean")
+    tokens = tokens_of_batch(float(completions.mask.sum()), len(samples))
+    weights = token_weights(completions.mask, "token_mean", tokens=tokens)
     logprobs = policy.backward(prefix, completions, WeightedLogprobs(-weights * weight))
     return -(logprobs * weights).sum().item()
 
@@ -100,7 +105,10 @@ def teach_beside(policy: Policy, task: Task, rollout: Rollout, config: Objective
         for place, sample in enumerate(samples)
         if config.sft_prompts == "all" or _is_unsolved(task, sample, inputs.frames[place], rollout.scores[place])
     ]
-    if config.sft_weight == 0 or not chosen:
+    if config.sft_weight == 0:
+        return None
+    if not chosen:
+        tokens_of_batch(0, 0)  # where the other processes count theirs
         return None
     weight = config.sft_weight * scale * len(chosen) / len(samples)
     return teach(policy, task, [samples[place] for place in chosen], inputs.select(chosen), weight)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from visual_rft.parallel.launch import launched, start
 
 if TYPE_CHECKING:
     from visual_rft.config.config import Config
@@ -21,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help=text)
 
 
-def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Train by reinforcement, or on the gold answers."""
     from visual_rft.config.config import load_config
 
@@ -31,6 +34,8 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         from visual_rft.inspection.dry_run import dry_run
 
         dry_run(config, supervised=arguments.verb == "sft")
+    elif config.run.processes > 1 and launched() == 1:
+        return start(config.run.processes, sys.argv[1:])
     elif arguments.verb == "train":
         from visual_rft.training.rft import train
 
@@ -40,6 +45,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 
         summary = train_supervised(config, resume=resume, anyway=arguments.resume_anyway)
         _say_goodbye(config, summary, "SFT")
+    return 0
 
 
 def _say_goodbye(config: Config, summary: Mapping[str, Any], kind: str) -> None:
@@ -47,4 +53,5 @@ def _say_goodbye(config: Config, summary: Mapping[str, Any], kind: str) -> None:
     from visual_rft.report.ending import ending
     from visual_rft.tasks import task_of
 
-    print(ending(summary, Path(config.run.folder), task_of(config.task).headline, kind))
+    if summary:  # that of the first process
+        print(ending(summary, Path(config.run.folder), task_of(config.task).headline, kind))

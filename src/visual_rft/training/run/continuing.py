@@ -1,7 +1,7 @@
 """May this run go on? Only as it was started: the same config, the same data.
 
 Decision: a difference is named, field and both values, and refused; half a run on each would be compared with neither.
-More steps may be asked for, and the folder may have been moved. Data are compared by a fingerprint
+More steps may be asked for, on other processes, and the folder may have been moved. Data are compared by a fingerprint
 (``data/fingerprint.py``), versions of packages are a warning.
 
     config = continued(Path("runs/demo"), config)
@@ -43,7 +43,8 @@ def continued(folder: Path, config: Config) -> Config:
     if Path(config.model.path) in Path(before.model.path).parents:  # a run, resolved to a checkpoint when this began
         config = config.with_model(path=before.model.path)
     for field, was, given in differences(before, config):
-        if field == "run.folder" or (field == "run.steps" and given > was):
+        free = field in ("run.folder", "run.processes") or field.split(".")[0] == "parallel"
+        if free or (field == "run.steps" and given > was):
             continue
         raise RunFolderError(
             f"{folder}: cannot resume: {field} is {given!r}, but this run was started with {was!r}; give it the "

@@ -27,12 +27,14 @@ from visual_rft.config.config import Config, dump_config
 from visual_rft.data.leakage import Leakage
 from visual_rft.errors import RunFolderError, printable
 from visual_rft.files import append_json_lines, json_or_nothing, write_json, write_whole
+from visual_rft.parallel.processes import here
 from visual_rft.policy.stored.checkpoints import best_of, checkpoints_of, evaluation_of
 from visual_rft.report.reading import finite, read_lines
-from visual_rft.tasks.base import Prediction, Sample, Score
+from visual_rft.tasks.base import Prediction
 from visual_rft.training.metrics import Rollouts
 from visual_rft.training.run.continuing import DATA, LEAKAGE, data_of
 from visual_rft.training.run.environment import environment
+from visual_rft.training.run.rows import completion_row, question_row
 from visual_rft.vision.images import ImageReference
 
 CHECKPOINT = re.compile(r"step-\d+")
@@ -213,9 +215,9 @@ class RunFolder:
         for prediction in examples:
             sample = prediction.sample
             images = [self._store_image(image) for image in sample.images]
-            completion = _completion_row(prediction.completion, prediction.score)
+            completion = completion_row(prediction.completion, prediction.score)
             rows.append(
-                _question_row(sample, images, sample.truth.get("image_size"), asked[sample.id])
+                question_row(sample, images, sample.truth.get("image_size"), asked[sample.id])
                 | {"completion": completion}
             )
         self.write_json(f"evaluation/step-{step:06d}.json", {**metrics, "step": step, "examples": rows})
@@ -232,9 +234,9 @@ class RunFolder:
         for prediction in answers:
             sample = prediction.sample
             images = [self._store_image(image, "small", SMALL_SIDE_PIXELS) for image in sample.images[:1]]
-            row = _question_row(sample, images, sample.truth.get("image_size"), asked[sample.id])
+            row = question_row(sample, images, sample.truth.get("image_size"), asked[sample.id])
             truth = {name: value for name, value in sample.truth.items() if name not in ("segmentation", "thought")}
-            row |= {"truth": truth, "completion": _completion_row(prediction.completion, prediction.score)}
+            row |= {"truth": truth, "completion": completion_row(prediction.completion, prediction.score)}
             clean, bad = finite(row)
             _warn(f"answers after {step} steps, {sample.id}", bad)
             rows.append(clean)
@@ -242,8 +244,8 @@ class RunFolder:
         file.parent.mkdir(exist_ok=True)
         write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
 
-    def write_rollouts(self, step: int, rollouts: Rollouts) -> None:
-        """Append every completion of a batch with its rewards to the step's file; each image is stored once."""
+    def rollout_rows(self, step: int, rollouts: Rollouts) -> list[dict[str, Any]]:
+        """Every completion of a batch with its rewards, a line per question; each image is stored once."""
         rows = []
         inputs, completions = rollouts.inputs, rollouts.completions
         for i, (sample, prompt) in enumerate(zip(rollouts.samples, inputs.prompts, strict=True)):
@@ -254,14 +256,18 @@ class RunFolder:
                 completions.truncated[i].tolist(), completions.lengths[i].tolist(), strict=True,
             )  # fmt: skip
             answers = [
-                {**_completion_row(text, score), "advantage": advantage, "truncated": truncated, "tokens": tokens}
+                {**completion_row(text, score), "advantage": advantage, "truncated": truncated, "tokens": tokens}
                 for text, score, advantage, truncated, tokens in several
             ]
             size = frame.image_size if frame else None
-            row = {"step": step, **_question_row(sample, images, size, prompt.text), "completions": answers}
+            row = {"step": step, **question_row(sample, images, size, prompt.text), "completions": answers}
             clean, bad = finite(row)
             _warn(f"rollouts of step {step}, {sample.id}", bad)
             rows.append(clean)
+        return rows
+
+    def write_rollouts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append the lines of a batch (:meth:`rollout_rows`) to the step's file."""
         self._append(f"rollouts/step-{step:06d}.jsonl", rows)
 
     def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -281,7 +287,7 @@ class RunFolder:
         name = stem + (".png" if small else ".jpg")
         picture.thumbnail((side, side))
         file = self.path / name
-        unfinished = file.with_name(f"unfinished-{file.name}")
+        unfinished = file.with_name(f"unfinished-{here().rank}-{file.name}")  # another process may have it too
         try:
             file.parent.mkdir(exist_ok=True)
             picture.save(unfinished, **({} if small else {"quality": 90}))
@@ -290,30 +296,6 @@ class RunFolder:
             unfinished.unlink(missing_ok=True)
             raise RunFolderError(f"{file}: cannot be written ({error.strerror or error})") from error
         return name
-
-
-def _question_row(sample: Sample, images: Sequence[str], size: Sequence[int] | None, prompt: str) -> dict[str, Any]:
-    """What was asked: id, pictures, (width, height) of the first as it was, prompt, question and truth."""
-    return {
-        "id": sample.id,
-        "images": list(images),
-        "image_size": size and list(size),
-        "prompt": prompt,
-        "question": dict(sample.question),
-        "truth": dict(sample.truth),
-    }
-
-
-def _completion_row(text: str, score: Score) -> dict[str, Any]:
-    """What was written and what it is worth; boxes of the answer are in pixels of the original image."""
-    return {
-        "text": text,
-        "rewards": dict(score.parts),
-        "total": score.total,
-        "answer": score.answer,
-        "failure": score.failure,
-        "notes": list(score.notes),
-    }
 
 
 def _warn(where: str, names: Sequence[str]) -> None:

@@ -20,11 +20,15 @@ from types import FrameType
 from typing import NamedTuple, Self
 
 from visual_rft.config.loop import LoopConfig
+from visual_rft.parallel.processes import here
 
 SIGNALS = {name: getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)}
 """What asks a run to stop; SIGUSR1 is what a scheduler can be told to send before the time is up."""
 OUT_OF_TIME = 75
 """Exit code at the time limit: ``EX_TEMPFAIL`` of sysexits.h, "try again later"."""
+
+LAUNCHER_SECONDS = 10.0
+"""After a signal in which another is the same one, where a launcher started several processes."""
 
 
 class Stop(NamedTuple):
@@ -48,6 +52,7 @@ class StopWatch:
 
     def __init__(self, loop: LoopConfig) -> None:
         self._asked: Stop | None = None
+        self._noted = 0.0
         self._process = os.getpid()
         self._before: dict[int, object] = {}
         end = end_of_time(loop)
@@ -77,10 +82,12 @@ class StopWatch:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process and number == signal.SIGINT:
             return  # Ctrl-C reaches the processes that prepare images too; the step that ends still needs them
+        if here().size > 1 and self._asked is not None and time.monotonic() - self._noted < LAUNCHER_SECONDS:
+            return  # the launcher passes on what the terminal has sent to all already
         if self._asked is not None or os.getpid() != self._process:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self._asked = Stop(signal.Signals(number).name, 128 + number)
+        self._asked, self._noted = Stop(signal.Signals(number).name, 128 + number), time.monotonic()
 
 
 def end_of_time(loop: LoopConfig) -> float | None:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from visual_rft.config.config import Config
 from visual_rft.errors import ConfigError
+from visual_rft.parallel.processes import here
 from visual_rft.report.pictures import annotated
 from visual_rft.tasks import Sample, Score
 
@@ -64,7 +65,7 @@ class Trackers:
 
     def __init__(self, accelerator: Accelerator, config: Config, steps_done: int = 0) -> None:
         self.accelerator = accelerator
-        if accelerator.log_with:
+        if accelerator.log_with and here().first:
             run = Path(config.run.folder)
             names: dict[str, dict[str, Any]] = {
                 "wandb": {"name": run.name, "dir": str(run)},
@@ -99,8 +100,8 @@ class Trackers:
 
     def close(self) -> None:
         """Let every tracker finish what it has begun."""
-        if self.accelerator.trackers:
-            self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # accelerate's end_training would also part the processes
+            tracker.finish()
 
 
 def _send(tracker: Any, name: str, pictures: Sequence[Image.Image], step: int) -> None:

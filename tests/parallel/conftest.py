@@ -1,0 +1,14 @@
+"""Two processes for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.pool import Pool
+
+
+@pytest.fixture(scope="session")
+def two() -> Iterator[Pool]:
+    with Pool(2) as pool:
+        yield pool

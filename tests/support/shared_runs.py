@@ -1,0 +1,92 @@
+"""What processes of one run are asked in the tests; each function gives in one process what many have to give too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from support.oracles import prompts_of_mixed_size, random_completions
+from support.runs import metrics, reward_the_letter
+from support.tiny_models import random_model
+from visual_rft.answering.local import LocalModel
+from visual_rft.answering.predict import predict
+from visual_rft.config.config import parse_config
+from visual_rft.config.objective import ObjectiveConfig
+from visual_rft.config.sections import EngineConfig, LoraConfig, ModelConfig
+from visual_rft.data.sources import load_samples
+from visual_rft.parallel.meetings import gather, sum_gradients
+from visual_rft.parallel.processes import here
+from visual_rft.policy.engine.prefix import Completions
+from visual_rft.policy.engine.sampling import Sampling
+from visual_rft.policy.loading import load_policy
+from visual_rft.policy.policy import Policy
+from visual_rft.policy.trainable import trainable
+from visual_rft.tasks import task_of
+from visual_rft.training.advantages import Rewards
+from visual_rft.training.objective import GroupLoss, advantages_of
+from visual_rft.training.rft import train
+from visual_rft.training.sft import train_supervised
+
+PROMPTS, GROUP, TOKENS = 5, 4, 9
+
+
+def policy_of(kind: str, lora: bool, engine: EngineConfig | None = None) -> Policy:
+    """A tiny random model; the second half of an adapter, which starts at 0, is random too, or half would be unseen."""
+    model, processor = random_model(kind)
+    policy = Policy(model, processor, Sampling(max_new_tokens=TOKENS), engine=engine)
+    if lora:
+        torch.manual_seed(3)
+        adapted = trainable(model, policy.family, ModelConfig(lora=LoraConfig(rank=4)))
+        generator = torch.Generator().manual_seed(2)
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.data.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+        policy = Policy(adapted.eval(), processor, policy.sampling, engine=engine)
+    return policy
+
+
+def gradients(kind: str, lora: bool, objective: ObjectiveConfig, flat_first: bool) -> tuple[dict[str, Any], float]:
+    """The gradient of a batch of 5 prompts of different length with 4 completions each, and the loss.
+
+    Processes cut their micro-batches differently. With ``flat_first`` the groups of the first process have equal
+    rewards, so that it has no gradient of its own.
+    """
+    policy = policy_of(kind, lora, EngineConfig(micro_batch=3 + here().rank))
+    everything = random_completions(policy, PROMPTS, GROUP, TOKENS)
+    rewards = torch.rand(PROMPTS, GROUP, generator=torch.Generator().manual_seed(7))
+    if flat_first:
+        rewards[:2] = 0.5
+    own = list(here().share(PROMPTS))
+    completions = Completions(
+        everything.ids[own], everything.mask[own], everything.logprobs[own], [],
+        everything.truncated[own],
+    )  # fmt: skip
+    advantages = advantages_of(Rewards(rewards[own], rewards[own][..., None], (1.0,)), objective, completions, None)
+    loss = GroupLoss(completions, advantages, None, objective, len(own) / PROMPTS, TOKENS)
+    prompts = prompts_of_mixed_size(PROMPTS)
+    logprobs = policy.backward(policy.encode([prompts[i] for i in own]), completions, loss)
+    learning = [p for p in policy.model.parameters() if p.requires_grad]
+    sum_gradients(learning)
+    total = sum(gather(loss.stats(logprobs).loss * len(own) / PROMPTS, "the loss"))
+    return {n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None}, total
+
+
+def run(values: dict[str, Any], supervised: bool = False, resume: bool = False) -> list[dict[str, Any]]:
+    """A whole run whose reward a random model can learn; its metrics."""
+    config = parse_config(values, "test")
+    with pytest.MonkeyPatch.context() as patch:
+        reward_the_letter(patch)
+        (train_supervised if supervised else train)(config, resume=resume)
+    return metrics(Path(config.run.folder))
+
+
+def answers(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Greedy answers to the held-out questions of a run."""
+    config = parse_config(values, "test")
+    task = task_of(config.task)
+    samples = load_samples(config.data.evaluation, task)
+    policy = load_policy(config.model, config.rollout, engine=config.engine)
+    return [(p.sample.id, p.completion) for p in predict(LocalModel(policy), task, samples)]
