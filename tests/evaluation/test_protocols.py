@@ -12,6 +12,7 @@ from support.fake_policy import FakePolicy
 from visual_rft.answering.answering import answer
 from visual_rft.answering.local import LocalModel
 from visual_rft.answering.predict import scored
+from visual_rft.config.name_list import name_list
 from visual_rft.config.sources import SourceConfig
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.evaluation.measures import measure_detection
@@ -206,3 +207,56 @@ def test_the_heading_of_other_categories_is_not_asked_about_under_any_protocol(t
     file.write_text(json.dumps(content))
     data = detection_set(sources, None, "coco", lambda _: None)
     assert {s.question["category"] for q in data.questions("all") for s in q.samples} == {"cat", "dog", "cow"}
+
+
+BROKEN = {
+    "outside": lambda rows: rows[0].update(bbox=[90, 0, 50, 50]),
+    "no box": lambda rows: rows[0].pop("bbox"),
+    "no area": lambda rows: rows[0].update(bbox=[0, 0, 0, 50]),
+    "not a number": lambda rows: rows[0].update(bbox=[0, 0, float("nan"), 50]),
+    "negative": lambda rows: rows[0].update(bbox=[0, 0, -5, 50]),
+    "text": lambda rows: rows[0].update(bbox="0 0 50 50"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_broken_skip_leaves_out_is_neither_truth_nor_asked_about(tmp_path, name):
+    """Of two cats in image 70 one has no box: whoever finds both must not be punished, so it is no question there."""
+    rows = [*annotations(), {"id": 9, "image_id": 70, "category_id": 3, "bbox": [60, 0, 20, 20], "iscrowd": 0}]
+    crowd = {"id": 10, "image_id": 20, "category_id": 8, "bbox": [0, 0, 9, 9], "iscrowd": 1}
+    BROKEN[name](rows)
+    (source,) = write_folder(tmp_path / "d", [*rows, crowd])
+    with pytest.raises(DataError, match="annotation 1"):
+        detection_set([source], None, "coco", lambda _: None)
+    notes: list[str] = []
+    data = detection_set([source.model_copy(update={"broken": "skip"})], None, "coco", notes.append)
+    assert ["left out (broken: skip)" in note for note in notes] == [True]
+    names = {row["id"]: row["name"] for row in data.truth["categories"]}
+    files = {row["id"]: Path(row["file_name"]).stem for row in data.truth["images"]}
+    kept = [(files[a["image_id"]], names[a["category_id"]], a["bbox"], a["iscrowd"]) for a in data.truth["annotations"]]
+    assert sorted(kept) == [("20", "cat", [10, 10, 80, 80], 0), ("20", "dog", [0, 0, 9, 9], 1),
+                            ("70", "dog", [50, 50, 40, 40], 0)]  # fmt: skip
+    asked = {q: [s.id for one in data.questions(q) for s in one.samples] for q in ("present", "all")}
+    assert asked["present"] == ["70/dog", "20/cat"]
+    assert asked["all"] == ["70/cow", "70/dog", "20/cat", "20/cow", "20/dog", "50/cat", "50/cow", "50/dog"]
+    task = Detection()
+    predictions = [
+        [Prediction(s, task.gold(s.truth), task.score(task.gold(s.truth), s.truth)) for s in questions.samples]
+        for questions in data.questions("all")
+    ]
+    measured = measure_detection(task, data.truth, data.results(predictions), predictions, "coco")
+    assert measured.numbers["AP"] == 1.0
+    with pytest.raises(ConfigError, match="of which nothing is left out"):
+        detection_set([source.model_copy(update={"broken": "skip"})], None, "lvis", notes.append)
+
+
+def test_a_class_whose_name_holds_a_comma_is_named_in_quotes(tmp_path):
+    (source,) = write_folder(tmp_path / "d", annotations())
+    file = tmp_path / "d" / "annotations.json"
+    file.write_text(file.read_text().replace('"cow"', '"mouse, computer"'))
+    data = detection_set([source], name_list('"mouse, computer", dog'), "coco", lambda _: None)
+    assert [row["name"] for row in data.truth["categories"]] == ["dog", "mouse, computer"]
+    with pytest.raises(ConfigError, match=r"no class 'mouse' .*; quote a name that holds a comma: '.mouse, computer.'"):
+        detection_set([source], name_list("mouse, computer"), "coco", lambda _: None)
+    chosen = SourceConfig(source="coco", path=str(tmp_path / "d"), classes='dog,"mouse, computer"')
+    assert chosen.classes == ("dog", "mouse, computer")

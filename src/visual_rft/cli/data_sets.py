@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from visual_rft.cli.printed import info_text, made_text
 from visual_rft.config.config import load_config
 from visual_rft.config.explain import explain
+from visual_rft.config.name_list import name_list
 from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import Dataset
 from visual_rft.data.builders import check_unseen, few_shot, open_vocabulary, restrict
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _few_shot(arguments: argparse.Namespace) -> dict[str, Any]:
     chosen = _preset(arguments, open_vocabulary=False)
-    classes = _list(arguments.classes) if arguments.classes else list(chosen.classes) if chosen else None
+    classes = name_list(arguments.classes) if arguments.classes else list(chosen.classes) if chosen else None
     shots = arguments.shots or (chosen.shots if chosen else None)
     if shots is None:
         raise ConfigError("name the images per class with --shots, e.g. --shots 4")
@@ -89,11 +90,11 @@ def _few_shot(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _open_vocabulary(arguments: argparse.Namespace) -> dict[str, Any]:
     chosen = _preset(arguments, open_vocabulary=True)
-    novel = list(chosen.classes) if chosen else _list(arguments.novel or "")
+    novel = list(chosen.classes) if chosen else name_list(arguments.novel or "")
     if not novel:
         raise ConfigError("name the classes that training must not see with --novel a,b or a --preset")
     _, dataset = _read(arguments)
-    train, test = open_vocabulary(dataset, _list(arguments.base or ""), novel)
+    train, test = open_vocabulary(dataset, name_list(arguments.base or ""), novel)
     if chosen:
         check_base_count(arguments.preset, len(train.classes))
     if arguments.shots:
@@ -118,7 +119,7 @@ def _open_vocabulary(arguments: argparse.Namespace) -> dict[str, Any]:
 def _convert(arguments: argparse.Namespace) -> dict[str, Any]:
     source, dataset = _read(arguments)
     if arguments.classes:
-        dataset = restrict(dataset, _list(arguments.classes))
+        dataset = restrict(dataset, name_list(arguments.classes))
     unclear = 0
     if arguments.drop_unclear:
         clear = [image for image in dataset.images if is_plain(image, dataset.classes)]
@@ -225,7 +226,3 @@ def _counts(dataset: Dataset) -> dict[str, Any]:
         "objects": sum(len(image.labels) for image in dataset.images),
         "images_per_class": {name: holding[name] for name in dataset.classes},
     }
-
-
-def _list(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

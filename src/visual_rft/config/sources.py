@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from visual_rft.config.name_list import name_list
 from visual_rft.config.sections import Section
 
 QuestionKind = Literal[
@@ -110,7 +111,7 @@ class SourceConfig(Section):
     @field_validator("classes", "novel", mode="before")
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
-        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+        return name_list(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _only_where_it_means_something(self) -> SourceConfig:

@@ -26,6 +26,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from visual_rft.config.name_list import comma_hint
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.presets import check_base_count, class_names
 from visual_rft.errors import ConfigError, DataError
@@ -240,6 +241,7 @@ def _check_known(dataset: Dataset, classes: Sequence[str]) -> None:
             close = difflib.get_close_matches(name, dataset.classes, n=1)
             known = ", ".join(dataset.classes[:10]) + (", ..." if len(dataset.classes) > 10 else "")
             hint = f"; did you mean {close[0]!r}?" if close else f" (it has {known})"
+            hint = comma_hint(name, dataset.classes) or hint
             raise ConfigError(f"the data have no class {name!r}{hint}")
     if not classes:
         raise ConfigError("name at least one class")

@@ -14,12 +14,13 @@ the saved predictions can be scored by any COCO tool.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from visual_rft.answering.questions import ImageQuestions
+from visual_rft.config.name_list import comma_hint
 from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import AnnotatedImage, Dataset
 from visual_rft.data.formats.coco import annotations_file
@@ -44,24 +45,28 @@ class DetectionSet:
         images: the pictures, in the order of ``truth["images"]``; their labels and boxes are all true boxes that are
             no crowd regions.
         rules: name of the rules by which the predictions are scored.
+        unclear: classes of each image of which objects may be there without a box, and which are not asked about; none
+            where the rules of the user's own file say what counts.
     """
 
     truth: Mapping[str, Any]
     images: Sequence[AnnotatedImage]
     rules: Rules = "coco"
+    unclear: Sequence[frozenset[str]] = ()
 
     def questions(self, protocol: Protocol) -> list[ImageQuestions]:
         """What is asked about each image, in the order of ``images``."""
         names = {row["id"]: str(row["name"]) for row in self.truth["categories"]}
         groups = []
-        for row, image in zip(self.truth["images"], self.images, strict=True):
+        unclear = self.unclear or [frozenset()] * len(self.images)
+        for row, image, unknown in zip(self.truth["images"], self.images, unclear, strict=True):
             if protocol == "present":
                 asked = set(image.labels)
             elif protocol == "all" and self.rules == "lvis":
                 asked = {*image.labels, *(names[c] for c in row["neg_category_ids"] if c in names)}
             else:
                 asked = set(names.values())
-            samples = tuple(image.ask(name) for name in names.values() if name in asked)
+            samples = tuple(image.ask(name) for name in names.values() if name in asked - unknown)
             groups.append(ImageQuestions(samples, choose=protocol == "said"))
         return groups
 
@@ -100,13 +105,20 @@ def detection_set(
             raise ConfigError(
                 f"--protocol: source {source.format!r} comes with questions of its own; evaluate it as 'asked'"
             )
-    if len(sources) == 1 and sources[0].format == "coco":
+    own_file = len(sources) == 1 and sources[0].format == "coco"
+    if own_file and not loaded[0].skipped:
         given = sources[0].annotations
         file = Path(given) if given is not None else annotations_file(path_of(sources[0]))
         data = replace(_of_file(file, read_ground_truth(file, rules, note), loaded[0].images), rules=rules)
     elif rules == "lvis":
-        raise ConfigError("--rules lvis needs one COCO folder with LVIS annotations in data.evaluation")
+        why = ", of which nothing is left out (broken: refuse)" if own_file else ""
+        raise ConfigError(f"--rules lvis needs one COCO folder with LVIS annotations in data.evaluation{why}")
     else:
+        if own_file:
+            note(
+                f"{sources[0].path}: something was left out (broken: skip), so the truth is what is left: ids are "
+                "counted from 1, areas are those of boxes, and no image is asked about a class that lost a box there"
+            )
         names = sorted({name for dataset in loaded for name in dataset.classes})
         data = _of_images([image for dataset in loaded for image in dataset.images], names)
     data = _only(data, _classes_of(sources, loaded))
@@ -168,9 +180,16 @@ def _one_id_per_class(truth: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_images(images: Sequence[AnnotatedImage], names: Sequence[str]) -> DetectionSet:
-    """Ground truth made of labelled images, ids counted from 1."""
+    """Ground truth made of labelled images, ids counted from 1, none of classes that are unclear."""
     numbers = {name: number for number, name in enumerate(names, 1)}
-    objects = [(n, label, box) for n, i in enumerate(images, 1) for label, box in zip(i.labels, i.boxes, strict=True)]
+    unclear = [frozenset(image.incomplete) for image in images]
+    images = [_without(image, unknown) if unknown else image for image, unknown in zip(images, unclear, strict=True)]
+    objects = [
+        (n, label, box, crowd)
+        for n, i in enumerate(images, 1)
+        for crowd, pairs in ((0, zip(i.labels, i.boxes, strict=True)), (1, i.crowds))
+        for label, box in pairs
+    ]
     truth = {
         "images": [
             {"id": number, "width": image.size[0], "height": image.size[1], "file_name": image.image.key}
@@ -183,13 +202,20 @@ def _of_images(images: Sequence[AnnotatedImage], names: Sequence[str]) -> Detect
                 "category_id": numbers[label],
                 "bbox": xywh(box),
                 "area": area(box),
-                "iscrowd": 0,
+                "iscrowd": crowd,
             }
-            for number, (image, label, box) in enumerate(objects, 1)
+            for number, (image, label, box, crowd) in enumerate(objects, 1)
         ],
         "categories": [{"id": number, "name": name} for name, number in numbers.items()],
     }
-    return DetectionSet(truth, images)
+    return DetectionSet(truth, images, unclear=unclear)
+
+
+def _without(image: AnnotatedImage, classes: Container[str]) -> AnnotatedImage:
+    """An image without the objects and crowd regions of some classes."""
+    pairs = [(label, box) for label, box in zip(image.labels, image.boxes, strict=True) if label not in classes]
+    crowds = tuple((label, box) for label, box in image.crowds if label not in classes)
+    return replace(image, labels=tuple(p[0] for p in pairs), boxes=tuple(p[1] for p in pairs), crowds=crowds)
 
 
 def _only(data: DetectionSet, classes: Sequence[str]) -> DetectionSet:
@@ -199,12 +225,11 @@ def _only(data: DetectionSet, classes: Sequence[str]) -> DetectionSet:
         if name not in known:
             raise ConfigError(
                 f"--classes: there is no class {name!r} in the data ({', '.join(sorted(known)[:10])} ...)"
+                + comma_hint(name, sorted(known))
             )
     categories = [row for row in data.truth["categories"] if str(row["name"]) in classes]
     kept = {row["id"] for row in categories}
     annotations = [a for a in data.truth["annotations"] if a["category_id"] in kept]
-    images = []
-    for image in data.images:
-        rows = [(label, box) for label, box in zip(image.labels, image.boxes, strict=True) if label in classes]
-        images.append(replace(image, labels=tuple(r[0] for r in rows), boxes=tuple(r[1] for r in rows)))
+    others = {name for image in data.images for name in image.labels} - set(classes)
+    images = [_without(image, others) for image in data.images]
     return replace(data, truth={**data.truth, "annotations": annotations, "categories": categories}, images=images)

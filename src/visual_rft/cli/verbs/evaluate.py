@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from visual_rft.cli.arguments import add_checkpoint, add_server_arguments, add_tiles, tiling
+from visual_rft.config.name_list import name_list
 from visual_rft.errors import ConfigError, DataError, printable
 from visual_rft.files import write_json
 from visual_rft.policy.stored.checkpoints import chosen
@@ -59,7 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument("--protocol", choices=("asked", "present", "all", "said"),
                         help="detection: ask as the config says (default), each class that is present, all classes, or "
                         "those the model says are there")  # fmt: skip
-    models.add_argument("--classes", metavar="A,B,...", help="evaluate these classes only; needs a --protocol")
+    models.add_argument(
+        "--classes",
+        metavar="A,B,...",
+        help="evaluate these classes only; needs a --protocol; a name with a comma in double quotes",
+    )
     models.add_argument("--batch", type=int, metavar="N", help="questions answered at once (default 96)")
     models.add_argument("--folder", type=Path, metavar="DIR",
                         help="where answers and results go (default: one named after the settings in "
@@ -164,7 +169,7 @@ def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str
 
     plan = Plan(
         protocol=arguments.protocol or "asked",
-        classes=tuple(name.strip() for name in arguments.classes.split(",")) if arguments.classes else None,
+        classes=tuple(name_list(arguments.classes)) if arguments.classes else None,
         rules=arguments.rules,
         folder=arguments.folder,
         below=Path(f"{config.run.folder}-evaluation"),
