@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from visual_rft import Task
-from visual_rft.tasks.base import Prediction
 from visual_rft.tasks.parsing.completion import Failure, Parsed, answer_text
+from visual_rft.tasks.samples import Prediction
 from visual_rft.tasks.truth import boxes_of
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 

@@ -69,7 +69,13 @@ def completions(count: int, choose: random.Random) -> dict[str, Any]:
         "detection": {"boxes": [[10, 10, 50, 50], [60, 60, 90, 90]], "image_size": [100, 100], "category": "cat"},
         "classification": {"label": "red poppy"},
         "grounding": {"box": [10, 10, 50, 50], "image_size": [100, 100]},
-    }
+        "many_classes": {"boxes": [[10, 10, 50, 50]], "labels": ["cat"], "categories": ["cat", "dog"],
+                         "image_size": [100, 100]},
+        "counting": {"boxes": [[10, 10, 50, 50], [60, 60, 90, 90]], "image_size": [100, 100]},
+        "pointing": {"box": [10, 10, 50, 50], "image_size": [100, 100]},
+        "segmentation": {"segmentation": [[10, 10, 50, 10, 50, 50]], "image_size": [100, 100]},
+        "vqa": {"choice": "B", "choices": ["a cup", "a plate"]},
+    }  # fmt: skip
     slowest, text_of_it = 0.0, ""
     tasks = []
     for name, task in TASKS.items():

@@ -20,7 +20,7 @@ from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.errors import RunFolderError
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import Detection, load_task
-from visual_rft.tasks.base import Sample
+from visual_rft.tasks.samples import Sample
 from visual_rft.vision.images import RenderedImage
 
 NAMES = [f"thing {n}" for n in range(80)]

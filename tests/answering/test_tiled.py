@@ -18,8 +18,8 @@ from visual_rft.cli.main import main
 from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import Classification, Detection
-from visual_rft.tasks.base import Sample
 from visual_rft.tasks.metrics.detection import detection_metrics
+from visual_rft.tasks.samples import Sample
 from visual_rft.vision.images import RenderedImage
 from visual_rft.vision.tiles import Tiling, cut, visible
 

@@ -11,7 +11,7 @@ from visual_rft.data.moved import MOST_SCALED, Move, Moved
 from visual_rft.data.sources import load_dataset, load_samples
 from visual_rft.errors import DataError
 from visual_rft.tasks import task_of
-from visual_rft.tasks.base import Sample
+from visual_rft.tasks.samples import Sample
 from visual_rft.vision.images import RenderedImage
 
 WIDTH, HEIGHT = 120, 80

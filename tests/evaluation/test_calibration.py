@@ -7,8 +7,8 @@ import pytest
 from visual_rft.evaluation.calibration import expected_calibration_error, reliability, score_kinds
 from visual_rft.evaluation.tables import evaluation_text
 from visual_rft.tasks import Detection
-from visual_rft.tasks.base import Prediction, Sample, Score
 from visual_rft.tasks.metrics.detection import asked_data_set
+from visual_rft.tasks.samples import Prediction, Sample, Score
 from visual_rft.vision.images import RenderedImage
 
 RIGHT, WRONG = [0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0]

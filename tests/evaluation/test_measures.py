@@ -18,12 +18,14 @@ from transformers import (
 )
 
 from visual_rft.errors import DataError, ModelError
+from visual_rft.evaluation.mask_areas import mask_areas
 from visual_rft.evaluation.measures import NO_ANSWER, OTHER_NAME, measure, measure_grounding
-from visual_rft.evaluation.segmenter import Segmenter, mask_areas, true_mask
 from visual_rft.evaluation.tables import confusion_picture
 from visual_rft.tasks import Classification, Grounding
-from visual_rft.tasks.base import Prediction, Sample
+from visual_rft.tasks.samples import Prediction, Sample
 from visual_rft.vision.images import RenderedImage
+from visual_rft.vision.masks import true_mask
+from visual_rft.vision.segmenter import Segmenter
 
 LABELS = ("red fox", "fox", "grey wolf")
 
@@ -175,7 +177,7 @@ def test_truth_masks_are_polygons_or_rle():
 @pytest.mark.parametrize("broken", [None, [], "x", [[1, 2]], {"size": [5, 5], "counts": [0, 25]}, [[900, 900] * 4]])
 def test_a_truth_that_is_no_mask_is_named(broken):
     with pytest.raises(DataError, match=r"sample 'a': truth\.segmentation cannot be read as a mask"):
-        true_mask(broken, (60, 100), "a")
+        true_mask(broken, (60, 100), "sample 'a'")
 
 
 def sam() -> tuple[SamModel, SamProcessor]:
@@ -227,8 +229,16 @@ def test_a_tiny_random_sam_gives_a_mask_per_box(family, tmp_path):
     assert first.shape == second.shape == (50, 90)
     assert first.dtype == bool
     assert (first != second).any(), "the mask depends on the box"
+    pointed = [segmenter.mask(picture, (10, 10, 40, 30), [(15, 15), (30, 20)], key) for key in (None, "a", "a")]
+    assert (pointed[0] != first).any(), "the mask depends on the points"
+    assert (pointed[0] == pointed[1]).all()
+    assert (pointed[1] == pointed[2]).all(), "kept embeddings are those of the picture"
+    made = []
+    segmenter.model.get_image_embeddings = lambda _: made.append(1)
+    segmenter.mask(picture, (10, 10, 40, 30), key="a")
+    assert not made, "a picture with a key is embedded once"
 
 
 def test_a_missing_segmenter_is_one_line(tmp_path):
-    with pytest.raises(ModelError, match="--segmenter: cannot load"):
+    with pytest.raises(ModelError, match="segmenter: cannot load"):
         Segmenter.load(str(tmp_path))

@@ -18,7 +18,7 @@ from visual_rft.errors import ConfigError, DataError
 from visual_rft.evaluation.measures import measure_detection
 from visual_rft.evaluation.protocols import detection_set
 from visual_rft.tasks import Detection
-from visual_rft.tasks.base import Prediction
+from visual_rft.tasks.samples import Prediction
 
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 8, "name": "dog"}, {"id": 5, "name": "cow"}]
 BOXES = {  # image: class: boxes

@@ -17,7 +17,7 @@ from visual_rft.report.payload import embedded, payload
 from visual_rft.report.questions import Pictures
 from visual_rft.report.reading import read_run
 from visual_rft.tasks import Sample, load_task
-from visual_rft.tasks.base import Prediction
+from visual_rft.tasks.samples import Prediction
 
 TRUTH = [0, 0, 10, 10]
 

@@ -89,7 +89,7 @@ def test_advice_follows_the_task(task):
     )
     named = set(re.findall(r"\w+", finding.text))
     assert not named & others
-    if task in TASKS:
+    if task in TASKS and set(TASKS[task].rewards) - set(TASKS[task].default_weights):
         assert named & (set(TASKS[task].rewards) - set(TASKS[task].default_weights))
 
 

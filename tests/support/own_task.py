@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from visual_rft.tasks import Detection, Prediction, Task
-from visual_rft.tasks.base import answer_rates
 from visual_rft.tasks.parsing.completion import Failure, Parsed
+from visual_rft.tasks.samples import answer_rates
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 

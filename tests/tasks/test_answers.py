@@ -7,8 +7,9 @@ import json
 import pytest
 
 from visual_rft.tasks import Classification, Detection, Grounding
-from visual_rft.tasks.parsing.answers import MOST_BOXES, parse_box, parse_detections, parse_label
+from visual_rft.tasks.parsing.answers import parse_box, parse_label
 from visual_rft.tasks.parsing.completion import Failure, Parsed, Reason, answer_text, has_tag_format
+from visual_rft.tasks.parsing.detections import MOST_BOXES, parse_detections
 
 BOX = "{'Position': [10, 20, 110, 220], 'Confidence': 0.9}"
 ONE = ((10.0, 20.0, 110.0, 220.0),)

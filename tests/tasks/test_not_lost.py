@@ -6,11 +6,8 @@ dropped box still costs, and a form that was not asked for still fails ``strict_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import pytest
+from support.answers import NEW_TASKS, Row, say
 
 from visual_rft.tasks import Classification, Detection, Grounding
 
@@ -27,26 +24,6 @@ A = "{'Position': [100, 100, 400, 400], 'Confidence': 0.9}"
 B = "{'Position': [500, 500, 900, 900], 'Confidence': 0.5}"
 JSON_A = '{"Position": [100, 100, 400, 400], "Confidence": 0.9}'
 RIGHT = "(200,300),(600,700)"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A completion and what it is worth.
-
-    Attributes:
-        parts: ``iou``, ``confidence`` and ``iou_balanced`` (detection), ``accuracy`` or ``iou``; always ``format``.
-        note: what the parser must have noted, somewhere in its notes; None if nothing may be noted.
-    """
-
-    name: str
-    truth: Mapping[str, Any]
-    completion: str
-    parts: tuple[float, ...]
-    note: str | None = None
-
-
-def say(answer: str) -> str:
-    return f"<think>one</think><answer>{answer}</answer>"
 
 
 def wide(text: str, signs: str) -> str:
@@ -335,11 +312,13 @@ NAMES = {
     Detection: ("iou", "confidence", "iou_balanced", "format"),
     Classification: ("accuracy", "format"),
     Grounding: ("iou", "format"),
+    **{rows.TASK: rows.NAMES for rows in NEW_TASKS},
 }
 ROWS = [
     *((Detection, row) for row in DETECTION),
     *((Classification, row) for row in CLASSIFICATION),
     *((Grounding, row) for row in GROUNDING),
+    *((rows.TASK, row) for rows in NEW_TASKS for row in rows.ROWS),
 ]
 
 

@@ -16,7 +16,17 @@ import pytest
 from hypothesis import configuration, given, settings
 from hypothesis import strategies as st
 
-from visual_rft.tasks import Classification, Detection, Grounding, base
+from visual_rft.tasks import (
+    Classification,
+    Counting,
+    Detection,
+    Grounding,
+    ManyClasses,
+    Pointing,
+    Segmentation,
+    Vqa,
+    base,
+)
 from visual_rft.vision.coordinates import Frame
 
 # Hypothesis keeps tables of Unicode and of constants even without a database; the working tree is not the place.
@@ -29,7 +39,8 @@ EXAMPLES = settings(
     deadline=None,
     print_blob=True,
 )
-TASKS = pytest.mark.parametrize("task", [Detection, Classification, Grounding], ids=lambda task: task.name)
+KINDS = (Detection, ManyClasses, Classification, Grounding, Counting, Pointing, Segmentation, Vqa)
+TASKS = pytest.mark.parametrize("task", KINDS, ids=lambda task: task.name)
 MATCHING = pytest.mark.parametrize("matching", ["confidence", "hungarian"])
 
 LABELS = ("red poppy", "Audi A4 2012", "bird's nest", "Boeing 737-800", "caf\u00e9", "7", "St. Bernard (dog)")
@@ -68,7 +79,31 @@ def truths(draw: st.DrawFn, task: type[base.Task], frame: Frame | None = None) -
         return {"boxes": draw(st.lists(boxes, max_size=5)), "image_size": size, "category": "dog"}
     if task is Grounding:
         return {"box": draw(boxes), "image_size": size, "thought": draw(st.sampled_from(["", "the left one"]))}
+    if task is ManyClasses:
+        names = draw(st.lists(st.sampled_from(LABELS), min_size=1, unique=True))
+        found = draw(st.lists(boxes, max_size=5))
+        labels = [draw(st.sampled_from(names)) for _ in found]
+        return {"boxes": found, "labels": labels, "categories": names, "image_size": size}
+    if task is Counting:
+        return {"boxes": draw(st.lists(boxes, max_size=5)), "image_size": size}
+    if task is Pointing:  # two units wide, so that the middle in whole units is inside
+        x, y = (draw(st.integers(0, most - 2)) for most in frame.extent)
+        return {"box": list(frame.to_pixels((x, y, x + 2, y + 2))), "image_size": size}
+    if task is Segmentation:
+        if draw(st.integers(0, 3)) == 0:
+            return {"segmentation": None, "image_size": size}
+        x, y = draw(st.integers(0, 60)), draw(st.integers(0, 60))
+        wide, high = draw(st.integers(8, 30)), draw(st.integers(8, 30))
+        corners = [x, y, x + wide, y, x + wide, y + high, x, y + high]
+        return {"segmentation": [corners], "image_size": [100, 100]}
     label, *others = draw(st.permutations(LABELS))
+    if task is Vqa:
+        kinds: list[dict[str, object]] = [
+            {"answer": label, "synonyms": others[:2]},
+            {"choice": label, "choices": [label, *others]},
+            {"number": draw(st.integers(-999, 999)), "tolerance": draw(st.sampled_from([0, 0.5])), "unit": "cm"},
+        ]
+        return draw(st.sampled_from(kinds))
     return {"label": label, "synonyms": others[:2], "parents": others[2:4]}
 
 
@@ -89,6 +124,9 @@ def completions(draw: st.DrawFn, task: type[base.Task], truth: dict[str, object]
         "<think>x</think><answer>[]</answer>",
         "<answer>```json\n" + json.dumps([{"bbox_2d": [1, 2, 300, 400], "confidence": 0.5, "label": "dog"}]) + "\n```",
         '<think>x</think><answer>{"label": "red poppy"}</answer>',
+        "<think>x</think><answer>3: (10,20), (300,400)</answer>",
+        "<think>x</think><answer>B) 12 cm</answer>",
+        '<answer>{"bbox_2d": [1, 2, 300, 400], "points": [[5, 6]], "point_2d": [7, 8], "label": "dog"}</answer>',
         "x</think><answer><|box_start|>(1,2),(300,400)<|box_end|></answer>",
         "",
     ]
@@ -149,6 +187,7 @@ def test_the_gold_answer_has_full_marks(task, data):
     truth = data.draw(truths(task, frame))
     # The gold reasoning repeats "top left" for every object there, so this is the one reward it need not fill.
     names = [name for name in every_reward(task) if name != "repetition"]
+    frame = None if task is Segmentation else frame  # its masks are of whole pixels, ten units each
     for think in (True, False):
         scorer = task(weights=dict.fromkeys(names, 1.0), think=think)
         score = scorer.score(scorer.gold(truth, frame), truth, frame)

@@ -21,8 +21,9 @@ from visual_rft.errors import PromptTooLongError
 from visual_rft.inspection.look import look_at_data, shrunk_images
 from visual_rft.policy.loading import load_policy
 from visual_rft.tasks import load_task
-from visual_rft.tasks.base import Sample, Task
+from visual_rft.tasks.base import Task
 from visual_rft.tasks.parsing.completion import Failure, Parsed, answer_text
+from visual_rft.tasks.samples import Sample
 from visual_rft.tasks.spaces import Answered, SpaceWatch, gold_space_hint, wrong_space_hint
 from visual_rft.tasks.truth import box_of, frame_of
 from visual_rft.vision.boxes import iou

@@ -14,9 +14,9 @@ from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.data.sources import load_samples
 from visual_rft.evaluation.run import evaluate
 from visual_rft.policy.stored.places import EMBEDDED
-from visual_rft.tasks import TASKS, load_task
+from visual_rft.tasks import load_task
 from visual_rft.tiny.measure import Measure, box_figures, several
-from visual_rft.tiny.questions import Style
+from visual_rft.tiny.questions import TAUGHT, Style
 from visual_rft.vision.coordinates import CoordinateSpace
 
 
@@ -93,7 +93,7 @@ def test_the_base_answers_in_the_words_of_its_family_and_without_thinking(asked)
         assert figures["right_object_share"] >= 0.65
 
 
-@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("task", TAUGHT)
 def test_a_prompt_is_a_few_tokens_and_a_gold_answer_survives_the_tokenizer(task, processor):
     """A class name cut into pieces across its words was never bound to what was seen."""
     sources = {"detection": ["shapes", "digits", "flowers"], "classification": ["flowers", "digits"]}

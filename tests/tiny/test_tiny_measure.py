@@ -14,7 +14,7 @@ from visual_rft.tiny import native
 from visual_rft.tiny.architecture import build_tokenizer
 from visual_rft.tiny.build import phrases
 from visual_rft.tiny.measure import Case, box_figures, lies_on, read_boxes
-from visual_rft.tiny.questions import STYLES, Question, Style, ask, blurred
+from visual_rft.tiny.questions import STYLES, TAUGHT, Question, Style, ask, blurred
 from visual_rft.tiny.scenes import SOURCES
 from visual_rft.tiny.tokens import Writer, marks
 from visual_rft.vision.boxes import iou
@@ -36,7 +36,7 @@ def taught():
 
 def test_every_gold_answer_is_read_back(taught):
     assert {question.style for question in taught} == set(STYLES)
-    assert {question.sample.task for question in taught} == set(TASKS)
+    assert {question.sample.task for question in taught} == set(TAUGHT)
     for question in [*taught, *blurred(taught, 0.7, seed=3)]:
         truth = question.sample.truth
         if question.sample.task == "classification":

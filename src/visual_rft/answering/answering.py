@@ -27,7 +27,8 @@ from visual_rft.files import append_json_lines
 from visual_rft.parallel.meetings import by_first, gather
 from visual_rft.parallel.processes import here
 from visual_rft.policy.prompt import Prompt
-from visual_rft.tasks.base import Sample, Task
+from visual_rft.tasks.base import Task
+from visual_rft.tasks.samples import Sample
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 BATCH = 96

@@ -180,7 +180,7 @@ class Asker:
         return Sample(f"{key}: {ask}", (image,), self.task.name, self._question(ask), truth)
 
     def _question(self, ask: str) -> dict[str, str]:
-        return {"category": ask, "subject": ask, "expression": ask}
+        return {"category": ask, "subject": ask, "expression": ask, "question": ask}
 
     def _reply(self, given: Answer) -> Reply:
         parsed = self.task.parse(given.text, given.sample.truth, given.frame)

@@ -55,7 +55,8 @@ def asked_about_boxes(shares_of_yes: Shares, task: Task, answers: Sequence[Answe
         boxes.append(value["boxes"])
         for number, box in enumerate(boxes[-1]):
             assert answer.frame is not None
-            text = task.box_prompt(answer.sample.question, box, answer.frame)
+            label = {"category": value["labels"][number]} if "labels" in value else {}
+            text = task.box_prompt({**answer.sample.question, **label}, box, answer.frame)
             prompts.append(Prompt(f"{answer.sample.id} (box {number + 1})", text, answer.sample.images))
     shares = iter(shares_of_yes(prompts, batch))
     return [answer._replace(asked=[next(shares) for _ in row]) for answer, row in zip(answers, boxes, strict=True)]

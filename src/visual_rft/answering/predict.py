@@ -13,7 +13,8 @@ from visual_rft.answering.answering import BATCH, Answerer, answer
 from visual_rft.answering.questions import Answer, group_by_image
 from visual_rft.answering.scores import ranked
 from visual_rft.report.series import label_of
-from visual_rft.tasks.base import Prediction, Sample, Task
+from visual_rft.tasks.base import Task
+from visual_rft.tasks.samples import Prediction, Sample
 from visual_rft.tasks.spaces import MAX_QUESTIONS_LOOKED_AT, Answered, wrong_space_hint
 from visual_rft.terminal.notes import warn
 

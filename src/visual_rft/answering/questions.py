@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from visual_rft.tasks.base import Sample
+from visual_rft.tasks.samples import Sample
 from visual_rft.vision.coordinates import Frame
 
 

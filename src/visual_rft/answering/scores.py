@@ -22,7 +22,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from visual_rft.answering.questions import Answer
-from visual_rft.tasks.base import Score
+from visual_rft.tasks.samples import Score
 from visual_rft.vision.boxes import Box
 from visual_rft.vision.coordinates import Frame
 

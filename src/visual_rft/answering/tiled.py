@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
 from visual_rft.answering.scores import ranked
 from visual_rft.errors import ConfigError
-from visual_rft.tasks.base import Prediction, Sample, Score, Task
+from visual_rft.tasks.base import Task
+from visual_rft.tasks.samples import Prediction, Sample, Score
 from visual_rft.tasks.truth import image_size_of
 from visual_rft.vision.boxes import Box, area
 from visual_rft.vision.tiles import Tile, Tiling, Window, moved_back
@@ -49,7 +50,7 @@ class CutUp:
 
 def check_tiles(task: Task) -> None:
     """Raises ConfigError if the answers of a task cannot be put together from tiles."""
-    if task.measured_as != "coco":
+    if task.measured_as != "coco" or task.questions == "every":
         raise ConfigError(f"--tiles: the answers of {task.name!r} cannot be put together from parts of a picture")
 
 

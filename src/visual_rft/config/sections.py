@@ -162,7 +162,8 @@ class TaskConfig(Section):
     may_change = ("weights", "options")
 
     name: str = "detection"
-    """``detection``, ``classification``, ``grounding``, or your own as module:Class or file.py:Class."""
+    """``detection``, ``many_classes``, ``classification``, ``grounding``, ``counting``, ``pointing``, ``segmentation``,
+    ``vqa``, or your own as module:Class or file.py:Class."""
     think: bool = True
     """Ask for reasoning before the answer, and want it in the format reward."""
     weights: dict[str, float] | None = None

@@ -20,6 +20,8 @@ QuestionKind = Literal[
     "present",  # "find every CLASS": a question for each class that is in an image
     "one",  # the same, about one class per image
     "name",  # "name the kind of SUBJECT": a question for each image of one class
+    "every",  # "find every object of these classes": a question per image
+    "own",  # the data's own questions
     "refer",  # "find EXPRESSION": a question for each text that means one object
 ]
 """Which questions are asked about labelled images."""
@@ -87,8 +89,9 @@ class SourceConfig(Section):
     seed: int = 0
     """Seed of procedural images, and of the choice of shots and questions."""
     questions: QuestionKind | None = None
-    """``present``: find each class that is in an image; ``one``: find one class per image; ``name``: name the object;
-    ``refer``: find what an expression means. Null takes what the task wants."""
+    """``present``: find each class that is in an image; ``one``: find one class per image; ``every``: find the objects
+    of all classes at once; ``name``: name the object; ``refer``: find what an expression means; ``own``: those that
+    came with the data. Null takes what the task wants."""
     expressions: tuple[Literal["names", "superlatives", "relations", "exceptions"], ...] | None = None
     """Kinds of expression that ``refer`` draws from in ``shapes``; null takes all."""
     absent_rate: float = Field(0.0, ge=0, le=1)

@@ -25,8 +25,8 @@ import numpy as np
 
 from visual_rft.data.lazy import LazySequence
 from visual_rft.errors import DataError
-from visual_rft.tasks.base import Sample
-from visual_rft.tasks.truth import ClassificationTruth, DetectionTruth, GroundingTruth
+from visual_rft.tasks.samples import Sample
+from visual_rft.tasks.truth import ClassificationTruth, DetectionTruth, GroundingTruth, ManyClassTruth
 from visual_rft.vision.boxes import Box
 from visual_rft.vision.images import ImageReference
 
@@ -90,6 +90,24 @@ class AnnotatedImage:
             question={"category": category},
             truth=truth,
         )
+
+    def ask_all(self, classes: Sequence[str]) -> Sample:
+        """The question "find every object of these classes", with all true boxes and their classes.
+
+        Raises:
+            DataError: if the objects have no boxes.
+        """
+        if len(self.boxes) != len(self.labels):
+            raise DataError(f"image {self.id}: has a label but no box; only classification can ask about it")
+        rows = [(list(box), label) for label, box in zip(self.labels, self.boxes, strict=True) if label in classes]
+        truth: ManyClassTruth = {
+            "boxes": [box for box, _ in rows],
+            "labels": [label for _, label in rows],
+            "categories": list(classes),
+            "image_size": list(self.size),
+        }
+        question = {"categories": list(classes), "category": ", ".join(classes)}
+        return Sample(f"{self.id}/every", (self.image,), "many_classes", question, truth)
 
     def name(self, subject: str) -> Sample:
         """The question "name the kind of ``subject``" about an image of one class.
@@ -247,3 +265,25 @@ class OneQuestionPerImage(LazySequence[Sample]):
         present, absent = image.present, image.absent(self.classes)
         ask_absent = absent and (not present or rng.random() < self.absent_rate)
         return image.ask(str(rng.choice(absent if ask_absent else present)))
+
+
+class EveryClass(LazySequence[Sample]):
+    """One question about each image: the objects of all classes that the data know everything about there.
+
+    Args:
+        images: the data set; those of which no class is known in full are passed over.
+        classes: all class names, in the order of the question.
+    """
+
+    def __init__(self, images: Sequence[AnnotatedImage], classes: Sequence[str]) -> None:
+        self.images, self.classes = images, tuple(name for name in classes if name)
+        self.asked = [n for n, image in enumerate(images) if self._known(image)]
+        super().__init__(len(self.asked))
+
+    def item(self, index: int) -> Sample:
+        image = self.images[self.asked[index]]
+        return image.ask_all(self._known(image))
+
+    def _known(self, image: AnnotatedImage) -> tuple[str, ...]:
+        known = {*image.present, *image.absent(self.classes)}
+        return tuple(name for name in self.classes if name in known)

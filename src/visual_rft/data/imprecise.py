@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from visual_rft.data.lazy import LazySequence
-from visual_rft.tasks.base import Sample
+from visual_rft.tasks.samples import Sample
 
 
 class Imprecise(LazySequence[Sample]):

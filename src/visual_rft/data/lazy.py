@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from visual_rft.tasks.base import Task
+from visual_rft.tasks.samples import Sample
 from visual_rft.vision.boxes import Box
 
 T = TypeVar("T")
@@ -81,3 +85,41 @@ class PackedBoxes(LazySequence[Box]):
 
     def __reduce__(self) -> tuple[type, tuple[tuple[Box, ...]]]:
         return tuple, (tuple(self),)  # not the whole array with each image
+
+
+class Completed(LazySequence[Sample]):
+    """The same samples with what a task needs besides (``Task.completed``)."""
+
+    def __init__(self, samples: Sequence[Sample], task: Task) -> None:
+        super().__init__(len(samples))
+        self.samples, self.task = samples, task
+
+    def item(self, index: int) -> Sample:
+        return self.task.completed(self.samples[index])
+
+
+class LabelsAlone(LazySequence[Sample]):
+    """The same samples without the reasoning that came with them: all that reinforcement is told as well."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        super().__init__(len(samples))
+        self.samples = samples
+
+    def item(self, index: int) -> Sample:
+        sample = self.samples[index]
+        return replace(sample, truth={key: value for key, value in sample.truth.items() if key != "thought"})
+
+
+class Joined(LazySequence[Sample]):
+    """Several sequences of samples as one."""
+
+    def __init__(self, parts: Sequence[Sequence[Sample]]) -> None:
+        self.parts = parts
+        self.ends = list(accumulate(map(len, parts)))
+        super().__init__(self.ends[-1] if self.ends else 0)
+
+    def item(self, index: int) -> Sample:
+        for part, end in zip(self.parts, self.ends, strict=True):
+            if index < end:
+                return part[index - end + len(part)]
+        raise IndexError(index)

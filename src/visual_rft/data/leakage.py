@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from visual_rft.data.duplicates import Fingerprint, across, fingerprint
 from visual_rft.errors import DataError
-from visual_rft.tasks.base import Sample
+from visual_rft.tasks.samples import Sample
 from visual_rft.vision.images import ImageFile, ImageReference, RenderedImage, load_small
 
 SECONDS = 10.0

@@ -28,7 +28,7 @@ from PIL import Image
 
 from visual_rft.data.lazy import LazySequence
 from visual_rft.errors import DataError
-from visual_rft.tasks.base import Sample
+from visual_rft.tasks.samples import Sample
 from visual_rft.tasks.truth import labelled_boxes
 from visual_rft.vision.images import ImageReference, RenderedImage
 

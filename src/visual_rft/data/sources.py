@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 
 from visual_rft.config.paths import hint
@@ -17,6 +16,7 @@ from visual_rft.config.sources import PROCEDURAL, QuestionKind, SourceConfig
 from visual_rft.data.annotated import (
     AnnotatedImage,
     Dataset,
+    EveryClass,
     OneQuestionPerImage,
     PresentClasses,
 )
@@ -32,7 +32,7 @@ from visual_rft.data.formats.refcoco import load_refcoco
 from visual_rft.data.formats.voc import load_voc
 from visual_rft.data.formats.yolo import load_yolo
 from visual_rft.data.imprecise import Imprecise
-from visual_rft.data.lazy import LazySequence
+from visual_rft.data.lazy import Completed, Joined, LabelsAlone, LazySequence
 from visual_rft.data.moved import Moved
 from visual_rft.data.parts import part_of
 from visual_rft.data.procedural.digits import Digits
@@ -41,8 +41,9 @@ from visual_rft.data.procedural.referring import KINDS, OneReferencePerImage
 from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.data.tiled import tiled
 from visual_rft.errors import DataError, printable
-from visual_rft.tasks.base import Sample, Task
+from visual_rft.tasks.base import Task
 from visual_rft.tasks.parsing.completion import normalized
+from visual_rft.tasks.samples import Sample
 from visual_rft.vision.tiles import Tiling
 
 SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape"}
@@ -203,7 +204,7 @@ def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample
         if dataset.samples is not None:
             samples: Sequence[Sample] = [ready_made(sample, questions, task) for sample in dataset.samples]
         else:
-            samples = questions_about(dataset, source, questions)
+            samples = Completed(questions_about(dataset, source, questions), task)
         if len(samples) == 0:
             why += _reasons(dataset)
         if not source.reasoning:
@@ -237,6 +238,9 @@ def questions_about(dataset: Dataset, source: SourceConfig, questions: QuestionK
     """
     images, classes, name = dataset.images, dataset.classes, source.format
     made = name in PROCEDURAL
+    if questions == "own":
+        raise DataError(f"data: source {name!r} has no questions of its own; write them as lines of a jsonl source, "
+                        '{"image": ..., "question": {"question": "..."}, "truth": {...}}')  # fmt: skip
     if questions == "refer":
         if name == "shapes":
             return OneReferencePerImage(images, source.seed, source.expressions or tuple(KINDS))
@@ -250,6 +254,8 @@ def questions_about(dataset: Dataset, source: SourceConfig, questions: QuestionK
         raise DataError(f"data: source {name!r} has labels but no boxes; ask it with --task classification")
     if not made and not classes and any(image.expressions for image in images):
         raise DataError(f"data: source {name!r} has expressions but no classes; ask it with --task grounding")
+    if questions == "every":
+        return EveryClass(images, classes)
     if questions == "one":
         known = images if made else [image for image in images if image.present or image.absent(classes)]
         return OneQuestionPerImage(known, classes, source.absent_rate, source.seed)
@@ -259,7 +265,9 @@ def questions_about(dataset: Dataset, source: SourceConfig, questions: QuestionK
 _NAMED_BY: Mapping[QuestionKind, str] = {
     "present": "category",
     "one": "category",
+    "every": "category",
     "name": "subject",
+    "own": "question",
     "refer": "expression",
 }
 """What tables and pictures call a question by, whatever its own text says."""
@@ -273,8 +281,9 @@ def ready_made(sample: Sample, questions: QuestionKind, task: Task) -> Sample:
     """
     name = sample.question.get("problem", "object") if questions == "refer" else "object"
     question = {_NAMED_BY[questions]: name, **sample.question}
-    complete = replace(sample, task=task.name, question=question)
     try:
+        complete = task.completed(replace(sample, task=task.name, question=question))
+        sample = complete
         task.score(task.gold(sample.truth), sample.truth)
     except (DataError, KeyError) as error:
         raise DataError(f"question {sample.id}: does not fit the task {task.name!r}: {error}") from None
@@ -290,30 +299,3 @@ class OneNamePerImage(LazySequence[Sample]):
 
     def item(self, index: int) -> Sample:
         return self.images[index].name(self.subject)
-
-
-class LabelsAlone(LazySequence[Sample]):
-    """The same samples without the reasoning that came with them: all that reinforcement is told as well."""
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        super().__init__(len(samples))
-        self.samples = samples
-
-    def item(self, index: int) -> Sample:
-        sample = self.samples[index]
-        return replace(sample, truth={key: value for key, value in sample.truth.items() if key != "thought"})
-
-
-class Joined(LazySequence[Sample]):
-    """Several sequences of samples as one."""
-
-    def __init__(self, parts: Sequence[Sequence[Sample]]) -> None:
-        self.parts = parts
-        self.ends = list(accumulate(map(len, parts)))
-        super().__init__(self.ends[-1] if self.ends else 0)
-
-    def item(self, index: int) -> Sample:
-        for part, end in zip(self.parts, self.ends, strict=True):
-            if index < end:
-                return part[index - end + len(part)]
-        raise IndexError(index)

@@ -17,8 +17,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from visual_rft.tasks.base import Prediction
 from visual_rft.tasks.metrics.coco import Rules, box_precision
+from visual_rft.tasks.samples import Prediction
 from visual_rft.vision.boxes import Box, match_by_confidence
 
 RIGHT_IOU = 0.5

@@ -23,10 +23,11 @@ import numpy as np
 from visual_rft.answering.class_list import names_in
 from visual_rft.evaluation.resampling import Floats, Statistic
 from visual_rft.evaluation.weighted_precision import WeightedPrecision
-from visual_rft.tasks.base import Prediction, Task, answer_rates
+from visual_rft.tasks.base import Task
 from visual_rft.tasks.metrics.coco import Rules, box_precision
 from visual_rft.tasks.metrics.detection import best_ious
 from visual_rft.tasks.rewards import accuracy
+from visual_rft.tasks.samples import Prediction, answer_rates
 from visual_rft.tasks.truth import box_of
 from visual_rft.vision.boxes import Box, area, iou
 

@@ -89,7 +89,7 @@ def chosen_questions(config: Config, task: Task, plan: Plan) -> Chosen:
             if bare is not None:
                 raise DataError(f"--segmenter: question {bare!r} has no true mask (truth.segmentation)")
         return None, group_by_image(samples)
-    if task.measured_as != "coco":
+    if task.measured_as != "coco" or task.questions == "every":
         raise ConfigError(f"--protocol {plan.protocol}: the task is {task.name!r}; only detection has protocols")
     if plan.protocol == "said" and not isinstance(task, AsksForClasses):
         raise ConfigError(f"--protocol said: the task {task.name!r} has no classes_prompt that asks for the classes")

@@ -28,9 +28,9 @@ from visual_rft.data.formats.coco_results import Note, read_ground_truth
 from visual_rft.data.presets import class_names
 from visual_rft.data.sources import load_dataset, path_of
 from visual_rft.errors import ConfigError, DataError
-from visual_rft.tasks.base import Prediction
 from visual_rft.tasks.metrics.coco import Rules
 from visual_rft.tasks.metrics.detection import results_of, xywh
+from visual_rft.tasks.samples import Prediction
 from visual_rft.vision.boxes import area
 
 Protocol = Literal["asked", "present", "all", "said"]

@@ -29,6 +29,7 @@ from visual_rft.config.config import Config
 from visual_rft.errors import DataError, printable
 from visual_rft.evaluation.calibration import score_kinds
 from visual_rft.evaluation.folders import claim, settings_digest, slug
+from visual_rft.evaluation.mask_areas import mask_areas
 from visual_rft.evaluation.measures import (
     ByImage,
     Measured,
@@ -47,9 +48,10 @@ from visual_rft.parallel.meetings import by_first
 from visual_rft.parallel.processes import here
 from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import Task, task_of
-from visual_rft.tasks.base import answer_rates
-from visual_rft.tasks.metrics.detection import asked_data_set
+from visual_rft.tasks.metrics.detection import asked_data_set, by_category
+from visual_rft.tasks.samples import answer_rates
 from visual_rft.terminal.progress import Ticker
+from visual_rft.vision.segmenter import load_segmenter
 
 
 @dataclass(frozen=True)
@@ -213,13 +215,11 @@ def _measured(task: Task, plan: Plan, predictions: ByImage, data: DetectionSet |
     if task.measured_as == "coco":
         coco = _coco(predictions, data)
         measured = measure_detection(task, coco.truth, coco.results, predictions, plan.rules)
-        kinds = score_kinds(predictions, lambda rows: _coco(rows, data).results, coco.truth, plan.rules)
+        split = [list(by_category(row)) for row in predictions]
+        kinds = score_kinds(split, lambda rows: _coco(rows, data).results, coco.truth, plan.rules)
         return replace(measured, numbers={**measured.numbers, "scores": kinds}), coco
     if plan.segmenter:
-        from visual_rft.answering.local import best_device
-        from visual_rft.evaluation.segmenter import Segmenter, mask_areas
-
-        segmenter = Segmenter.load(plan.segmenter).to(best_device())
+        segmenter = load_segmenter(plan.segmenter)
         return measure_grounding(task, predictions, [mask_areas(segmenter, one) for one in flat]), None
     return measure(task, predictions), None
 

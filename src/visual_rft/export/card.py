@@ -115,7 +115,7 @@ def serve_command(facts: Facts) -> str:
 def example_prompt(task: Task, space: CoordinateSpace) -> str:
     """What the task shows beside an image, ``THING`` standing for what is asked for."""
     try:
-        return task.prompt({"category": "THING", "subject": "THING", "expression": "THING"}, space)
+        return task.prompt(dict.fromkeys(("category", "subject", "expression", "question"), "THING"), space)
     except KeyError:  # a task of the user's own that needs to know more
         return "THE PROMPT OF YOUR TASK"
 

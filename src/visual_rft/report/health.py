@@ -119,6 +119,10 @@ def _equal(rows: Sequence[Row], config: Config) -> Finding | None:
 _GRADED = {
     "detection": "a graded reward (task.weights: iou_soft, iou_balanced)",
     "grounding": "a graded reward (task.weights: giou)",
+    "many_classes": "a graded reward (task.weights: iou_soft)",
+    "counting": "a reward of where they are too (task.weights: points)",
+    "pointing": "a graded reward (task.weights: near)",
+    "segmentation": "a reward of the box besides (task.weights: box_iou)",
     "classification": "a graded reward (task.weights: hierarchy, where truths name parents; or one of your own)",
 }
 """A reward that tells a nearly right answer from a wrong one, by task."""

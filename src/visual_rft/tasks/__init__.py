@@ -10,13 +10,22 @@ from visual_rft.config.schedules import lifted
 from visual_rft.config.sections import ScoreKind, TaskConfig
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError, did_you_mean
-from visual_rft.tasks.base import Prediction, Sample, Score, Task
+from visual_rft.tasks.base import Task
 from visual_rft.tasks.kinds.classification import Classification
+from visual_rft.tasks.kinds.counting import Counting
 from visual_rft.tasks.kinds.detection import Detection
 from visual_rft.tasks.kinds.grounding import Grounding
+from visual_rft.tasks.kinds.many_classes import ManyClasses
+from visual_rft.tasks.kinds.pointing import Pointing
+from visual_rft.tasks.kinds.segmentation import Segmentation
+from visual_rft.tasks.kinds.vqa import Vqa
 from visual_rft.tasks.plugins import load_object
+from visual_rft.tasks.samples import Prediction, Sample, Score
 
-TASKS: dict[str, type[Task]] = {"detection": Detection, "classification": Classification, "grounding": Grounding}
+TASKS: dict[str, type[Task]] = {
+    task.name: task
+    for task in (Detection, Classification, Grounding, ManyClasses, Counting, Pointing, Segmentation, Vqa)
+}
 
 
 def load_task(
@@ -30,7 +39,7 @@ def load_task(
     """The task called ``name``, or a task of your own: ``module:Class`` or ``file.py:Class``.
 
     Args:
-        name: ``detection``, ``classification``, ``grounding``, or where your own class is.
+        name: one of :data:`TASKS`, or where your own class is.
         think: ask for reasoning before the answer.
         weights: factor of each reward by name; None takes the task's own.
         scores: by which number held-out boxes are ranked, as in :class:`Task`.
@@ -97,12 +106,17 @@ def task_of(config: TaskConfig) -> Task:
 __all__ = [
     "TASKS",
     "Classification",
+    "Counting",
     "Detection",
     "Grounding",
+    "ManyClasses",
+    "Pointing",
     "Prediction",
     "Sample",
     "Score",
+    "Segmentation",
     "Task",
+    "Vqa",
     "load_task",
     "task_of",
 ]

@@ -16,19 +16,19 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from visual_rft.config.schedules import PARTLY, Path, Schedule, put, values_at
 from visual_rft.config.sections import ScoreKind
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.parsing.completion import Failure, Parsed, has_tag_format
+from visual_rft.tasks.parsing.completion import Failure, Parsed
 from visual_rft.tasks.plugins import MAX_REWARD, load_object, users_reward
+from visual_rft.tasks.samples import Prediction, Sample, Score, answer_rates
 from visual_rft.vision.boxes import is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
-from visual_rft.vision.images import ImageReference
 
 Comparison = Any
 """What ``Task.compare`` returns; only the task's own rewards look inside."""
@@ -48,54 +48,6 @@ UNITS = {
     CoordinateSpace.LOCATION_TOKENS: "location tokens <loc0000> to <loc1023>, y before x",
 }
 """How a prompt describes coordinates."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled question.
-
-    Attributes:
-        id: unique within its data set; used in file names, logs and error messages.
-        images: the pictures the question is about, in the order they are shown.
-        task: name of the kind of question (``detection``, ``classification``, ``grounding``).
-        question: what the task needs to write the prompt, e.g. ``{"category": "red circle"}``; ``problem`` is a whole
-            prompt, shown as it is.
-        truth: what the task needs to score an answer, in pixels of the original image, e.g.
-            ``{"boxes": [[x1, y1, x2, y2]], "image_size": [width, height]}``; of several images, the first. ``space``
-            names the units a ``problem`` asks for (``relative_1000`` or ``pixels``), if they are not the model's own.
-    """
-
-    id: str
-    images: tuple[ImageReference, ...]
-    task: str
-    question: Mapping[str, Any]
-    truth: Mapping[str, Any]
-
-
-class Score(NamedTuple):
-    """What one completion is worth.
-
-    Attributes:
-        parts: reward parts by name, before weights, the built-in ones in [0, 1]; None where a reward does not apply.
-        total: weighted sum of the parts that apply.
-        answer: the parsed answer, JSON-able, boxes in pixels of the original image; None if it could not be parsed.
-        failure: why the completion could not be parsed, or None.
-        notes: what the parser tolerated, repaired or dropped on the way, one short text each.
-    """
-
-    parts: Mapping[str, float | None]
-    total: float
-    answer: Any = None
-    failure: str | None = None
-    notes: Sequence[str] = ()
-
-
-class Prediction(NamedTuple):
-    """One answered question."""
-
-    sample: Sample
-    completion: str
-    score: Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +163,14 @@ class Task(ABC):
         """Wrong completions by name, each of which must score less than the gold one; checked before a run."""
         return {}
 
+    def completed(self, sample: Sample) -> Sample:
+        """A question as a data source has it, with what prompt and truth need besides.
+
+        Raises:
+            DataError: if something is missing; the message names the field.
+        """
+        return sample
+
     def marks(self, question: Mapping[str, Any], answer: Any) -> list[Mark]:
         """How an answer is drawn on its picture: boxes with labels, or captions."""
         return [(None, str(answer))]
@@ -292,23 +252,6 @@ class Task(ABC):
     def _rates(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """What every task's metrics report about the form of the answers."""
         return answer_rates(predictions, self.think)
-
-
-def answer_rates(predictions: Sequence[Prediction], think: bool) -> dict[str, Any]:
-    """Shares of answers in the right format and of answers that could be read, counts, and why others could not.
-
-    Args:
-        predictions: the answers; the shares of none are -1.
-        think: whether the right format has a think block.
-    """
-    count = len(predictions)
-    return {
-        "format_rate": sum(has_tag_format(p.completion, think) for p in predictions) / count if count else -1.0,
-        "parse_rate": sum(p.score.failure is None for p in predictions) / count if count else -1.0,
-        "n_images": len({image.key for p in predictions for image in p.sample.images}),
-        "n_questions": count,
-        "failures": dict(Counter(p.score.failure for p in predictions if p.score.failure)),
-    }
 
 
 TEXT_REWARDS: dict[str, Callable[[Task, str, Parsed[Any] | Failure], float]] = {

@@ -16,8 +16,9 @@ from typing import Any
 from PIL import Image
 
 from visual_rft.errors import DataError
-from visual_rft.tasks.base import Sample, Task
+from visual_rft.tasks.base import Task
 from visual_rft.tasks.parsing.completion import Parsed
+from visual_rft.tasks.samples import Sample
 from visual_rft.tasks.truth import labelled_boxes
 from visual_rft.vision.boxes import is_finite_number
 from visual_rft.vision.coordinates import Frame

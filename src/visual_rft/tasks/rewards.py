@@ -1,7 +1,7 @@
 """Every built-in reward: a pure function of a comparison or of the text, with its formula, its source and its range.
 
 Decision: each is in [0, 1] before weights, and none trusts the text further than
-:mod:`visual_rft.tasks.parsing.answers` has checked it. What each can and cannot be gamed by, with numbers, is in
+:mod:`visual_rft.tasks.parsing` has checked it. What each can and cannot be gamed by, with numbers, is in
 docs/rewards.md.
 
 >>> from visual_rft.vision.boxes import match_by_confidence
@@ -13,6 +13,7 @@ docs/rewards.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from visual_rft.tasks.parsing.completion import Failure, Parsed, has_tag_format, normalized
@@ -153,6 +154,45 @@ def box_point(box: Box, truth: Box) -> float:
     """1 if the centre of the box lies in the true box, else 0. A dot and the whole image may both earn it."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     return float(truth[0] <= x <= truth[2] and truth[1] <= y <= truth[3])
+
+
+# Counting.
+
+
+def count_exact(said: float, true: int) -> float:
+    """1 if the number is the true one, else 0."""
+    return float(said == true)
+
+
+def count_close(said: float, true: int) -> float:
+    """``1 - |said - true| / max(said, true)``, 1 if both are 0, 0 for a negative number. [0, 1]
+
+    One too many of two earns 2/3, one too many of twenty 20/21.
+    """
+    most = max(said, true)
+    return max(0.0, 1 - abs(said - true) / most) if most > 0 else float(said == true)
+
+
+# Pointing.
+
+
+def point_hits(hits: int, points: int, places: int) -> float:
+    """Places that were hit, each by a point of its own, over ``max(points, places)``. [0, 1]
+
+    Points beside every place, and a second one on the same, cost as much as a missing one. Nothing to point to, no
+    point: 1. With one place and one point this is the hit rate of GUI grounding (arXiv 2401.10935).
+    """
+    most = max(points, places)
+    return hits / most if most else 1.0
+
+
+def point_near(point: tuple[float, float], centre: tuple[float, float], reach: float) -> float:
+    """``max(0, 1 - d / reach)``, d the distance of the point from the centre of its place. [0, 1]
+
+    It rises before the place is hit: ``reach`` is half the diagonal of the image.
+    """
+    x, y = point[0] - centre[0], point[1] - centre[1]
+    return max(0.0, 1 - math.hypot(x, y) / reach)
 
 
 # Text, for every task.

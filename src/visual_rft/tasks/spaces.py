@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from visual_rft.tasks.base import Sample, Task
+from visual_rft.tasks.base import Task
 from visual_rft.tasks.parsing.completion import Failure
+from visual_rft.tasks.samples import Sample
 from visual_rft.tasks.truth import frame_of, image_size_of, labelled_boxes
 from visual_rft.vision.boxes import Box, as_box, iou
 from visual_rft.vision.coordinates import CoordinateSpace, Frame

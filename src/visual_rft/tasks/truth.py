@@ -74,6 +74,76 @@ class GroundingTruth(TypedDict, total=False):
     space: Literal["relative_1000", "pixels"]
 
 
+class ManyClassTruth(TypedDict, total=False):
+    """The truth of ``many_classes``; ``space`` as in :class:`DetectionTruth`."""
+
+    boxes: Required[Sequence[Sequence[float]]]
+    """N boxes ``[x1, y1, x2, y2]`` in pixels of the image; N may be 0."""
+    labels: Required[Sequence[str]]
+    """N names, the class of each box."""
+    categories: Required[Sequence[str]]
+    """The classes that were asked for; an item of an answer that names another is dropped."""
+    image_size: Required[Sequence[float]]
+    """(width, height) of the image in pixels."""
+    space: Literal["relative_1000", "pixels"]
+
+
+class CountingTruth(TypedDict, total=False):
+    """The truth of ``counting``: a number, or boxes that are counted."""
+
+    count: int
+    """How many there are, at least 0."""
+    boxes: Sequence[Sequence[float]]
+    """The objects; needed where points are asked for."""
+    image_size: Sequence[float]
+    """(width, height) of the image in pixels; needed where points are asked for."""
+
+
+class PointingTruth(TypedDict, total=False):
+    """The truth of ``pointing``: where a point is a hit, in pixels of the image; one of the three."""
+
+    box: Sequence[float]
+    """The one place."""
+    boxes: Sequence[Sequence[float]]
+    """The places, a point in each; [] for none."""
+    segmentation: Any
+    """The one place as a mask: COCO's polygons in pixels, or an RLE."""
+    image_size: Required[Sequence[float]]
+    """(width, height) of the image in pixels."""
+
+
+class SegmentationTruth(TypedDict, total=False):
+    """The truth of ``segmentation``."""
+
+    segmentation: Required[Any]
+    """The mask: COCO's polygons in pixels, or an RLE; null where the thing is not in the image."""
+    image_size: Required[Sequence[float]]
+    """(width, height) of the image in pixels."""
+    image: str
+    """The image's file, which a segmenter looks at; a data source adds it."""
+
+
+class VqaTruth(TypedDict, total=False):
+    """The truth of ``vqa``: one of ``choice``, ``number`` and ``answer``, with what belongs to it."""
+
+    choice: str
+    """The right choice, by its letter (A for the first) or its text."""
+    choices: Sequence[str]
+    """The texts of the choices, in the order of the question."""
+    number: float
+    """The right number."""
+    tolerance: float
+    """How far a right number may be off; default 0."""
+    relative_tolerance: float
+    """The same as a share of the right number; the larger of the two counts. Default 0."""
+    unit: str
+    """A unit that may follow the number."""
+    answer: str
+    """The right text."""
+    synonyms: Sequence[str]
+    """Other texts that are right."""
+
+
 def image_size_of(truth: Mapping[str, Any]) -> tuple[int, int]:
     """``truth["image_size"]``, checked.
 
@@ -125,6 +195,34 @@ def labelled_boxes(truth: Mapping[str, Any]) -> tuple[Box, ...]:
     if "boxes" in truth:
         return boxes_of(truth)
     return (box_of(truth),) if "box" in truth else ()
+
+
+def names_of(truth: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """``truth[key]`` as a list of names, checked; none where the truth has no such field.
+
+    Raises:
+        DataError: if it is something else.
+    """
+    names = truth.get(key, ())
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"truth.{key}: {names!r} is not a list of names")
+    return tuple(names)
+
+
+def count_of(truth: Mapping[str, Any]) -> int:
+    """``truth["count"]``, or the number of its boxes, checked.
+
+    Raises:
+        DataError: if it is no whole number from 0, or differs from the number of boxes.
+    """
+    if "count" not in truth:
+        return len(boxes_of(truth))
+    count = truth["count"]
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise DataError(f"truth.count: {count!r} is not a whole number from 0")
+    if "boxes" in truth and len(boxes_of(truth)) != count:
+        raise DataError(f"truth.count: {count} differs from the {len(boxes_of(truth))} boxes of truth.boxes")
+    return count
 
 
 def frame_of(truth: Mapping[str, Any], frame: Frame | None) -> Frame:

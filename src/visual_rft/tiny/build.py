@@ -12,6 +12,7 @@ from visual_rft.data.procedural import flowers, shapes
 from visual_rft.tasks import TASKS
 from visual_rft.tiny import native
 from visual_rft.tiny.architecture import build_model, build_processor, build_tokenizer
+from visual_rft.tiny.questions import TAUGHT
 from visual_rft.vision.coordinates import CoordinateSpace
 
 _ASKED = {"category": "|", "subject": "|", "expression": "|"}
@@ -38,7 +39,7 @@ _NATIVE = [
 
 def phrases() -> list[str]:
     """What the tokenizer knows whole: fixed parts of prompts and answers, words of class names and expressions."""
-    prompts = [part for task in TASKS.values() for think in (True, False)
+    prompts = [part for task in map(TASKS.__getitem__, TAUGHT) for think in (True, False)
                for part in task(think=think).prompt(_ASKED, CoordinateSpace.RELATIVE_1000).split(" |")]  # fmt: skip
     return [*prompts, *_ANSWERS, *PLACES, *_WORDS, *_NATIVE]
 

@@ -21,10 +21,13 @@ from visual_rft.data.annotated import AnnotatedImage
 from visual_rft.data.imprecise import Imprecise
 from visual_rft.data.procedural import digits, referring, shapes
 from visual_rft.tasks import TASKS
-from visual_rft.tasks.base import Sample
+from visual_rft.tasks.samples import Sample
 from visual_rft.tasks.truth import frame_of
 from visual_rft.tiny import native
 from visual_rft.vision.coordinates import CoordinateSpace
+
+TAUGHT = ("detection", "classification", "grounding")
+"""The tasks whose questions the embedded model was taught, and whose words its tokenizer knows."""
 
 ABSENT_RATE = 0.12
 """Share of scenes with a question about a class that is not there."""

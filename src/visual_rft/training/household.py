@@ -30,7 +30,7 @@ from visual_rft.parallel.processes import here
 from visual_rft.report.artefacts import write_artefacts
 from visual_rft.report.health import HealthWatch
 from visual_rft.tasks import Sample, Task
-from visual_rft.tasks.base import Prediction
+from visual_rft.tasks.samples import Prediction
 from visual_rft.tasks.spaces import SpaceWatch
 from visual_rft.terminal.progress import Ticker
 from visual_rft.training.learner import Learner

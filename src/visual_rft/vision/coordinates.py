@@ -93,6 +93,17 @@ class Frame:
         y1, y2 = self._interval(box[1], box[3], 1)
         return x1, y1, x2, y2
 
+    def point_to_pixels(self, point: tuple[float, float]) -> tuple[float, float]:
+        """A point ``(x, y)`` from the model's units to pixels of the original image."""
+        (width, height), (across, down) = self.image_size, self.extent
+        return point[0] * width / across, point[1] * height / down
+
+    def point_from_pixels(self, point: tuple[float, float]) -> tuple[int, int]:
+        """A point from pixels of the original image to the model's units, rounded to integers inside the image."""
+        units = zip(point, self.extent, self.image_size, strict=True)
+        x, y = (min(max(round(v * extent / size), 0), extent - self.tokens) for v, extent, size in units)
+        return x, y
+
     def _interval(self, low: float, high: float, axis: int) -> tuple[int, int]:
         extent, size = self.extent[axis], self.image_size[axis]
         most = extent - 1 if self.tokens else extent

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ask", action="append", required=True, metavar="TEXT",
                         help="what to find, or what kind of thing to name; may be given several times")  # fmt: skip
-    parser.add_argument("--task", help="detection, classification, grounding or FILE.py:Class "
+    parser.add_argument("--task", help="detection, classification, grounding, ... (docs/tasks.md) or FILE.py:Class "
                         "(default: that of the model's run, or detection)")  # fmt: skip
     parser.add_argument("--model", default="tiny", help="tiny (default), a run folder, a checkpoint, a model folder "
                         "or a hub id")  # fmt: skip

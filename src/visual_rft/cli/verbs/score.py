@@ -11,7 +11,10 @@ from collections.abc import Sequence
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``visual-rft score``."""
     parser.add_argument(
-        "--task", required=True, help="detection, classification, grounding, or your own as FILE.py:Class"
+        "--task",
+        required=True,
+        help="detection, many_classes, classification, grounding, counting, pointing, "
+        "segmentation, vqa, or your own as FILE.py:Class",
     )
     parser.add_argument("--truth", required=True, metavar="JSON", help="the truth, boxes in pixels of the image")
     parser.add_argument("--completion", required=True, metavar="TEXT", help="the model's text; - reads standard input")

@@ -32,7 +32,7 @@ from visual_rft.data.formats.reading import (
 )  # fmt: skip
 from visual_rft.data.formats.writing import NewFolder
 from visual_rft.errors import DataError
-from visual_rft.tasks.base import Sample
+from visual_rft.tasks.samples import Sample
 from visual_rft.vision.boxes import Box
 from visual_rft.vision.images import ImageFile
 

@@ -28,9 +28,11 @@ from visual_rft.data.annotated import Dataset, images_of
 from visual_rft.data.formats.reading import Problems
 from visual_rft.data.formats.writing import NewFolder
 from visual_rft.errors import DataError, did_you_mean
-from visual_rft.tasks.base import Sample, Task
-from visual_rft.tasks.parsing.answers import parse_box, parse_detections, parse_label
+from visual_rft.tasks.base import Task
+from visual_rft.tasks.parsing.answers import parse_box, parse_label
 from visual_rft.tasks.parsing.completion import Failure, Reason
+from visual_rft.tasks.parsing.detections import parse_detections
+from visual_rft.tasks.samples import Sample
 from visual_rft.tasks.truth import ClassificationTruth, DetectionTruth, GroundingTruth
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.images import EncodedImage

@@ -20,7 +20,7 @@ import numpy as np
 from visual_rft.data.annotated import AnnotatedImage
 from visual_rft.data.lazy import LazySequence
 from visual_rft.errors import DataError
-from visual_rft.tasks.base import Sample
+from visual_rft.tasks.samples import Sample
 from visual_rft.tasks.truth import GroundingTruth
 from visual_rft.vision.boxes import Box, area
 

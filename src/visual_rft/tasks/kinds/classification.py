@@ -20,10 +20,11 @@ from typing import Any, ClassVar
 
 from visual_rft.errors import DataError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.base import Comparison, Prediction, Task
+from visual_rft.tasks.base import Comparison, Task
 from visual_rft.tasks.parsing.answers import parse_label
 from visual_rft.tasks.parsing.completion import Failure, Parsed, normalized
-from visual_rft.tasks.truth import ready_made
+from visual_rft.tasks.samples import Prediction
+from visual_rft.tasks.truth import names_of, ready_made
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 
@@ -71,7 +72,7 @@ class Classification(Task):
         label = truth.get("label")
         if not isinstance(label, str) or not normalized(label):
             raise DataError(f'truth.label: {label!r} is not a name; write {{"label": "name"}}')
-        return Named(answer, label, _names(truth, "synonyms"), _names(truth, "parents"))
+        return Named(answer, label, names_of(truth, "synonyms"), names_of(truth, "parents"))
 
     def metrics(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """``accuracy`` over answers, ``mean_class_accuracy`` over classes, and per subject; 0..1.
@@ -106,16 +107,9 @@ class Classification(Task):
             "another name": self._wrap("x", f"not a {label}"),
             "only in the thought": self._wrap(label, "something else"),
         }
-        if len(normalized(label)) == 1 or any(len(normalized(s)) == 1 for s in _names(truth, "synonyms")):
+        if len(normalized(label)) == 1 or any(len(normalized(s)) == 1 for s in names_of(truth, "synonyms")):
             del named["one letter"]
         return named
-
-
-def _names(truth: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    names = truth.get(key, ())
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"truth.{key}: {names!r} is not a list of names")
-    return tuple(names)
 
 
 def _mean(values: Sequence[float]) -> float:

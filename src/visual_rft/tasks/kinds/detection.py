@@ -19,12 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NotRequired, TypedDict
 
+from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.base import UNITS, Comparison, Prediction, Task
+from visual_rft.tasks.base import UNITS, Comparison, Task
 from visual_rft.tasks.metrics.detection import detection_metrics
-from visual_rft.tasks.parsing.answers import NO_OBJECTS, parse_detections
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, without_location_tokens
+from visual_rft.tasks.parsing.detections import NO_OBJECTS, parse_detections
+from visual_rft.tasks.samples import Prediction
 from visual_rft.tasks.truth import boxes_of, frame_of, image_size_of, place_of, ready_made
 from visual_rft.vision.boxes import Box, Matching, match_by_confidence, match_hungarian
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
@@ -82,7 +84,7 @@ class Detection(Task):
 
     name = "detection"
     answers_boxes = True
-    questions = "present"
+    questions: ClassVar[QuestionKind] = "present"
     default_weights: ClassVar[Mapping[str, float]] = {"iou": 1.0, "confidence": 1.0, "format": 1.0}
     headline = ("AP", "AP50", "AP75", "mean_iou")
     measured_as = "coco"
@@ -176,14 +178,14 @@ class Detection(Task):
             return {"hallucinated": self._answer("x", [((0, 0, width / 2, height / 2), 1.0)], frame)}
         rows = [(box, 1.0) for box in boxes]
         wrong = {
-            "shifted": self._answer("x", [(_shifted(box, whole), 1.0) for box in boxes], frame),
+            "shifted": self._answer("x", [(shifted(box, whole), 1.0) for box in boxes], frame),
             "duplicated": self._answer("x", [*rows, rows[0]], frame),
             "empty": self._wrap("x", NO_OBJECTS),
             "same y": self._answer("x", [(_upper_half(box), 1.0) for box in boxes], frame),
         }
         if all((box[2] - box[0]) * (box[3] - box[1]) < 0.9 * width * height for box in boxes):
             wrong["whole image"] = self._answer("x", [(whole, 1.0)], frame)
-            elsewhere = _shifted(boxes[0], whole)
+            elsewhere = shifted(boxes[0], whole)
             wrong["hallucinated"] = self._answer("x", [*rows, (elsewhere, 1.0)], frame)
         return wrong
 
@@ -204,7 +206,7 @@ class Detection(Task):
         return self._wrap(thought, f"[{items}]")
 
 
-def _shifted(box: Box, whole: Box) -> Box:
+def shifted(box: Box, whole: Box) -> Box:
     """The box moved by 80 % of its size towards the farther side of the image: IoU below 0.12, or cut at the edge."""
     x1, y1, x2, y2 = box
     across = 0.8 * (x2 - x1) * (1 if x1 + x2 < whole[2] else -1)

@@ -18,9 +18,10 @@ from typing import Any, ClassVar
 
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.base import UNITS, Comparison, Prediction, Task
+from visual_rft.tasks.base import UNITS, Comparison, Task
 from visual_rft.tasks.parsing.answers import parse_box
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, without_location_tokens
+from visual_rft.tasks.samples import Prediction
 from visual_rft.tasks.truth import box_of, frame_of, image_size_of, place_of, ready_made
 from visual_rft.vision.boxes import Box, area, iou
 from visual_rft.vision.coordinates import CoordinateSpace, Frame

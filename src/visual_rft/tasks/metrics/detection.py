@@ -12,14 +12,15 @@ for any list of questions. With the questions ``present`` every true box is aske
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from visual_rft.tasks.metrics.coco import average_precision
 from visual_rft.vision.boxes import Box, area, as_boxes, iou
 
 if TYPE_CHECKING:
-    from visual_rft.tasks.base import Prediction
+    from visual_rft.tasks.samples import Prediction
 
 
 def detection_metrics(predictions: Sequence[Prediction]) -> dict[str, Any]:
@@ -35,6 +36,30 @@ def detection_metrics(predictions: Sequence[Prediction]) -> dict[str, Any]:
     }
 
 
+def by_category(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+    """The predictions, each about many classes as one about each of its classes."""
+    for p in predictions:
+        if "categories" not in p.sample.truth:
+            yield p
+            continue
+        for name in p.sample.truth["categories"]:
+            kept = [n for n, label in enumerate(p.sample.truth["labels"]) if label == name]
+            truth = {key: value for key, value in p.sample.truth.items() if key not in ("categories", "labels")}
+            truth["boxes"] = [p.sample.truth["boxes"][n] for n in kept]
+            sample = replace(p.sample, question={**p.sample.question, "category": name}, truth=truth)
+            answer = p.score.answer
+            if answer is not None:
+                said = [n for n, label in enumerate(answer["labels"]) if label == name]
+                lists = {key: values for key, values in answer.items() if len(_listed(values)) == len(answer["boxes"])}
+                answer = {**answer, **{key: [values[n] for n in said] for key, values in lists.items()}}
+                answer.pop("unstated", None)
+            yield p._replace(sample=sample, score=p.score._replace(answer=answer))
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
 def asked_data_set(predictions: Sequence[Prediction]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The questions as a COCO data set and the answers as COCO results; images numbered as they first appear."""
     images: dict[str, int] = {}
@@ -42,7 +67,7 @@ def asked_data_set(predictions: Sequence[Prediction]) -> tuple[dict[str, Any], l
     rows: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
-    for p in predictions:
+    for p in by_category(predictions):
         image = p.sample.images[0].key
         if image not in images:
             images[image] = len(images) + 1

@@ -38,6 +38,11 @@ BOX_TOKENS = re.compile(r"<\|box_(?:start|end)\|>|</?box>", re.IGNORECASE)
 _NAMED = re.compile(
     r"<\|object_ref_start\|>(.{0,200}?)<\|object_ref_end\|>|<ref>(.{0,200}?)</ref>", re.IGNORECASE | re.DOTALL
 )
+POSITION_KEYS = ("position", "bbox_2d", "bbox", "box")
+CONFIDENCE_KEYS = ("confidence", "score")
+LABEL_KEYS = ("label", "category", "class", "name")
+NOTHING_THERE = {"no objects", "no object", "no objects found", "there are no objects", "none", "nothing"}
+"""What says, normalised, that there is nothing."""
 _CORNER_KEYS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"),
                 ("left", "top", "right", "bottom"))  # fmt: skip
 _WIDE = {
@@ -75,6 +80,16 @@ def corners_of(value: Any) -> list[Any] | None:
             if keys.keys() >= set(names):
                 return [value[keys[name]] for name in names]
     return None
+
+
+def under(keys: tuple[str, ...], item: Mapping[Any, Any]) -> list[Any]:
+    """The values under any of ``keys``, in whatever case the keys are written."""
+    return [value for key, value in item.items() if str(key).lower() in keys]
+
+
+def positions_of(item: Mapping[Any, Any]) -> list[Any]:
+    """What an object holds under the keys for a box."""
+    return under(POSITION_KEYS, item)
 
 
 def boxes_in_text(body: str) -> list[tuple[str | None, list[float]]] | None:

@@ -30,7 +30,7 @@ from visual_rft.files import append_json_lines, json_or_nothing, write_json, wri
 from visual_rft.parallel.processes import here
 from visual_rft.policy.stored.checkpoints import best_of, checkpoints_of, evaluation_of
 from visual_rft.report.reading import finite, read_lines
-from visual_rft.tasks.base import Prediction
+from visual_rft.tasks.samples import Prediction
 from visual_rft.training.metrics import Rollouts
 from visual_rft.training.run.continuing import DATA, LEAKAGE, data_of
 from visual_rft.training.run.environment import environment

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from visual_rft.tasks.base import Sample, Score
+from visual_rft.tasks.samples import Sample, Score
 
 
 def question_row(sample: Sample, images: Sequence[str], size: Sequence[int] | None, prompt: str) -> dict[str, Any]:

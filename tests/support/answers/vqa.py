@@ -1,0 +1,107 @@
+"""Answers to questions with a choice, a number, or a short text."""
+
+from __future__ import annotations
+
+from support.answers.kinds import Row, Trick, say
+from visual_rft.tasks import Vqa
+from visual_rft.vision.coordinates import CoordinateSpace
+
+TASK = Vqa
+NAMES = ("accuracy", "format")
+CHOICE = {"choice": "B", "choices": ["a cup", "a plate", "two plates", "none of these"]}
+NUMBER = {"number": 12, "tolerance": 0.5, "unit": "cm"}
+EXACT = {"number": 2019}
+TEXT = {"answer": "Main Street", "synonyms": ["Main St"]}
+
+TRICKS = [
+    Trick("empty text", CHOICE, "", worth=0),
+    Trick("letter without tags", CHOICE, "B", worth=0),
+    Trick("empty answer", CHOICE, say(""), worth=1),
+    Trick("the prompt and nothing else", CHOICE,
+          Vqa().prompt({"question": "What is it?", "choices": CHOICE["choices"]}, CoordinateSpace.PIXELS), worth=0),
+    Trick("another letter", CHOICE, say("C"), worth=1),
+    Trick("a letter that is no choice", CHOICE, say("E"), worth=1),
+    Trick("two letters", CHOICE, say("AB"), worth=1),
+    Trick("two letters, or", CHOICE, say("A or B"), worth=1),
+    Trick("two letters, comma", CHOICE, say("B, C"), worth=1),
+    Trick("all letters", CHOICE, say("A B C D"), worth=1),
+    Trick("all letters, JSON", CHOICE, say('["A", "B", "C", "D"]'), worth=1),
+    Trick("all choices", CHOICE, say("a cup, a plate, two plates"), worth=1),
+    Trick("the letter with another's text", CHOICE, say("B) a cup"), worth=1),
+    Trick("another letter with its text", CHOICE, say("A) a plate"), worth=1),
+    Trick("part of the text", CHOICE, say("plate or cup"), worth=1),
+    Trick("a text that holds the right one", CHOICE, say("a plate on a table"), worth=1),
+    Trick("not the letter", CHOICE, say("not B"), worth=1),
+    Trick("a sentence with two letters", CHOICE, say("The answer is B or C"), worth=1),
+    Trick("the number of the choice", CHOICE, say("2"), worth=1),
+    Trick("a letter of another alphabet", CHOICE, say("\u0392"), worth=1),
+    Trick("only in the reasoning, choice", CHOICE, say("x", thought="B"), worth=1),
+    Trick("too far off", NUMBER, say("12.6"), worth=1),
+    Trick("a range of numbers", NUMBER, say("11-13"), worth=1),
+    Trick("two numbers", NUMBER, say("12 or 13"), worth=1),
+    Trick("another unit", NUMBER, say("12 mm or 1.2 cm"), worth=1),
+    Trick("about", NUMBER, say("about 12 cm"), worth=1),
+    Trick("at most", NUMBER, say("at most 12"), worth=1),
+    Trick("every year", EXACT, say(", ".join(map(str, range(1990, 2025)))), worth=1),
+    Trick("a near year", EXACT, say("2018"), worth=1),
+    Trick("a year and a part", EXACT, say("2019.5"), worth=1),
+    Trick("NaN", NUMBER, say("NaN"), worth=1),
+    Trick("Infinity", NUMBER, say("Infinity"), worth=1),
+    Trick("a number of 400 digits", NUMBER, say("9" * 400), worth=1),
+    Trick("a sum", NUMBER, say("6+6"), worth=1),
+    Trick("a number in quotes and another", NUMBER, say("['12', '13']"), worth=1),
+    Trick("another text", TEXT, say("Market Street"), worth=1),
+    Trick("a part of it", TEXT, say("Main"), worth=1),
+    Trick("a text that holds it", TEXT, say("Main Street or Market Street"), worth=1),
+    Trick("negated", TEXT, say("not Main Street"), worth=1),
+    Trick("both names", TEXT, say("Main Street, Main St"), worth=1),
+    Trick("a list of texts", TEXT, say('["Main Street", "Market Street"]'), worth=1),
+    Trick("answer of punctuation", TEXT, say("..."), worth=1),
+    Trick("look-alikes", TEXT, say("M\u0430in Street"), worth=1),
+    Trick("only in the reasoning, text", TEXT, say("a street", thought="Main Street"), worth=1),
+    Trick("answer tag only inside the reasoning", TEXT, "<think><answer>Main Street</answer></think>", worth=0),
+    Trick("reasoning never closed", TEXT, "<think>it is <answer>Main Street</answer>", worth=0),
+    Trick("right block, then a wrong one", TEXT, say("Main Street") + "<answer>x</answer>", worth=0),
+    Trick("wrong block, then the right one", TEXT, say("x") + "<answer>Main Street</answer>", worth=1),
+    Trick("answer never closed", TEXT, "<think>a</think><answer>Main Street", worth=0),
+    Trick("reading the truth", TEXT, say("truth['answer']"), worth=1),
+    Trick("nested lists", CHOICE, say("[" * 9000 + "]" * 9000), worth=1),
+]  # fmt: skip
+
+ROWS = [
+    Row("as asked", CHOICE, say("B"), (1, 1)),
+    Row("another choice", CHOICE, say("A"), (0, 1)),
+    Row("the truth by its text", {**CHOICE, "choice": "a plate"}, say("B"), (1, 1)),
+    Row("small", CHOICE, say("b"), (1, 1), "letter written"),
+    Row("in brackets", CHOICE, say("(B)"), (1, 1), "list"),
+    Row("with a bracket", CHOICE, say("B)"), (1, 1), "letter written"),
+    Row("with a full stop", CHOICE, say("B."), (1, 1), "letter written"),
+    Row("letter and text", CHOICE, say("B) a plate"), (1, 1), "letter and text"),
+    Row("letter, full stop and text", CHOICE, say("B. A plate."), (1, 1), "letter and text"),
+    Row("the text", CHOICE, say("a plate"), (1, 1), "by its text"),
+    Row("the text with a capital", CHOICE, say("Plate."), (1, 1), "by its text"),
+    Row("a sentence", CHOICE, say("The answer is B."), (1, 1), "text around"),
+    Row("an option", CHOICE, say("Option B"), (1, 1), "text around"),
+    Row("JSON", CHOICE, say('{"answer": "B"}'), (1, 1), "list"),
+    Row("quotes", CHOICE, say("'B'"), (1, 1), "quotes"),
+    Row("the number", NUMBER, say("12"), (1, 1)),
+    Row("within the tolerance", NUMBER, say("11.5"), (1, 1)),
+    Row("at the edge of the tolerance", {"number": 0.3, "tolerance": 0.1}, say("0.2"), (1, 1)),
+    Row("a share of tolerance", {"number": 200, "relative_tolerance": 0.05}, say("191"), (1, 1)),
+    Row("outside the tolerance", NUMBER, say("13"), (0, 1)),
+    Row("with its unit", NUMBER, say("12 cm"), (1, 1), "unit"),
+    Row("with its unit and no space", NUMBER, say("12cm"), (1, 1), "unit"),
+    Row("per cent", {"number": 40, "unit": "%"}, say("40%"), (1, 1), "unit"),
+    Row("a negative number", {"number": -5}, say("-5"), (1, 1)),
+    Row("a typographic minus", {"number": -5}, say("\u22125"), (1, 1), "written"),
+    Row("thousands set apart", {"number": 12000}, say("12,000"), (1, 1), "thousands"),
+    Row("a number in words", {"number": 4}, say("four"), (1, 1), "in words"),
+    Row("a number in a sentence", EXACT, say("It was built in 2019."), (1, 1), "text around"),
+    Row("the text as asked", TEXT, say("Main Street"), (1, 1)),
+    Row("the text in small letters", TEXT, say("main street."), (1, 1)),
+    Row("a synonym", TEXT, say("Main St."), (1, 1)),
+    Row("a text in quotes", TEXT, say('"Main Street"'), (1, 1), "quotes"),
+    Row("another text", TEXT, say("Market Street"), (0, 1)),
+    Row("tags in capitals", TEXT, "<Think>x</Think><Answer>Main Street</Answer>", (1, 0)),
+    Row("the prompt opened the reasoning", TEXT, "a sign</think><answer>Main Street</answer>", (1, 0)),
+]  # fmt: skip
