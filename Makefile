@@ -46,9 +46,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
-# The table of docs/models.md, from the tests that tick its cells.
+# The tables of docs/models.md, from the tests that tick their cells.
 models: $(VENV)/.installed-dev
-	VISUAL_RFT_WRITE_MODELS=1 $(BIN)/python -m pytest tests/policy/test_families.py
+	VISUAL_RFT_WRITE_MODELS=1 $(BIN)/python -m pytest tests/policy/test_families.py tests/inspection/test_models_that_fit.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/rewards.py

@@ -25,7 +25,7 @@ from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.loss import WeightedLogprobs
-from visual_rft.policy.memory.plan import free_memory
+from visual_rft.policy.memory.budget import free_memory
 from visual_rft.policy.policy import Policy
 from visual_rft.training.rft import train
 from visual_rft.training.sft import train_supervised

@@ -141,7 +141,7 @@ def test_memory_estimate_counts_weights_exactly(model_folders):
     whole = Footprint.of(settings, policy, inputs)
     loaded = load_policy(settings.model, settings.rollout)
     assert whole.held["weights"] == sum(p.numel() * 4 for p in loaded.model.parameters())
-    assert whole.held["gradients"] == whole.held["weights"]
+    assert whole.update["gradients"] == whole.held["weights"]
     assert whole.held["optimiser"] == 2 * whole.held["weights"]
     one_at_a_time = settings.model_copy(update={"engine": EngineConfig(micro_batch=1)})
     small = Footprint.of(one_at_a_time, policy, inputs)

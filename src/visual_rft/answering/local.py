@@ -14,10 +14,12 @@ import torch
 
 from visual_rft.answering.answering import Written
 from visual_rft.answering.box_questions import NO, YES, share_of_yes
+from visual_rft.answering.fitting import in_parts
 from visual_rft.answering.scores import number_logprobs
 from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig
 from visual_rft.parallel.processes import here
 from visual_rft.policy.agreement import verify_together
+from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
@@ -74,11 +76,9 @@ class LocalModel:
         done: list[list[Written]] = [[] for _ in groups]
         yielded = 0
         for chunk in _packed([len(group) for group in groups], batch):
-            prefix = self.policy.encode([groups[g][k] for g, k in chunk])
-            completions = self.policy.sample(prefix, 1, greedy=True)
-            spelled = completions.spelled(self.policy.processor.tokenizer)
-            for (g, _), frame, (text,), (tokens,) in zip(chunk, prefix.frames, completions.text, spelled, strict=True):
-                done[g].append(Written(text, frame, number_logprobs(text, *tokens)))
+            answers = in_parts(self.policy, [groups[g][k] for g, k in chunk], self._written)
+            for (g, _), written in zip(chunk, answers, strict=True):
+                done[g].append(written)
             while yielded < len(groups) and len(done[yielded]) == len(groups[yielded]):
                 yield done[yielded]
                 yielded += 1
@@ -86,17 +86,25 @@ class LocalModel:
             yield done[yielded]
             yielded += 1
 
-    def shares_of_yes(self, prompts: Sequence[Prompt], batch: int) -> list[float]:
-        """The probability of *Yes* as the whole answer to each prompt, against that of *No*."""
+    def _written(self, inputs: Inputs) -> list[Written]:
+        prefix = self.policy.encode(inputs)
+        completions = self.policy.sample(prefix, 1, greedy=True)
+        spelled = completions.spelled(self.policy.processor.tokenizer)
         return [
-            share for start in range(0, len(prompts), batch) for share in self._shares(prompts[start : start + batch])
+            Written(text, frame, number_logprobs(text, *tokens))
+            for frame, (text,), (tokens,) in zip(prefix.frames, completions.text, spelled, strict=True)
         ]
 
-    def _shares(self, prompts: Sequence[Prompt]) -> list[float]:
+    def shares_of_yes(self, prompts: Sequence[Prompt], batch: int) -> list[float]:
+        """The probability of *Yes* as the whole answer to each prompt, against that of *No*."""
+        parts = (prompts[start : start + batch] for start in range(0, len(prompts), batch))
+        return [share for part in parts for share in in_parts(self.policy, part, self._shares)]
+
+    def _shares(self, inputs: Inputs) -> list[float]:
         policy, sums = self.policy, []
-        prefix = policy.encode(prompts)
+        prefix = policy.encode(inputs)
         for word in (YES, NO):
-            told = policy.completions_of([word] * len(prompts))
+            told = policy.completions_of([word] * len(inputs.prompts))
             sums.append(policy.logprobs(prefix, told).sum(-1).squeeze(1).tolist())
         return [share_of_yes(*both) for both in zip(*sums, strict=True)]
 

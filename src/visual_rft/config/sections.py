@@ -19,6 +19,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PrivateAttr,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -118,9 +119,11 @@ class ModelConfig(Section):
     path: str = "tiny"
     """``tiny`` (embedded), a local folder, or a hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Data type of the weights. Full fine-tuning wants float32: an update of 1e-6 is lost in bfloat16."""
-    autocast: Literal["no", "bfloat16"] = "no"
-    """Compute in this type where it is safe, with weights as they are."""
+    """Data type of the weights. An update of 1e-6 is lost in bfloat16, so where such weights themselves are trained the
+    optimiser keeps them in float32 too: 18 bytes per parameter with a reference, float32 under autocast takes 22."""
+    autocast: Literal["auto", "no", "bfloat16"] = "auto"
+    """Compute in this type where it is safe, with weights as they are; auto is bfloat16 on a GPU, unless bfloat16
+    weights themselves are trained, and no on a CPU."""
     lora: LoraConfig | None = None
     """Train an adapter; null trains the weights themselves."""
     freeze_vision: bool = False
@@ -139,6 +142,11 @@ class ModelConfig(Section):
     """Images with more pixels are shrunk; null keeps the processor's own limit."""
     trust_remote_code: bool = False
     """Let transformers run code that comes with a model. Only for models whose code you have read."""
+
+    @field_validator("autocast", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: Any) -> Any:
+        return "no" if value is False else value  # as YAML reads it where it is not quoted, e.g. in a flag
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
@@ -256,8 +264,11 @@ class EngineConfig(Section):
     self_check: bool = True
     """Compare the shared prefix with the repeated path before the first step; fall back to it where they differ."""
     memory_gib: float | None = Field(None, gt=0)
-    """GiB that activations may take; null takes 60 % of what is free. Each of the next five fields that is null is
-    chosen to fit."""
+    """GiB that activations may take; null takes 60 % of what is free. What is null of micro_batch, prompts_at_once,
+    checkpoint_prompts, checkpoint_completions and reuse_rollout_graph is chosen to fit."""
+    card_gib: float | None = Field(None, gt=0)
+    """GiB of the card that the run is for, which ``check``, ``--dry-run`` and the start of a run compare their estimate
+    with; null takes this machine's GPU, if there is one."""
     micro_batch: int | None = Field(None, ge=1)
     """Completions that an update runs at once."""
     prompts_at_once: int | None = Field(None, ge=1)

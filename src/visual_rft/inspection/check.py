@@ -22,6 +22,7 @@ from visual_rft.data.sources import load_samples
 from visual_rft.data.tiled import size_for
 from visual_rft.errors import DataError, PromptTooLongError, printable
 from visual_rft.inspection.dry_run import memory_lines
+from visual_rft.inspection.fitting import does_not_fit
 from visual_rft.inspection.look import TokenCounts, look_at_data, spread
 from visual_rft.policy.inputs import OpenedReasoning
 from visual_rft.policy.loading import load_policy
@@ -104,6 +105,8 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     print("\n".join(tokens.lines()))
     if tokens.longest is not None:
         print("\n".join(memory_lines(config, policy, tokens.longest)))
+        problem = does_not_fit(config, policy, tokens.longest)
+        violations += [] if problem is None else [problem]
 
     # The data as a whole: units of boxes, shrunk images, the longest prompts.
     try:

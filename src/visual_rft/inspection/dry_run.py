@@ -10,6 +10,7 @@ from pathlib import Path
 
 from visual_rft.config.config import Config, dump_config
 from visual_rft.data.sources import load_samples
+from visual_rft.inspection.fitting import does_not_fit, least_footprint
 from visual_rft.inspection.look import (
     TokenCounts,
     likely_longest,
@@ -28,8 +29,6 @@ from visual_rft.terminal.notes import warn
 
 MAX_QUESTIONS_PREPARED = 50
 """Questions that go through the processor, beside those that are likely to be the longest."""
-SMALLEST_LIMIT_BYTES = 1.0
-"""A limit, in bytes, under which everything is recomputed and one completion runs at a time."""
 
 
 def dry_run(config: Config, *, supervised: bool = False) -> None:
@@ -62,7 +61,8 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
     print("\n".join(memory_lines(config, policy, tokens.longest, supervised)))
     if Path(config.run.folder).exists():
         warnings.append(f"run.folder: {config.run.folder} exists already; name another with --run.folder")
-    warn(warnings)
+    problem = does_not_fit(config, policy, tokens.longest, supervised=supervised)
+    warn([*warnings, *([] if problem is None else [problem])])
     print("nothing was trained or written")
 
 
@@ -101,11 +101,11 @@ def step_lines(config: Config, questions: int, supervised: bool = False) -> list
 def memory_lines(config: Config, policy: Policy, longest: Inputs, supervised: bool = False) -> list[str]:
     """The memory of a step: with the limit that is known, or the most and the least it may take."""
     whole = Footprint.of(config, policy, longest, supervised=supervised)
-    limit = activation_limit(config, sum(whole.held.values()))
+    limit = activation_limit(config, sum(whole.held.values()) + whole.update["gradients"])
     if limit is not None:
         bounded = Footprint.of(config, policy, longest, limit, supervised=supervised)
         return [f"memory, roughly: {memory_text(bounded.parts)}"]
-    least = Footprint.of(config, policy, longest, SMALLEST_LIMIT_BYTES, supervised=supervised)
+    least = least_footprint(config, policy, longest, supervised=supervised)
     return [
         f"memory, roughly: {memory_text(whole.parts)} with nothing computed twice",
         f"memory, at least: {memory_text(least.parts)}; in between, a run takes what is free (engine.memory_gib)",

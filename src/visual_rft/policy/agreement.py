@@ -21,6 +21,7 @@ from visual_rft.parallel.meetings import gather
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loss import WeightedLogprobs
+from visual_rft.policy.memory.halving import out_of_memory
 from visual_rft.policy.policy import Policy
 
 MAX_PROMPTS, GROUP_SIZE, MAX_TOKENS = 2, 2, 16
@@ -41,14 +42,17 @@ def verify(policy: Policy, inputs: Inputs) -> None:
 
     Warns:
         SharedPrefixWarning: naming the difference.
+
+    Raises:
+        ModelError: if memory runs out.
     """
     if not policy.shares_prefix or not policy.engine_config.self_check:
         return
     inputs = inputs.select(range(min(MAX_PROMPTS, len(inputs.prompts))))
     try:
         problem = _difference(policy, inputs)
-    except torch.OutOfMemoryError:  # says nothing about sharing, and the other way needs more
-        raise
+    except torch.OutOfMemoryError as error:  # says nothing about sharing, and the other way needs more
+        raise out_of_memory("in the check before the first step (engine.self_check)", error) from error
     except (RuntimeError, TypeError, AttributeError, NotImplementedError, IndexError) as error:
         problem = f"it fails with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     policy.model.zero_grad()

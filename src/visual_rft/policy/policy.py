@@ -35,9 +35,10 @@ from visual_rft.policy.engine.shared import SharedEngine
 from visual_rft.policy.families import Family, family_of
 from visual_rft.policy.inputs import Inputs, OpenedReasoning, prepare
 from visual_rft.policy.loss import Loss
-from visual_rft.policy.memory.activations import activation_size
+from visual_rft.policy.memory.activations import NumberTypes, activation_size, copied_bytes
+from visual_rft.policy.memory.budget import Budget
 from visual_rft.policy.memory.halving import in_halves
-from visual_rft.policy.memory.plan import MemoryPlan, free_memory, plan_memory
+from visual_rft.policy.memory.plan import MemoryPlan, plan_memory
 from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.tower import FeatureCache, Features, VisionTower
 from visual_rft.vision.coordinates import CoordinateSpace
@@ -81,11 +82,11 @@ class Policy:
         pad_id = processor.tokenizer.pad_token_id
         self.pad_id: int = pad_id if pad_id is not None else self.end_ids[0]
         self.forbidden = torch.tensor(placeholder_ids(self.model_config, processor), device=self.device).long()
+        self.types = NumberTypes.of(self.core, autocast, adapter=self.core is not model)
         cache = FeatureCache(int(self.engine_config.feature_cache_mib * 2**20))
         self.tower = VisionTower(self.core, self.family, cache)
         self.checkpointing = Checkpointing(self.core)
-        self._limit_bytes: float | None = None
-        self._most_at_once: int | None = None  # completions, once memory has run out
+        self.budget = Budget(self.engine_config)
         self.fallback_reason: str | None = None
         self.updates = 0
         if not self.engine_config.shared_prefix:
@@ -285,7 +286,7 @@ class Policy:
 
         learning = [x for x in (*self.core.parameters(), *leaves.tensors) if x.requires_grad]
         batches = plan.micro_batches(lengths, rows)
-        self._most_at_once = in_halves(batches, compute, learning, self._most_at_once)
+        self.budget.most_completions = in_halves(batches, compute, learning, self.budget.most_completions)
         # The prompts, once.
         prompts.backward(leaves)
 
@@ -313,14 +314,11 @@ class Policy:
 
     def memory_plan(self, inputs: Inputs) -> MemoryPlan:
         """How an update on these prompts is computed, from the config and the memory there is."""
-        if self._limit_bytes is None:
-            given_gib = self.engine_config.memory_gib
-            self._limit_bytes = given_gib * 2**30 if given_gib is not None else free_memory(self.model)
-        element_bytes = (self.autocast or next(self.core.parameters()).dtype).itemsize
-        size = activation_size(self.model_config, inputs, element_bytes, vision_learns=not self.tower.frozen)
+        size = activation_size(self.core, inputs, self.types, vision_learns=not self.tower.frozen)
         prompts, tokens = len(inputs.prompts), self.sampling.max_new_tokens
         size = size if self.shares_prefix else size.repeated(prompts, tokens)
-        return plan_memory(self.engine_config, size, self._limit_bytes, prompts, tokens)
+        limit_bytes = self.budget.limit_bytes(self.model, copied_bytes(self.core, self.family, self.types))
+        return plan_memory(self.engine_config, size, limit_bytes, prompts, tokens)
 
     def _computing(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None)

@@ -166,7 +166,9 @@ class VisionTower:
         missing = [i for i, features in enumerate(known) if features is None]
         if missing:
             selected = {name: x.to(device) for name, x in pixels.select(missing).items()}
-            output = self.core.model.get_image_features(**selected, return_dict=True)
+            # With checkpointing the library asks for gradients to a tower's input, trained or not.
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                output = self.core.model.get_image_features(**selected, return_dict=True)
             levels = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
             tokens = [pixels.tokens[i] for i in missing]
             parts = [_rows(level).split(tokens) for level in levels]

@@ -2,6 +2,8 @@
 
 Decision: LoRA is given the full names of the layers it adapts, found by the family's facts, so that it never attaches
 to a vision tower that happens to use the same names (SmolVLM's and LLaVA's have ``q_proj`` too).
+Weights that are not quantised stay in the type they were loaded in: made float32, as peft's preparation does, they
+would give queries and keys in float32, for which there is no flash attention.
 
     model = trainable(model, family, ModelConfig(lora=LoraConfig(rank=16)))
 """
@@ -32,7 +34,10 @@ def trainable(model: Any, family: Family, config: ModelConfig, weights: Path | N
         ModelError: if a part that is to be frozen or adapted is not found, or the model is an adapter already.
     """
     if config.lora is not None:
-        return _adapted(model, family, config, weights)
+        adapted = _adapted(model, family, config, weights)
+        if config.autocast == "bfloat16":
+            _without_copies(adapted)
+        return adapted
     projector = config.freeze_vision if config.freeze_projector is None else config.freeze_projector
     for part, places, frozen in (
         ("vision tower", family.tower, config.freeze_vision),
@@ -59,9 +64,6 @@ def _adapted(model: Any, family: Family, config: ModelConfig, weights: Path | No
     import peft
 
     assert config.lora is not None
-    if config.quantization != "none":
-        # Layer norms in float32; checkpointing is the engine's.
-        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ModelError(
             "model.path: is an adapter already, and model.lora would put another on top; merge it first (visual-rft "
@@ -78,6 +80,16 @@ def _adapted(model: Any, family: Family, config: ModelConfig, weights: Path | No
     return peft.get_peft_model(
         model, peft.LoraConfig(r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules=targets)
     )
+
+
+def _without_copies(adapted: Any) -> None:
+    """Leave out the float32 copy that every adapted layer makes of its input: under autocast it is only rounded back to
+    the values that it was made of."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in adapted.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
 
 
 def adapted_layers(model: Any, family: Family, *, vision: bool) -> list[str]:

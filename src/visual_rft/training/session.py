@@ -19,15 +19,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import torch
+
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, ServerError
+from visual_rft.inspection.fitting import refuse_what_cannot_fit
 from visual_rft.parallel.meetings import by_first, check_equal, gather
 from visual_rft.parallel.processes import here
 from visual_rft.policy.agreement import verify_together
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.inputs import Inputs
-from visual_rft.policy.loading import load_policy, sampling_of
+from visual_rft.policy.loading import autocast_of, load_policy, sampling_of
+from visual_rft.policy.memory.halving import out_of_memory
 from visual_rft.policy.stored.places import base_of
 from visual_rft.samplers.interface import OwnSampler, Sampler
 from visual_rft.samplers.making import sampler_of
@@ -100,17 +104,19 @@ class Session:
     done: int = 0
 
     @classmethod
-    def start(cls, config: Config, *, resume: bool, anyway: bool = False, samples_itself: bool = False) -> Session:
+    def start(cls, config: Config, *, resume: bool, anyway: bool = False, supervised: bool = False) -> Session:
         """Read data and model, then make (or reopen) the run folder: a mistake leaves no folder behind.
 
         Args:
             config: the whole run.
             resume: continue the run in ``config.run.folder``.
             anyway: continue also where the data are not what they were.
-            samples_itself: whether servers are left alone, whatever the config says of them.
+            supervised: whether answers are given and not sampled: it takes less memory, and servers are left alone,
+                whatever the config says of them.
 
         Raises:
-            VisualRFTError: if the config, data, model, servers or run folder cannot be used.
+            VisualRFTError: if the config, data, model, servers or run folder cannot be used, or the run cannot fit on
+                its card.
         """
         clock = Clock()
         prepare_process(config)
@@ -125,12 +131,13 @@ class Session:
                 checkpoint = by_first(lambda: newest_whole(folder.checkpoints(), warn_of), "the newest checkpoint")
             else:
                 by_first(folder.check_new, "the name of the run folder")
-                config = config.with_model(path=base_of(config.model.path))
+                config = config.with_model(path=base_of(config.model.path), autocast=autocast_of(config.model))
             accelerator = make_accelerator(config, folder.path)
             # Data and model.
             task = task_of(config.task)
             samples = load_samples(config.data.train, task)
             held_out = load_samples(config.data.evaluation, task)
+            refuse_what_cannot_fit(config, task, samples, supervised=supervised)
             weights = checkpoint / "model" if checkpoint else None
             policy = load_policy(config.model, config.rollout, weights, engine=config.engine)
             skips = leaves_out(config.data.train)
@@ -141,7 +148,7 @@ class Session:
             learner = Learner.of(policy, config, accelerator)
             first_step = learner.restore(checkpoint) if checkpoint else 0
             check_equal(learner.trained, "the weights")
-            sampler = OwnSampler(policy) if samples_itself else sampler_of(policy, config, folder.path)
+            sampler = OwnSampler(policy) if supervised else sampler_of(policy, config, folder.path)
             undo.callback(sampler.close)
             if here().size > 1 and sampler.ahead:
                 raise ConfigError(
@@ -168,15 +175,17 @@ class Session:
         self.household.stop.__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.household.stop.__exit__(*error)
+    def __exit__(self, kind: Any, error: Any, *where: Any) -> None:
+        self.household.stop.__exit__(kind, error, *where)
         try:
-            if isinstance(error[1], ServerError) and self.done > self.first_step:
+            if isinstance(error, ServerError) and self.done > self.first_step:
                 self.household.save(self.done, needed=True)  # sampling comes before a step changes anything
                 self.household.console.say(f"{self.household.checkpoint} is written; continue with --resume")
         finally:
             self.sampler.close()
             self.household.close()
+        if isinstance(error, torch.OutOfMemoryError):
+            raise out_of_memory("in this run", error) from error
 
     def prepare(self, step: int, at_once: int | None = None) -> Batch:
         """This process's questions of step number ``step``, and their prompts after the processor.

@@ -39,7 +39,7 @@ def train_supervised(config: Config, *, resume: bool = False, anyway: bool = Fal
     Raises:
         VisualRFTError: if the config, data, model or run folder cannot be used.
     """
-    with together(), Session.start(config, resume=resume, anyway=anyway, samples_itself=True) as session:
+    with together(), Session.start(config, resume=resume, anyway=anyway, supervised=True) as session:
         imitate(session)
         return session.household.end()
 

@@ -1,9 +1,10 @@
 """What a step keeps for its backward pass: an estimate of the bytes of each token and of each patch of an image.
 
-What a layer keeps for the backward pass was counted on Qwen2-VL, Qwen2.5-VL and Qwen3-VL models in eager mode (saved
-tensors, each storage once): per text token and layer 4 x feed-forward + 8 x hidden + 3 x (query + key/value) values,
-per patch and vision layer 4 x feed-forward + 9 x width, and the pixels once; ``tests/policy/test_engine.py`` holds the
-formulas within 25 % of the count.
+Decision: the tensors that autograd saves were counted, each storage once, on models with the proportions of
+Qwen2-VL-2B, Qwen2.5-VL-3B and 7B and Qwen3-VL-4B in every setting that the package's configs use, and the terms below
+are what was found; ``tests/policy/test_activations.py`` holds the sum within 15 % of the count. The types matter as
+much as the widths: norms compute in float32 whatever the rest does, autocast makes a copy of its input for each linear
+layer, and an adapter in float32 on a bfloat16 base keeps its inputs in float32 unless autocast is on.
 
 >>> size = ActivationSize(
 ...     prompt_bytes=100, checkpointed_prompt_bytes=10, bytes_per_token=1, checkpointed_bytes_per_token=1
@@ -17,6 +18,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
+from visual_rft.policy.families import Family
 from visual_rft.policy.inputs import Inputs
 
 
@@ -59,41 +63,118 @@ class ActivationSize:
         return ActivationSize(0, 0, self.bytes_per_token + plain, self.checkpointed_bytes_per_token + checkpointed)
 
 
-def activation_size(model_config: Any, inputs: Inputs, element_bytes: int, *, vision_learns: bool) -> ActivationSize:
+@dataclass(frozen=True)
+class NumberTypes:
+    """In which types a model computes, as far as it decides what is kept.
+
+    Attributes:
+        weights: bytes of one value of the base weights, and so of what passes from layer to layer.
+        computed: bytes of one value of what linear layers and attention compute.
+        autocast: whether linear layers are told to compute in another type than their weights'.
+        adapter: whether a LoRA adapter learns, in float32, and nothing else.
+    """
+
+    weights: int
+    computed: int
+    autocast: bool
+    adapter: bool
+
+    @classmethod
+    def of(cls, core: Any, autocast: torch.dtype | None, *, adapter: bool) -> NumberTypes:
+        """Those of a stock model that computes under ``autocast``."""
+        weights = next(core.parameters()).dtype.itemsize
+        return cls(weights, weights if autocast is None else autocast.itemsize, autocast is not None, adapter)
+
+    @property
+    def inputs(self) -> int:
+        """Bytes that the five linear layers of a block on its normalised input (q, k, v, gate, up) keep of each value:
+        the two inputs, or a copy for each layer."""
+        if self.keeps_float32:
+            return 5 * 4
+        return (2 if self.weights == self.computed else 5) * self.computed
+
+    @property
+    def keeps_float32(self) -> bool:
+        """Whether each adapted layer keeps a float32 copy of its input, because nothing says that it may compute in
+        fewer bits."""
+        return self.adapter and not self.autocast and self.weights < 4
+
+    @property
+    def norm(self) -> int:
+        """Bytes that a norm keeps of each value: its input in float32, and where its weight learns what that is
+        multiplied with."""
+        return 4 + (0 if self.adapter else self.weights)
+
+
+def activation_size(core: Any, inputs: Inputs, types: NumberTypes, *, vision_learns: bool) -> ActivationSize:
     """What encoding ``inputs`` and scoring completions on them keeps.
 
     Args:
-        model_config: config of the stock model.
+        core: the stock model, with or without its weights.
         inputs: the prompts.
-        element_bytes: bytes of one value.
+        types: in which types it computes.
         vision_learns: whether the vision tower or projector is trained; otherwise its pass leaves no graph.
     """
-    text = model_config.get_text_config()
-    heads = text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // heads
-    key_value = text.num_key_value_heads * width
-    layer = 4 * text.intermediate_size + 8 * text.hidden_size + 3 * (heads * width + key_value)
-    kept = text.hidden_size + 2 * key_value
-    layers = text.num_hidden_layers
+    text = core.config.get_text_config()
+    hidden, heads, layers, size = text.hidden_size, text.num_attention_heads, text.num_hidden_layers, types.computed
+    width = getattr(text, "head_dim", None) or hidden // heads
+    query, key_value = heads * width, text.num_key_value_heads * width
+    layer = 4 * text.intermediate_size * size + hidden * (2 * types.norm + types.inputs)
+    layer += 2 * (query + key_value) * size + 4 * heads  # q, k, v, the output and its log-sum-exp
+    if types.keeps_float32:
+        layer += text.intermediate_size * 2  # the last linear layer's input, float32 instead of bfloat16
+    if any(name.endswith("q_norm.weight") for name, _ in core.named_parameters()):
+        layer += (query + key_value) * types.norm
+    prompt_layer = layer + 2 * query * size  # keys and values once per query head
+    passed = hidden * types.weights  # from layer to layer
+    prefix = 2 * key_value * size  # what a checkpointed layer leaves for the completions
     # Logits, their log-softmax and its gradient, float32.
     logits = 3 * 4 * text.vocab_size
-    vision = vision_layer = 0.0
+    vision = vision_checkpointed = 0.0
     if inputs.pixels is not None and vision_learns:
-        patches, per_layer, patch_width, depth = _vision(model_config.vision_config, inputs)
-        pixels = inputs.pixels.tensors["pixel_values"].numel()
-        vision = pixels + patches * per_layer * depth
-        vision_layer = pixels + patches * (patch_width * depth + per_layer)
-    tokens = sum(inputs.lengths)
+        vision, vision_checkpointed = _vision(core.config.vision_config, inputs, types)
+    tokens, head = sum(inputs.lengths), hidden * (types.norm + size)
     return ActivationSize(
-        prompt_bytes=element_bytes * (tokens * layer * layers + vision),
-        checkpointed_prompt_bytes=element_bytes * (tokens * (kept * layers + layer) + vision_layer),
-        bytes_per_token=element_bytes * layer * layers + logits,
-        checkpointed_bytes_per_token=element_bytes * (text.hidden_size * layers + layer) + logits,
+        prompt_bytes=tokens * prompt_layer * layers + vision,
+        checkpointed_prompt_bytes=tokens * ((passed + prefix) * layers + prompt_layer) + vision_checkpointed,
+        bytes_per_token=layer * layers + head + logits,
+        checkpointed_bytes_per_token=passed * layers + layer + head + logits,
     )
 
 
-def _vision(vision: Any, inputs: Inputs) -> tuple[int, float, int, int]:
-    """Patches of all images, values per patch and layer, width and depth of the vision tower."""
+def _vision(vision: Any, inputs: Inputs, types: NumberTypes) -> tuple[float, float]:
+    """Bytes that the vision tower and projector keep of all images, and the same with gradient checkpointing."""
+    patches, width, depth, wide = vision_shape(vision, inputs)
+    assert inputs.pixels is not None
+    size, activation = types.computed, str(getattr(vision, "hidden_act", "gelu"))
+    gated = activation == "silu"
+    # What a feed-forward layer keeps of each of its values: gate, up, silu, product; x, its sigmoid, product; x, gelu.
+    feed_forward = wide * (4 if gated else 3 if activation == "quick_gelu" else 2) * size
+    # The inputs of two norms in float32; q, k and v as computed and as rotated, two inputs, the output twice.
+    layer = feed_forward + width * (2 * 4 + 9 * size + (2 * size if gated else 0))
+    once = inputs.pixels.tensors["pixel_values"].numel() * size + patches * width * (3 * size + 4)  # and the projector
+    return once + patches * layer * depth, once + patches * (width * size * depth + layer)
+
+
+def copied_bytes(core: Any, family: Family, types: NumberTypes, *, graphs: int = 2) -> float:
+    """Bytes of the matrices that autocast copies and a graph keeps: each graph has its own copy.
+
+    Args:
+        core: the stock model, with or without its weights.
+        family: facts about it.
+        types: in which types it computes.
+        graphs: how many graphs of the language model there are: that of the prompts and that of the completions.
+    """
+    if types.weights == types.computed:
+        return 0.0
+    matrices = [(family.is_vision(name), p) for name, p in core.named_parameters() if p.ndim >= 2]
+    vision_learns = any(p.requires_grad for vision, p in matrices if vision)
+    counts = (p.numel() * (int(vision_learns) if vision else graphs) for vision, p in matrices)
+    return float(types.computed * sum(counts))
+
+
+def vision_shape(vision: Any, inputs: Inputs) -> tuple[int, int, int, int]:
+    """Patches of all images; width, depth and feed-forward width of the vision tower."""
     assert inputs.pixels is not None
     pixels = inputs.pixels.tensors["pixel_values"]
     if "image_grid_thw" in inputs.pixels.tensors:
@@ -104,4 +185,4 @@ def _vision(vision: Any, inputs: Inputs) -> tuple[int, float, int, int]:
     width = int(getattr(vision, "embed_dim", None) or vision.hidden_size)
     depth = int(getattr(vision, "depth", None) or vision.num_hidden_layers)
     wide = getattr(vision, "intermediate_size", None) or width * getattr(vision, "mlp_ratio", 4)
-    return patches, 4 * wide + 9 * width, width, depth
+    return patches, width, depth, int(wide)

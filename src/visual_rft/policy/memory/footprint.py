@@ -2,8 +2,8 @@
 
 Decision: what a step holds throughout (weights, reference, gradients, optimiser) is counted exactly from the shapes of
 the parameters; what comes and goes follows the plan that the engine would make with that much memory (``plan.py``),
-so that the estimate and the run cannot differ in what they decide. A step is as large as the larger of
-its two phases: sampling, and the update. ``benchmarks/memory.py`` measures it.
+so that the estimate and the run cannot differ in what they decide. A run is as large as the largest of
+its three phases: sampling, the update, and an evaluation. ``benchmarks/memory.py`` measures it.
 
     footprint = Footprint.of(config, policy, policy.prepare([longest]), limit=40 * 2**30)
     footprint.total, footprint.parts
@@ -17,17 +17,16 @@ from dataclasses import dataclass
 import torch
 
 from visual_rft.config.config import Config
-from visual_rft.policy.engine.decoding import BLOCK_TOKENS
 from visual_rft.policy.engine.logits import MAX_PIECE_BYTES
 from visual_rft.policy.inputs import Inputs
-from visual_rft.policy.memory.activations import activation_size
-from visual_rft.policy.memory.plan import ACTIVATION_SHARE, plan_memory
+from visual_rft.policy.memory.activations import activation_size, copied_bytes
+from visual_rft.policy.memory.budget import ACTIVATION_SHARE, AVERAGES_BYTES, card_bytes
+from visual_rft.policy.memory.caches import ANSWERED_AT_ONCE, answered_at_once, sampling_bytes
+from visual_rft.policy.memory.plan import plan_memory
 from visual_rft.policy.policy import Policy
 
 UNREACHED_BYTES = 1e18
 """A limit that nothing reaches."""
-BYTES_OF_STATE = {"adamw_8bit": 2.0}
-"""Bytes per parameter of an optimiser whose state has a type of its own; others keep two values of the parameter's."""
 BYTES_OF_WEIGHT = {"nf4": 0.52, "int8": 1.0}
 """Bytes per quantised weight; nf4 has half a byte and a scale for every 64, itself in 8 bits."""
 
@@ -65,17 +64,20 @@ def count_parameters(policy: Policy) -> dict[str, Parameters]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of one training step.
+    """Bytes of a run: what is there throughout, and what each of its phases adds to that.
 
     Attributes:
         held: bytes by name of what is there throughout.
         sampling: bytes by name of what sampling adds to that.
         update: bytes by name of what the update adds to it.
+        evaluation: bytes by name of what an evaluation adds to it; its questions are cut to what fits, so this is what
+            one question takes at least, or as many as the limit allows.
     """
 
     held: Mapping[str, float]
     sampling: Mapping[str, float]
     update: Mapping[str, float]
+    evaluation: Mapping[str, float]
 
     @property
     def total(self) -> float:
@@ -85,8 +87,9 @@ class Footprint:
     @property
     def parts(self) -> dict[str, float]:
         """What is in use when it is most, by name."""
-        larger = max(self.sampling, self.update, key=lambda parts: sum(parts.values()))
-        return {**self.held, **larger}
+        phases: tuple[Mapping[str, float], ...] = (self.sampling, self.update, self.evaluation)
+        totals = [sum(phase.values()) for phase in phases]
+        return {**self.held, **phases[totals.index(max(totals))]}
 
     @classmethod
     def of(
@@ -101,62 +104,75 @@ class Footprint:
             limit: bytes that activations may take; None takes no notice of memory.
             supervised: one gold answer per prompt instead of a sampled group, and no reference.
         """
-        prompts, max_tokens = config.run.prompts_per_batch, config.rollout.max_new_tokens
-        group = 1 if supervised else config.rollout.group_size
-        tokens = float(prompts * group * max_tokens)
-        text = policy.model_config.get_text_config()
-        element_bytes = 2 if config.model.autocast == "bfloat16" else getattr(torch, config.model.dtype).itemsize
+        loop, rollout = config.run, config.rollout
+        prompts = loop.prompts_per_batch if supervised else loop.prompts_per_step
+        prompts = min(prompts, prompts if supervised else rollout.prompts_at_once or prompts)
+        limit_bytes = UNREACHED_BYTES if limit is None else limit
+        group = 1 if supervised else rollout.group_size
+        update, graph_bytes = _update(config, policy, inputs, prompts, limit_bytes, group)
+        sampling: dict[str, float] = {}
+        if not supervised:
+            each = _sampling(policy, inputs, rollout.max_new_tokens, prompts, group, graph_bytes > 0)
+            sampling = {"prompts with graph": graph_bytes, **each}
+        most = answered_at_once(policy.core, inputs, policy.types, rollout.max_new_tokens, limit_bytes)
+        evaluation = _sampling(policy, inputs, rollout.max_new_tokens, min(most, ANSWERED_AT_ONCE), 1, graph=False)
+        return cls(_held(config, policy, supervised), sampling, update, evaluation)
 
-        one = activation_size(policy.model_config, inputs, element_bytes, vision_learns=not policy.tower.frozen)
-        size = one.times(prompts) if policy.shares_prefix else one.repeated(1, max_tokens)
-        plan = plan_memory(config.engine, size, UNREACHED_BYTES if limit is None else limit, prompts, max_tokens)
 
-        graph_bytes = size.prompt_bytes_at(plan.checkpoint_prompts)
-        tokens_at_once = min(tokens, max(plan.free_bytes // plan.bytes_per_token, max_tokens))
-        if plan.micro_batch is not None:
-            tokens_at_once = min(tokens, plan.micro_batch * max_tokens)
-        logit_bytes = 12.0 * text.vocab_size  # logits, their log-softmax and its gradient, float32
-        update = {
-            "prompts with graph": graph_bytes if plan.keep_graph else graph_bytes / prompts * plan.prompts_at_once,
-            "completions": tokens_at_once * (plan.bytes_per_token - logit_bytes),
-            "logits": min(tokens_at_once * logit_bytes, 3.0 * MAX_PIECE_BYTES),
-        }
+def _update(
+    config: Config, policy: Policy, inputs: Inputs, prompts: int, limit_bytes: float, group: int
+) -> tuple[dict[str, float], float]:
+    """Bytes by name of an update on so many prompts, and of the graph that they keep while answers are sampled."""
+    max_tokens = config.rollout.max_new_tokens
+    tokens = float(prompts * group * max_tokens)
+    one = activation_size(policy.core, inputs, policy.types, vision_learns=not policy.tower.frozen)
+    size = one.times(prompts) if policy.shares_prefix else one.repeated(1, max_tokens)
+    plan = plan_memory(config.engine, size, limit_bytes, prompts, max_tokens)
+    graph_bytes = size.prompt_bytes_at(plan.checkpoint_prompts)
+    tokens_at_once = min(tokens, max(plan.free_bytes // plan.bytes_per_token, max_tokens))
+    if plan.micro_batch is not None:
+        tokens_at_once = min(tokens, plan.micro_batch * max_tokens)
+    # Logits, their log-softmax and its gradient, float32.
+    logit_bytes = 12.0 * policy.model_config.get_text_config().vocab_size
+    learning = (p for p in policy.model.parameters() if p.requires_grad)
+    update = {
+        "gradients": float(sum(p.numel() * p.element_size() for p in learning)),
+        "prompts with graph": graph_bytes if plan.keep_graph else graph_bytes / prompts * plan.prompts_at_once,
+        "completions": tokens_at_once * (plan.bytes_per_token - logit_bytes),
+        "logits": min(tokens_at_once * logit_bytes, 3.0 * MAX_PIECE_BYTES),
+    }
+    return update, graph_bytes if plan.keep_graph else 0.0
 
-        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        cached_bytes = 2 * text.num_key_value_heads * width * text.num_hidden_layers * element_bytes  # of one token
-        buffered = -(-max_tokens // BLOCK_TOKENS) * BLOCK_TOKENS
-        sampling = {
-            "prompts with graph": graph_bytes if plan.keep_graph else 0.0,
-            # The keys of the prompts are laid out anew for decoding, beside the prefix itself.
-            "prompts cached": float(cached_bytes * sum(inputs.lengths) * prompts * (1 if plan.keep_graph else 2)),
-            "completions cached": float(cached_bytes * prompts * group * buffered),
-            "logits": 24.0 * text.vocab_size * prompts * group,
-        }
-        return cls(_held(config, policy, supervised), {} if supervised else sampling, update)
+
+def _sampling(
+    policy: Policy, inputs: Inputs, max_tokens: int, prompts: int, group: int, graph: bool
+) -> dict[str, float]:
+    """Bytes by name of sampling for so many prompts like the one of ``inputs``."""
+    one = sampling_bytes(policy.core, inputs, policy.types, max_new_tokens=max_tokens, group=group, graph=graph)
+    return {name: size * prompts for name, size in one.items()}
 
 
 def _held(config: Config, policy: Policy, supervised: bool) -> dict[str, float]:
-    """Weights, copies of them, gradients and the optimiser's state."""
+    """Weights, copies of them and the optimiser's state."""
     parameters: list[torch.nn.Parameter] = list(policy.model.parameters())
     learning = [p for p in parameters if p.requires_grad]
     weights = sum(_bytes(name, p, config, policy) for name, p in policy.model.named_parameters())
-    gradients = float(sum(p.numel() * p.element_size() for p in learning))
-    state = BYTES_OF_STATE.get(config.optimizer.name)
-    held = {
-        "weights": weights,
-        "gradients": gradients,
-        "optimiser": 2 * gradients if state is None else state * sum(p.numel() for p in learning),
-    }
+    state = AVERAGES_BYTES[config.optimizer.name] * sum(p.numel() for p in learning)
+    masters = 4.0 * sum(p.numel() for p in learning if p.element_size() < 4)
+    held = {"weights": weights, "optimiser": state + masters}
     if not supervised and config.objective.ever("beta") > 0 and config.model.lora is None:
-        held["reference"] = weights
-    if config.model.autocast == "bfloat16" and config.model.dtype == "float32":
-        # The graph of the prompts and that of the completions each hold the matrices that they were computed with.
-        named = [(name, p.numel()) for name, p in policy.model.named_parameters() if p.ndim >= 2]
-        vision = sum(count for name, count in named if policy.family.is_vision(name))
-        language = sum(count for _, count in named) - vision
-        graphs = 2 if policy.shares_prefix else 1
-        held["weights as bfloat16"] = 2.0 * (graphs * language + (0 if policy.tower.frozen else vision))
-    return held
+        held["reference"] = weights - _halved(policy)
+    copies = copied_bytes(policy.core, policy.family, policy.types, graphs=2 if policy.shares_prefix else 1)
+    return {**held, "weights as bfloat16": copies} if copies else held
+
+
+def _halved(policy: Policy) -> float:
+    """Bytes that the reference saves where linear layers computed in bfloat16 are held so, as they were published."""
+    if policy.types.weights == policy.types.computed:
+        return 0.0
+    tables = {id(module.weight) for module in policy.core.modules() if isinstance(module, torch.nn.Embedding)}
+    linear = (module.weight for module in policy.core.modules() if isinstance(module, torch.nn.Linear))
+    return float(sum(2 * weight.numel() for weight in linear if id(weight) not in tables))
 
 
 def _bytes(name: str, parameter: torch.nn.Parameter, config: Config, policy: Policy) -> float:
@@ -169,14 +185,13 @@ def _bytes(name: str, parameter: torch.nn.Parameter, config: Config, policy: Pol
 
 
 def activation_limit(config: Config, held: float) -> float | None:
-    """Bytes that activations may take here: as the config says, or of this machine's GPU; None without one.
+    """Bytes that activations may take: as the config says, or of the card that the run is for; None without one.
 
     Args:
         config: the whole run.
-        held: bytes that a step holds throughout.
+        held: bytes that a step holds throughout, gradients included.
     """
     if config.engine.memory_gib is not None:
         return config.engine.memory_gib * 2**30
-    if torch.cuda.is_available():
-        return max(0.0, ACTIVATION_SHARE * (float(torch.cuda.mem_get_info()[1]) - held))
-    return None
+    card = card_bytes(config)
+    return None if card is None else max(0.0, ACTIVATION_SHARE * (card - held))

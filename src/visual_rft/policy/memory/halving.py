@@ -76,10 +76,30 @@ def in_halves(
         )
         left = [tensor for tensor, state in zip(targets, before, strict=True) if _state(tensor) == state]
         waiting.append((numbers, only if len(left) == len(targets) else left))
-        gc.collect()  # the graph that was cut off holds itself
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back()
     return most
+
+
+def give_back() -> None:
+    """Free what an attempt that failed has left behind."""
+    gc.collect()  # a graph that was cut off holds itself
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def out_of_memory(where: str, error: torch.OutOfMemoryError) -> ModelError:
+    """The error to raise in its place, which says what to do.
+
+    Args:
+        where: what was going on.
+        error: what PyTorch says.
+    """
+    said = " ".join(str(error).split())[:160]
+    return ModelError(
+        f"out of memory {where} ({said}); take less at once (rollout.prompts_at_once 4, engine.memory_gib), shorter "
+        "prompts or answers (model.max_pixels, rollout.max_new_tokens), or less to hold (model.lora, model.dtype "
+        "bfloat16, optimizer.name adamw_8bit); --dry-run estimates each"
+    )
 
 
 def _fits(

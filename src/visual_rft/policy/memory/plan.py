@@ -21,16 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import psutil
-import torch
 
 from visual_rft.config.sections import EngineConfig
 from visual_rft.policy.memory.activations import ActivationSize
-
-ACTIVATION_SHARE = 0.6
-"""Share of the free memory that activations may take when no limit is given; the rest is for what is not counted."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +107,3 @@ def plan_memory(
         free_bytes=max(limit_bytes - kept_bytes, limit_bytes / 4),
         bytes_per_token=size.checkpointed_bytes_per_token if checkpoint_completions else size.bytes_per_token,
     )
-
-
-def free_memory(model: Any) -> float:
-    """Bytes that activations of ``model`` may take on its device: a share of what is free after the optimiser."""
-    parameters = list(model.parameters())
-    device = parameters[0].device
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    else:
-        free = psutil.virtual_memory().available
-    # Gradients and AdamW's two averages come with the first step.
-    owed = sum(3 * p.numel() * p.element_size() for p in parameters if p.requires_grad and p.grad is None)
-    return max(0.0, ACTIVATION_SHARE * float(free - owed))
