@@ -38,6 +38,7 @@ class Facts:
         base: the model that was trained, as the config names it.
         base_folder: the same as a folder or hub id.
         adapter: whether only a LoRA adapter is exported.
+        dtype: type of the exported weights, or in which an adapter was trained.
         space: units of the model's boxes.
         checkpoint: name of the checkpoint, ``step-N``.
         evaluation: the run's evaluation of this checkpoint; empty if there is none.
@@ -51,6 +52,7 @@ class Facts:
     base: str
     base_folder: str
     adapter: bool
+    dtype: str
     space: CoordinateSpace
     checkpoint: str
     evaluation: Mapping[str, Any]
@@ -100,8 +102,8 @@ print(processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_toke
 
 
 def serve_command(facts: Facts) -> str:
-    """How vLLM serves it; an adapter is served on its base."""
-    options = ["--limit-mm-per-prompt", '{"image": 1}']
+    """How vLLM serves it, in the type of its weights, which vLLM would choose otherwise; an adapter on its base."""
+    options = ["--dtype", facts.dtype, "--limit-mm-per-prompt", '{"image": 1}']
     if facts.config.model.trust_remote_code:
         options.append("--trust-remote-code")
     if not facts.adapter:

@@ -56,21 +56,22 @@ def export_run(source: Path, out: Path | None = None, adapter: bool = False, dty
         source: a run folder (its newest checkpoint is taken), a checkpoint, or a checkpoint's model folder.
         out: the folder to make; default beside the run folder, with ``-model`` added.
         adapter: of a LoRA run the adapter alone; otherwise it is merged into the base.
-        dtype: ``float32``, ``bfloat16`` or ``float16``; None keeps that of the run.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; None takes the one in which the run computed.
 
     Raises:
         ConfigError: if ``source`` is no run, or ``adapter`` is wanted of a run without one.
         ModelError: if the run has no checkpoint, or its base cannot be loaded.
         RunFolderError: if the folder exists already or cannot be written.
     """
+    if adapter and dtype:
+        raise ConfigError("--dtype and --adapter: an adapter is exported as it is")
     run = _run_of(source)
     config = load_config(run / RUN_CONFIG)
+    dtype = dtype or ("bfloat16" if config.model.autocast == "bfloat16" else config.model.dtype)
     weights = Path(model_folder(str(source)))
     is_adapter = (weights / ADAPTER_CONFIG).is_file()
     if adapter and not is_adapter:
         raise ConfigError(f"--adapter: {weights} holds all weights, not an adapter (the run has no model.lora)")
-    if adapter and dtype:
-        raise ConfigError("--dtype and --adapter: an adapter is exported as it is")
     target = target_of(source, out)
     if target.exists():
         raise RunFolderError(f"{target}: exists already; choose another --out, or delete it")
@@ -86,7 +87,7 @@ def export_run(source: Path, out: Path | None = None, adapter: bool = False, dty
         options = {"trust_remote_code": config.model.trust_remote_code}
         read(str(weights), lambda: AutoProcessor.from_pretrained(weights, **options)).save_pretrained(unfinished)
         (unfinished / EXPORTED_CONFIG).write_text(dump_config(config), encoding="utf-8")
-        facts = _facts(config, run, weights, target, adapter)
+        facts = _facts(config, run, weights, target, adapter, dtype)
         (unfinished / "README.md").write_text(model_card(replace(facts, name=target.name)), encoding="utf-8")
         unfinished.rename(target)
     except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
@@ -110,9 +111,9 @@ def _run_of(source: Path) -> Path:
     return file.parent
 
 
-def _whole_model(config: Config, weights: Path, is_adapter: bool, dtype: str | None) -> Any:
+def _whole_model(config: Config, weights: Path, is_adapter: bool, dtype: str) -> Any:
     """The trained model without any adapter left on it."""
-    wanted = getattr(torch, dtype or config.model.dtype)
+    wanted = getattr(torch, dtype)
     options: dict[str, Any] = {"trust_remote_code": config.model.trust_remote_code}
     if not is_adapter:
         return load_model(str(weights), dtype=wanted, **options)
@@ -120,7 +121,7 @@ def _whole_model(config: Config, weights: Path, is_adapter: bool, dtype: str | N
     return load_adapter(model, str(weights), learns=False).merge_and_unload().to(wanted)
 
 
-def _facts(config: Config, run: Path, weights: Path, target: Path, adapter: bool) -> Facts:
+def _facts(config: Config, run: Path, weights: Path, target: Path, adapter: bool, dtype: str) -> Facts:
     """What the run folder knows about the model."""
     step = weights.parent.name if weights.name == "model" else ""
     summary, environment = _json(run / "summary.json"), _json(run / "environment.json")
@@ -135,6 +136,7 @@ def _facts(config: Config, run: Path, weights: Path, target: Path, adapter: bool
         base=config.model.path,
         base_folder=base,
         adapter=adapter,
+        dtype=dtype,
         space=family_of(shape.model_type, config.model.family).space,
         checkpoint=step,
         evaluation=_json(run / "evaluation" / f"{step}.json"),

@@ -104,6 +104,7 @@ def load_policy(
         ModelError: if the model cannot be loaded or its family is unknown.
         ConfigError: if a setting needs a GPU that is not there, or the processor ignores it.
     """
+    config = config.model_copy(update={"autocast": autocast_of(config, engine if empty else None)})
     base = reachable(model_folder(config.path))
     source = str(weights) if weights is not None and config.lora is None else base
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
@@ -132,6 +133,19 @@ def load_policy(
     model.eval()
     autocast = None if config.autocast == "no" else getattr(torch, config.autocast)
     return Policy(model, processor, sampling_of(rollout), autocast, engine, family)
+
+
+def autocast_of(config: ModelConfig, engine: EngineConfig | None = None) -> str:
+    """``no`` or ``bfloat16``: what the config says, or what this machine, or the card that ``engine`` names, is best
+    asked for.
+
+    >>> autocast_of(ModelConfig(), EngineConfig(card_gib=80)), autocast_of(ModelConfig(autocast="no"))
+    ('bfloat16', 'no')
+    """
+    if config.autocast != "auto":
+        return config.autocast
+    on_gpu = torch.cuda.is_available() or (engine is not None and engine.card_gib is not None)
+    return "bfloat16" if on_gpu and (config.dtype == "float32" or config.lora is not None) else "no"
 
 
 def _without_weights(source: str, options: dict[str, Any]) -> Any:

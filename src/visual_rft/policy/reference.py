@@ -3,13 +3,15 @@
 Decision: the base under a LoRA adapter needs no second model; a fully trained policy keeps one frozen copy of its
 starting weights; with ``beta`` 0 there is no reference at all. Where the vision tower is not trained it is the same in
 both, and the reference takes the policy's image features; where it is trained, the reference keeps its own from step
-to step, because its tower never changes.
+to step, because its tower never changes. Under autocast the copy's linear layers are held in the type they compute in,
+where that loses nothing (weights that were published in bfloat16): the same numbers to the last bit in half the memory.
 """
 
 from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +40,8 @@ class Reference:
             )  # fmt: skip
         if self.frozen is not None:
             self.frozen.model.requires_grad_(False)
+            if self.frozen.autocast is not None:
+                hold_as_computed(self.frozen.core, self.frozen.autocast)
             if policy.fallback_reason is not None:  # what is not exact for the one is not for its copy
                 self.frozen.fall_back(policy.fallback_reason)
 
@@ -65,3 +69,16 @@ class Reference:
             return self.frozen.logprobs(self.frozen.encode(prefix.inputs, features), completions)
         with self.policy.adapter_disabled():
             return self.policy.logprobs(self.policy.encode(prefix.inputs, features), completions)
+
+
+def hold_as_computed(core: Any, dtype: torch.dtype) -> None:
+    """Hold the weights of linear layers in the type to which autocast casts them, where they are the same in it.
+
+    Left as they are: what a table of embeddings shares, because a table is not cast, and what would be rounded.
+    """
+    tables = {id(module.weight) for module in core.modules() if isinstance(module, torch.nn.Embedding)}
+    for module in core.modules():
+        if isinstance(module, torch.nn.Linear) and id(module.weight) not in tables:
+            cast = module.weight.detach().to(dtype)
+            if torch.equal(cast.to(module.weight.dtype), module.weight):
+                module.weight = torch.nn.Parameter(cast, requires_grad=False)

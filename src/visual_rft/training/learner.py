@@ -26,11 +26,12 @@ from transformers import get_scheduler
 
 from visual_rft.config.config import Config
 from visual_rft.config.sections import OptimizerConfig
-from visual_rft.errors import ModelError
+from visual_rft.errors import ConfigError, ModelError
 from visual_rft.parallel.meetings import sum_gradients
 from visual_rft.parallel.processes import here
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.requirements import require_cuda
+from visual_rft.training.masters import MasterAdamW
 from visual_rft.training.prompts.history import History
 from visual_rft.training.run.checkpoint import load_trainer, save_checkpoint
 from visual_rft.training.run.folder import RunFolder
@@ -64,11 +65,13 @@ class Learner:
             ModelError: if nothing is trainable, or the model is an adapter that was loaded as a model.
             ConfigError: if the optimiser needs a GPU that is not there.
         """
+        # Nothing is wrapped: the policy is called outside a ``forward``, and gradients are summed in ``optimize``. It is
+        # moved first, because an optimiser with copies of the weights makes them where they are.
+        policy.to(here().device)
         warm = min(config.objective.warm_start, config.run.steps)  # with one update each
         updates = warm + (config.run.steps - warm) * config.objective.updates_per_rollout
         optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates)
-        # Nothing is wrapped: the policy is called outside a ``forward``, and gradients are summed in ``optimize``.
-        policy.to(here().device)
+        policy.budget.optimizer = optimizer
         return cls(policy, accelerator, optimizer, schedule, config.optimizer.max_grad_norm)
 
     @property
@@ -140,7 +143,7 @@ def make_optimizer(model: Any, config: OptimizerConfig, steps: int) -> tuple[Opt
 
     Raises:
         ModelError: if nothing is trainable, or the model is an adapter that was loaded as a model.
-        ConfigError: if the optimiser needs a GPU that is not there.
+        ConfigError: if the optimiser needs a GPU that is not there, or would lose the updates.
     """
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ModelError(
@@ -156,13 +159,20 @@ def make_optimizer(model: Any, config: OptimizerConfig, steps: int) -> tuple[Opt
     ]
     common: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas, "weight_decay": 0.0}
     used = [group for group in groups if group["params"]]
+    coarse = any(p.element_size() < 4 for p in trainable)
     if config.name == "adamw_8bit":
+        if coarse:
+            raise ConfigError(
+                "optimizer.name: 'adamw_8bit' would lose updates of 1e-6 in bfloat16 weights; use adamw, which keeps "
+                "them in float32 too, or model.dtype float32"
+            )
         require_cuda("optimizer.name", config.name, package="bitsandbytes", instead="adamw")
         import bitsandbytes
 
         optimizer: Optimizer = bitsandbytes.optim.AdamW8bit(used, **common)
     else:
-        optimizer = torch.optim.AdamW(used, **common, fused=True)  # one kernel for all tensors
+        kind = MasterAdamW if coarse else torch.optim.AdamW
+        optimizer = kind(used, **common, fused=True)  # one kernel for all tensors
     schedule = get_scheduler(config.schedule, optimizer, config.warmup_steps, max(steps, config.warmup_steps + 1))
     return optimizer, schedule
 

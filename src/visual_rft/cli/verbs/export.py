@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to make (default: RUN-model beside the run)")
     parser.add_argument("--adapter", action="store_true", help="of a LoRA run the adapter alone, not merged")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"),
-                        help="of the weights (default: that of the run)")  # fmt: skip
+                        help="of the weights (default: the one in which the run computed)")  # fmt: skip
     pushing = parser.add_argument_group("sending it to a model hub")
     pushing.add_argument("--push", metavar="NAMESPACE/NAME", help="say what would be sent; an exported folder that is "
                          "there already is taken as it is")  # fmt: skip

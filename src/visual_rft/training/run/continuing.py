@@ -42,6 +42,8 @@ def continued(folder: Path, config: Config) -> Config:
     before = load_config(folder / "config.yaml")
     if Path(config.model.path) in Path(before.model.path).parents:  # a run, resolved to a checkpoint when this began
         config = config.with_model(path=before.model.path)
+    if config.model.autocast == "auto":  # resolved for the machine that it began on
+        config = config.with_model(autocast=before.model.autocast)
     for field, was, given in differences(before, config):
         free = field in ("run.folder", "run.processes") or field.split(".")[0] == "parallel"
         if free or (field == "run.steps" and given > was):
