@@ -25,20 +25,13 @@ from typing import Any
 
 import torch
 from measure import MALLOC_GIVES_BACK, PeakMemory, origin
-from ours import prompts_of
-from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2VLConfig
-from workload import DEVICE, TEXT_2B, VISION_2B, Workload, configuration, make_processor, reward
+from ours import Ours, prompts_of
+from transformers import Qwen2_5_VLConfig, Qwen2VLConfig
+from workload import DEVICE, TEXT_2B, VISION_2B, Workload, configuration, make_processor
 
 from visual_rft.config.config import Config
-from visual_rft.policy.engine.draws import Draws
-from visual_rft.policy.loading import load_policy, sampling_of
+from visual_rft.policy.loading import load_policy
 from visual_rft.policy.memory.footprint import Footprint, count_parameters
-from visual_rft.policy.policy import Policy
-from visual_rft.policy.reference import Reference
-from visual_rft.policy.trainable import trainable
-from visual_rft.training.advantages import group_advantages
-from visual_rft.training.learner import make_optimizer
-from visual_rft.training.objective import GroupLoss
 
 TEXT_3B: dict[str, Any] = {
     **TEXT_2B, "hidden_size": 2048, "intermediate_size": 11_008, "num_hidden_layers": 36, "num_attention_heads": 16,
@@ -77,18 +70,20 @@ class Case:
         lora: rank of an adapter; 0 trains all weights, with a frozen reference beside them.
         dtype: of the weights.
         work: prompts and completions of a batch.
-        activations: GiB that activations may take.
+        activations: GiB that activations may take; None takes 60 % of what is free.
+        autocast: type in which is computed.
     """
 
     shape: str
     lora: int
     dtype: str
     work: Workload
-    activations: float
+    activations: float | None
+    autocast: str = "no"
 
     def config(self, folder: Path) -> Config:
         """The run that the estimate is asked about."""
-        model: dict[str, Any] = {"path": str(folder), "dtype": self.dtype}
+        model: dict[str, Any] = {"path": str(folder), "dtype": self.dtype, "autocast": self.autocast}
         return Config.model_validate({
             "model": {**model, "lora": {"rank": self.lora}} if self.lora else model,
             "rollout": {"group_size": self.work.group, "max_new_tokens": self.work.completion},
@@ -109,7 +104,8 @@ def estimate(case: Case, folder: Path) -> tuple[Footprint, dict[str, int]]:
     policy = load_policy(config.model, config.rollout, engine=config.engine, empty=True)
     inputs = policy.prepare(prompts_of(case.work, policy.processor)[:1])
     count = count_parameters(policy)["model"]
-    footprint = Footprint.of(config, policy, inputs, case.activations * 2**30)
+    limit = None if case.activations is None else case.activations * 2**30
+    footprint = Footprint.of(config, policy, inputs, limit)
     return footprint, {"parameters": count.total, "trainable": count.trainable}
 
 
@@ -126,29 +122,9 @@ def measure(case: Case, folder: Path, steps: int = 2) -> int:
 def _run(case: Case, folder: Path, steps: int) -> None:
     """Make the model, its optimiser and reference, and take some steps."""
     config = case.config(folder)
-    empty = load_policy(config.model, config.rollout, empty=True)
-    shape = AutoConfig.from_pretrained(folder)
-    with torch.device(DEVICE):
-        model = AutoModelForImageTextToText.from_config(shape, dtype=getattr(torch, case.dtype))
-    model.generation_config.eos_token_id = shape.get_text_config().eos_token_id
-    model = trainable(model, empty.family, config.model)
-    policy = Policy(model.eval(), empty.processor, sampling_of(config.rollout), None, config.engine, empty.family)
-    policy.to(DEVICE)
-    optimizer, _ = make_optimizer(policy.model, config.optimizer, steps)
-    reference = Reference(policy)
-    inputs = policy.prepare(prompts_of(case.work, policy.processor))
-    for step in range(steps):
-        prefix = policy.encode(inputs, for_sampling=True)
-        completions = policy.sample(prefix, case.work.group, Draws(0, step))
-        assert bool(completions.mask.all()), "a completion ended early"
-        rewards = torch.tensor([[reward(text) for text in group] for group in completions.text], device=DEVICE)
-        known = reference.logprobs(prefix, completions)
-        loss = GroupLoss(completions, group_advantages(rewards), known, config.objective)
-        policy.backward(prefix, completions, loss)
-        torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        del prefix, completions, loss, known
+    ours = Ours(case.work, folder, config.engine, config.model)
+    for _ in range(steps):
+        ours.step()
 
 
 def _measure_apart(case: Case, folder: Path, connection: Any) -> None:

@@ -19,14 +19,16 @@ from PIL import Image
 from workload import DEVICE, Workload, load, reward
 
 from visual_rft.config.objective import ObjectiveConfig
-from visual_rft.config.sections import EngineConfig, OptimizerConfig
+from visual_rft.config.sections import EngineConfig, ModelConfig, OptimizerConfig
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.prefix import Completions, Prefix
 from visual_rft.policy.engine.sampling import Sampling
+from visual_rft.policy.families import family_of
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.reference import Reference
+from visual_rft.policy.trainable import trainable
 from visual_rft.training.advantages import group_advantages
 from visual_rft.training.learner import make_optimizer
 from visual_rft.training.objective import GroupLoss
@@ -52,13 +54,20 @@ def prompts_of(work: Workload, processor: Any) -> list[Prompt]:
 class Ours:
     """One policy, its optimiser and, with ``beta`` above 0, its reference, on one workload."""
 
-    def __init__(self, work: Workload, folder: Path, engine: EngineConfig | None = None) -> None:
+    def __init__(
+        self, work: Workload, folder: Path, engine: EngineConfig | None = None, config: ModelConfig | None = None
+    ) -> None:
+        config = config or ModelConfig()
         model, processor = load(folder, work.dtype)
+        family = family_of(model.config.model_type)
+        model = trainable(model, family, config)
+        autocast = torch.bfloat16 if config.autocast == "bfloat16" else None
         self.work = work
-        self.policy = Policy(model.eval(), processor, Sampling(max_new_tokens=work.completion), engine=engine)
-        self.policy.to(DEVICE)
+        sampling = Sampling(max_new_tokens=work.completion)
+        self.policy = Policy(model.eval(), processor, sampling, autocast, engine, family).to(DEVICE)
         self.reference = Reference(self.policy) if work.beta > 0 else None
         self.optimizer, _ = make_optimizer(model, OptimizerConfig(learning_rate=work.learning_rate), 1)
+        self.policy.budget.optimizer = self.optimizer
         self.rollouts = 0
         self.prompts = prompts_of(work, processor)
         self.stages: dict[str, float] = {}

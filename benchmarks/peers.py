@@ -49,7 +49,7 @@ def dataset(work: Workload, processor: Any) -> Dataset:
     return Dataset.from_dict({"index": list(range(work.batch))}).with_transform(rows)
 
 
-def settings(work: Workload, rows: int, *, checkpointing: bool | None, folder: str) -> GRPOConfig:
+def settings(work: Workload, rows: int, *, checkpointing: bool | None, folder: str, **more: Any) -> GRPOConfig:
     """The trainer's settings.
 
     Args:
@@ -57,11 +57,12 @@ def settings(work: Workload, rows: int, *, checkpointing: bool | None, folder: s
         rows: rows of one forward pass of the update; the B x G rows of a step are accumulated from them.
         checkpointing: gradient checkpointing; None leaves TRL's default.
         folder: where the trainer may write.
+        more: fields of GRPOConfig.
     """
     rows = min(rows, work.rows)
     if work.rows % rows:
         raise ValueError(f"{work.rows} rows of a step cannot be accumulated from batches of {rows}")
-    options: dict[str, Any] = {} if checkpointing is None else {"gradient_checkpointing": checkpointing}
+    options = more if checkpointing is None else {"gradient_checkpointing": checkpointing, **more}
     return GRPOConfig(
         output_dir=folder,
         use_cpu=not torch.cuda.is_available(),
@@ -189,12 +190,16 @@ def serve(
     checkpointing: bool | None,
     receive: Callable[[], str],
     send: Callable[[Any], None],
+    **more: Any,
 ) -> None:
-    """Answer each order (``warm-up``, ``times`` or ``memory``) with the figures of one step, until ``stop``."""
+    """Answer each order (``warm-up``, ``times`` or ``memory``) with the figures of one step, until ``stop``.
+
+    ``more`` are fields of GRPOConfig.
+    """
     transformers.utils.logging.set_verbosity_error()
     model, processor = load(folder, work.dtype)
     with tempfile.TemporaryDirectory() as output:
-        config = settings(work, rows, checkpointing=checkpointing, folder=output)
+        config = settings(work, rows, checkpointing=checkpointing, folder=output, **more)
         trainer = TimedTrainer(
             model=model,
             reward_funcs=_reward,

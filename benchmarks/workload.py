@@ -27,6 +27,8 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
@@ -224,10 +226,22 @@ def save(folder: Path, size: str = "tiny", dtype: str = "float32") -> None:
 
 
 def load(folder: Path, dtype: str = "float32") -> tuple[Any, Any]:
-    """The model (SDPA attention) and the processor that :func:`save` wrote."""
-    model = Qwen2VLForConditionalGeneration.from_pretrained(
-        folder, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-    )
+    """The model (SDPA attention) and the processor that :func:`save` wrote; random weights where it has none.
+
+    Weights on the disk are those that every system is given. Where billions would have to be written first, each draws
+    its own on the device, from the same seed.
+    """
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa"}
+    if list(folder.glob("*.safetensors")):
+        model = Qwen2VLForConditionalGeneration.from_pretrained(folder, **options)
+        return model, Qwen2VLProcessor.from_pretrained(folder)
+    shape = AutoConfig.from_pretrained(folder)
+    torch.manual_seed(0)
+    with torch.device(DEVICE):
+        model = AutoModelForImageTextToText.from_config(shape, **options)
+    model.generation_config.eos_token_id = shape.get_text_config().eos_token_id
+    model.generation_config.pad_token_id = shape.get_text_config().pad_token_id
+    model.name_or_path = str(folder)
     return model, Qwen2VLProcessor.from_pretrained(folder)
 
 
