@@ -65,8 +65,8 @@ class Learner:
             ModelError: if nothing is trainable, or the model is an adapter that was loaded as a model.
             ConfigError: if the optimiser needs a GPU that is not there.
         """
-        # Nothing is wrapped: the policy is called outside a ``forward``, and gradients are summed in ``optimize``. It is
-        # moved first, because an optimiser with copies of the weights makes them where they are.
+        # Nothing is wrapped: the policy is called outside a ``forward``, and gradients are summed in ``optimize``.
+        # Moved first, because an optimiser with copies of the weights makes them where they are.
         policy.to(here().device)
         warm = min(config.objective.warm_start, config.run.steps)  # with one update each
         updates = warm + (config.run.steps - warm) * config.objective.updates_per_rollout
