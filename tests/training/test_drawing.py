@@ -40,12 +40,12 @@ def half_always_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Detection, "score", score)
 
 
-def run_of(folder, base, steps=3, **rollout):
+def run_of(folder, base, steps=3, advantages="group", **rollout):
     return config(
         folder, base,
         data={"train": [{"source": "digits", "count": 40, "max_objects": 1}]},
         rollout={"group_size": 3, "max_new_tokens": 6, **rollout},
-        objective={"beta": 0.0}, engine={"self_check": False},
+        objective={"beta": 0.0, "advantages": advantages}, engine={"self_check": False},
         run={"folder": str(folder), "steps": steps, "prompts_per_batch": 4, "evaluate_base": False,
              "checkpoint_every": 1},
     )  # fmt: skip
@@ -125,9 +125,10 @@ def test_hard_questions_and_a_batch_wide_spread_are_refused():
 
 
 def test_a_run_resumed_in_the_middle_equals_an_uninterrupted_one(monkeypatch, model_folders, tmp_path):
-    """Dynamic sampling, rest and more answers to hard questions at once: losses, history and weights bit by bit."""
+    """Dynamic sampling, rest, more answers to hard questions and ranks against earlier rewards at once: losses, history
+    and weights bit by bit."""
     half_always_right(monkeypatch)
-    settings = {"extra": 1.0, "rest_steps": 2, "hard_share": 0.25, "steps": 5}
+    settings = {"extra": 1.0, "rest_steps": 2, "hard_share": 0.25, "steps": 5, "advantages": "history_rank"}
     train(run_of(tmp_path / "whole", model_folders["qwen2_vl"], **settings))
     parts = run_of(tmp_path / "parts", model_folders["qwen2_vl"], **settings)
     interrupt(train, parts, 4)
