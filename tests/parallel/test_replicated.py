@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from support.shared_runs import answers, gradients, run
+from support.trajectories import GROUP, trajectory
 
-from visual_rft.config.objective import ObjectiveConfig
+from visual_rft.config.objective import LOSSES, ObjectiveConfig
 from visual_rft.parallel.processes import Processes
 
 
@@ -37,6 +38,15 @@ def test_gradients_are_those_of_one_process(two, kind, lora, objective, flat_fir
         assert found.keys() == expected.keys()
         assert error(found, expected) < 1e-5
         assert total == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_twenty_steps_of_each_loss_are_those_of_one_process(two, name):
+    config = ObjectiveConfig(loss=name, beta=0.05, updates_per_rollout=2, top_entropy=0.61, entropy_weight=0.01)
+    losses, table = trajectory(2 * GROUP, config)
+    for found, found_table in two.ask(trajectory, GROUP, config):
+        assert found == pytest.approx(losses, abs=1e-5)
+        torch.testing.assert_close(found_table, table, atol=1e-5, rtol=0)
 
 
 def settings(folder: Path, base: Path, **sections) -> dict:

@@ -195,6 +195,8 @@ class GroupLoss:
         assert self._weights.isfinite().all()
         if self.config.top_entropy < 1:
             assert self._uncertain.dtype == torch.bool
+        if self.config.entropy_weight != 0:
+            assert self._mean.isfinite().all()
 
     @cached_property
     def _named(self) -> Named:
@@ -213,6 +215,12 @@ class GroupLoss:
         tokens = tokens_of_batch(float(self._counts.sum()), len(self._counts)) if how == "token_mean" else None
         weights = token_weights(self._counts, how, self.longest, tokens)
         return (weights if self._importance is None else weights * self._importance).flatten(0, 1)
+
+    @cached_property
+    def _mean(self) -> Tensor:
+        """``[B * G, T]``: the weights of a mean over all tokens of the batch."""
+        tokens = tokens_of_batch(float(self._counts.sum()), len(self._counts))
+        return token_weights(self._counts, "token_mean", tokens=tokens).flatten(0, 1)
 
     @cached_property
     def _importance(self) -> Tensor | None:
@@ -249,8 +257,8 @@ class GroupLoss:
         loss = (per_token * self._weights[numbers, :length]).sum()
         if self.config.entropy_weight != 0:
             entropies = self._entropies.flatten(0, 1)[numbers, :length]
-            mean = token_weights(self._counts, "token_mean").flatten(0, 1)[numbers, :length]
-            loss = loss + self.config.entropy_weight * (entropy_per_token(rows, entropies) * mean).sum()
+            terms = entropy_per_token(rows, entropies) * self._mean[numbers, :length]
+            loss = loss + self.config.entropy_weight * terms.sum()
         return loss * self.scale
 
     @property
