@@ -40,7 +40,7 @@ def test_a_question_goes_out_as_the_standard_says_and_the_pixels_arrive():
 
 
 def test_nothing_that_only_vllm_knows_is_sent_unless_it_is_asked_for():
-    body = Decoding(token_ids=True, top_k=4, forbidden=(7,), grammar="root ::= [a]").body("m", "t", [])
+    body = Decoding(token_ids=True, top_k=4, forbidden=(7,), pattern="[a]").body("m", "t", [])
     own = {"logprobs", "return_token_ids", "top_k", "logit_bias", "structured_outputs"}
     assert own <= set(body)
     assert not own & set(Decoding().body("m", "t", []))

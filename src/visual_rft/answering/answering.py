@@ -13,7 +13,7 @@ evaluation continues where it stopped.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +64,13 @@ class Answerer(Protocol):
 
     def held_still(self) -> AbstractContextManager[Any]:
         """Inside, it is promised to stay as it is."""
+
+    def constrain(self, task: Task, names: Iterable[str]) -> None:
+        """From now on it writes answers of the task's form, one of ``names`` where that is the answer.
+
+        Raises:
+            ConfigError: if the answers have no pattern.
+        """
 
     def verify(self, prompt: Prompt) -> None:
         """Whatever can be found out with one prompt before anything is asked."""

@@ -6,7 +6,7 @@ texts = [[one.text for one in written] for written in model.ask([[prompt, prompt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -19,10 +19,12 @@ from visual_rft.answering.scores import number_logprobs
 from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig
 from visual_rft.parallel.processes import here
 from visual_rft.policy.agreement import verify_together
+from visual_rft.policy.constrained import constrain
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
+from visual_rft.tasks import Task
 from visual_rft.vision.coordinates import CoordinateSpace
 
 
@@ -66,6 +68,10 @@ class LocalModel:
             DataError: if it does not.
         """
         self.policy.prepare([prompt])
+
+    def constrain(self, task: Task, names: Iterable[str]) -> None:
+        """As :meth:`Answerer.constrain`; token by token (llguidance)."""
+        constrain(self.policy, task, names)
 
     def verify(self, prompt: Prompt) -> None:
         """Compare the shared prefix with the plain way on one prompt; fall back to it where they differ."""

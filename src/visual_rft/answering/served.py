@@ -12,9 +12,9 @@ the config, else nothing is asked. A wrong extent would make every box miss with
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import floor, sqrt
 from pathlib import Path
@@ -29,6 +29,7 @@ from visual_rft.policy.stored.places import model_folder
 from visual_rft.serving.client import Client
 from visual_rft.serving.wire import Decoding
 from visual_rft.tasks import Task
+from visual_rft.tasks.patterns import pattern_of
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 
@@ -65,7 +66,6 @@ class ServedModel:
         space: units in which it writes boxes.
         max_tokens: most tokens of an answer.
         resizing: of the server's processor; needed where boxes are pixels of the resized image.
-        grammar: EBNF that every answer has to follow; None lets it say anything.
     """
 
     def __init__(
@@ -74,10 +74,9 @@ class ServedModel:
         space: CoordinateSpace,
         max_tokens: int = 160,
         resizing: Resizing | None = None,
-        grammar: str | None = None,
     ) -> None:
         self.client, self.space, self.resizing = client, space, resizing
-        self.decoding = Decoding(max_tokens=max_tokens, grammar=grammar)
+        self.decoding = Decoding(max_tokens=max_tokens)
 
     @classmethod
     def open(cls, config: Config, urls: Sequence[str], name: str | None = None) -> ServedModel:
@@ -112,6 +111,10 @@ class ServedModel:
         """Where the server says its weights are, if that is a folder here too: then its run is known."""
         root = self.client.root or ""
         return root if Path(root).is_dir() else ""
+
+    def constrain(self, task: Task, names: Iterable[str]) -> None:
+        """As :meth:`Answerer.constrain`; through the server's structured outputs."""
+        self.decoding = replace(self.decoding, pattern=pattern_of(task, self.space, sorted(names)))
 
     def verify(self, prompt: Prompt) -> None:
         """Nothing is known before the server is asked."""

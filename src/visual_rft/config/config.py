@@ -68,6 +68,12 @@ class Config(Section):
                     "an average over all tokens, or the spread of a batch, needs the whole step in one rollout: leave "
                     "rollout.prompts_at_once out"
                 )
+        teaches = self.objective.warm_start or self.objective.ever("sft_weight") > 0
+        if self.rollout.constrained and teaches:
+            raise ValueError(
+                "rollout.constrained allows only the form of the gold answer, and a gold answer with a longer thought "
+                "would have probability 0; leave objective.warm_start and sft_weight at 0"
+            )
         if self.rollout.engine != "own" and self.objective.needs_entropies:
             raise ValueError(
                 "entropy_weight and top_entropy need the distribution of every token, which a server does not give; "

@@ -210,6 +210,9 @@ class RolloutConfig(Section):
     hard_share: float = Field(0.0, ge=0, le=0.5)
     """Share of a step's prompts, those that earned most when last asked, whose place goes to those that earned least:
     these get two groups, compared as one. 0 treats all alike."""
+    constrained: bool = False
+    """Let completions follow the form of the task's answer and nothing else, token by token; what is learned from is
+    the distribution of the tokens that are left. Needs llguidance."""
     engine: Literal["own", "vllm"] = "own"
     """Who samples: the policy itself, or vLLM servers that are given its weights (docs/serving.md)."""
     mode: Literal["server"] = "server"

@@ -123,4 +123,5 @@ def settings_of(
         "data": [source.model_dump(mode="json") for source in config.data.evaluation],
         "questions": question_digest.hexdigest(),
         "versions": {name: version(name) for name in used},
+        **({"constrained": True} if config.rollout.constrained else {}),
     }

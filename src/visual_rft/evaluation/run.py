@@ -49,6 +49,7 @@ from visual_rft.parallel.processes import here
 from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import Task, task_of
 from visual_rft.tasks.metrics.detection import asked_data_set, by_category
+from visual_rft.tasks.patterns import label_names
 from visual_rft.tasks.samples import answer_rates
 from visual_rft.terminal.progress import Ticker
 from visual_rft.vision.segmenter import load_segmenter
@@ -148,6 +149,8 @@ def _model(config: Config, plan: Plan, task: Task) -> Iterator[Answerer]:
 def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, model: Answerer) -> Evaluated:
     data, questions = chosen
     asked = [sample for one in questions for sample in one.samples]
+    if config.rollout.constrained:
+        model.constrain(task, label_names(task, asked))
     for sample in asked[:1]:
         model.verify(Prompt.of(task, sample, model.space))
     seen = seen_in_training(model.folder, config.data.evaluation, asked)

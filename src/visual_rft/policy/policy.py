@@ -13,7 +13,6 @@ Log-probabilities are those of the *sampled* distribution: tempered, without ima
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -25,6 +24,7 @@ from visual_rft.config.sections import EngineConfig
 from visual_rft.errors import ModelError
 from visual_rft.policy.engine.attention import SHARED_PREFIX_ATTENTION
 from visual_rft.policy.engine.checkpointing import Checkpointing
+from visual_rft.policy.engine.constraint import Constraint
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.interface import Engine
 from visual_rft.policy.engine.logits import Head
@@ -57,6 +57,8 @@ class Policy:
 
     Attributes:
         fallback_reason: why the shared prefix is not used, in words; None where it is.
+        updates: steps of an optimiser that changes weights unseen (a fused one).
+        constraint: pattern that completions follow; None lets them say anything.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Policy:
         self.budget = Budget(self.engine_config)
         self.fallback_reason: str | None = None
         self.updates = 0
+        self.constraint: Constraint | None = None
         if not self.engine_config.shared_prefix:
             self.fall_back("engine.shared_prefix is false")
         elif not self.family.is_causal(self.model_config):
@@ -108,7 +111,7 @@ class Policy:
     @property
     def head(self) -> Head:
         """From hidden states to log-probabilities."""
-        return Head(self.core.get_output_embeddings(), self.sampling.temperature, self.forbidden)
+        return Head(self.core.get_output_embeddings(), self.sampling.temperature, self.forbidden, self.constraint)
 
     @property
     def engine(self) -> Engine:
@@ -299,18 +302,6 @@ class Policy:
         """Given texts as one completion per prompt (G = 1), the end token added: for supervised training."""
         told = self.reasoning.told(texts)
         return Completions.of_texts(told, self.processor.tokenizer, self.end_ids[0], self.pad_id, self.device)
-
-    @contextmanager
-    def adapter_disabled(self) -> Iterator[None]:
-        """Inside, a LoRA policy is its own base model: the reference.
-
-        Raises:
-            ModelError: if the policy has no adapter.
-        """
-        if not hasattr(self.model, "disable_adapter"):
-            raise ModelError("this policy has no LoRA adapter to disable")
-        with self.model.disable_adapter():
-            yield
 
     def memory_plan(self, inputs: Inputs) -> MemoryPlan:
         """How an update on these prompts is computed, from the config and the memory there is."""

@@ -66,8 +66,9 @@ class Reference:
         features = prefix.features if self.policy.tower.frozen else None
         if self.frozen is not None:
             self.frozen.sampling = self.policy.sampling  # the temperature may change over the run
+            self.frozen.constraint = self.policy.constraint
             return self.frozen.logprobs(self.frozen.encode(prefix.inputs, features), completions)
-        with self.policy.adapter_disabled():
+        with self.policy.model.disable_adapter():
             return self.policy.logprobs(self.policy.encode(prefix.inputs, features), completions)
 
 

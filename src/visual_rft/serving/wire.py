@@ -1,7 +1,7 @@
 """What goes over the wire to ``/v1/chat/completions``, and what comes back.
 
 Decision: plain dictionaries of the standard that every OpenAI-compatible server knows; fields of vLLM's own are sent
-only where something needs them (token ids, a grammar, top-k). An answer is checked against its question before anybody
+only where something needs them (token ids, a pattern, top-k). An answer is checked against its question before anybody
 sees it: another model, fewer choices or cut-off lists are a :class:`Fault`, never a shorter result.
 
 >>> body = Decoding(max_tokens=8).body("tiny", "Find every cat", ["data:image/png;base64,AA=="])
@@ -65,7 +65,7 @@ class Decoding:
         seed: of the completions; None leaves it to the server.
         token_ids: whether ids and log-probabilities of all tokens are wanted (fields of vLLM's).
         forbidden: ids of tokens that are never to be sampled.
-        grammar: EBNF that a completion has to follow; None lets it say anything (a field of vLLM's).
+        pattern: regular expression of a whole completion; None lets it say anything (a field of vLLM's).
     """
 
     n: int = 1
@@ -76,7 +76,7 @@ class Decoding:
     seed: int | None = None
     token_ids: bool = False
     forbidden: tuple[int, ...] = ()
-    grammar: str | None = None
+    pattern: str | None = None
 
     def body(self, model: str, text: str, urls: Sequence[str], limit_name: str = "max_tokens") -> dict[str, Any]:
         """The JSON of a request.
@@ -102,7 +102,7 @@ class Decoding:
             **({"seed": self.seed} if self.seed is not None else {}),
             **({"logprobs": True, "return_token_ids": True} if self.token_ids else {}),
             **({"logit_bias": {str(i): -100 for i in self.forbidden}} if self.forbidden else {}),
-            **({"structured_outputs": {"grammar": self.grammar}} if self.grammar else {}),
+            **({"structured_outputs": {"regex": self.pattern}} if self.pattern else {}),
         }
 
 

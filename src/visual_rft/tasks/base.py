@@ -239,6 +239,10 @@ class Task(ABC):
     def _weights(self) -> Mapping[str, float]:
         return self.default_weights if self.weights is None else self.weights
 
+    def answer_pattern(self, space: CoordinateSpace, names: Sequence[str]) -> str | None:
+        """Regular expression of an answer in ``space``, or one of ``names``; None if the task has none."""
+        return None
+
     def _wrap(self, thought: str, answer: str) -> str:
         """A completion in the asked format."""
         return f"<think>{thought}</think><answer>{answer}</answer>" if self.think else f"<answer>{answer}</answer>"

@@ -28,6 +28,7 @@ from visual_rft.inspection.fitting import refuse_what_cannot_fit
 from visual_rft.parallel.meetings import by_first, check_equal, gather
 from visual_rft.parallel.processes import here
 from visual_rft.policy.agreement import verify_together
+from visual_rft.policy.constrained import constrain
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import autocast_of, load_policy, sampling_of
@@ -36,6 +37,7 @@ from visual_rft.policy.stored.places import base_of
 from visual_rft.samplers.interface import OwnSampler, Sampler
 from visual_rft.samplers.making import sampler_of
 from visual_rft.tasks import Sample, Task, task_of
+from visual_rft.tasks.patterns import label_names
 from visual_rft.training.batches import prefetch, shares
 from visual_rft.training.household import Household
 from visual_rft.training.learner import Learner
@@ -143,17 +145,17 @@ class Session:
             skips = leaves_out(config.data.train)
             samples = usable(policy, task, samples, skips)
             held_out = usable(policy, task, held_out, leaves_out(config.data.evaluation))
+            if config.rollout.constrained and not supervised:
+                constrain(policy, task, label_names(task, (*samples, *held_out)))
             look(policy, task, samples, skips)
             try_rewards(task, prepared(policy, task, samples, [0], skips))
             learner = Learner.of(policy, config, accelerator)
             first_step = learner.restore(checkpoint) if checkpoint else 0
             check_equal(learner.trained, "the weights")
+            if here().size > 1 and config.rollout.engine != "own" and not supervised:
+                raise ConfigError("rollout.engine vllm: each process would push weights of its own; launch one process")
             sampler = OwnSampler(policy) if supervised else sampler_of(policy, config, folder.path)
             undo.callback(sampler.close)
-            if here().size > 1 and sampler.ahead:
-                raise ConfigError(
-                    "rollout.ahead: servers sample ahead for one process only; set it false, or launch one"
-                )
             # The folder is made (or reopened), and the model computes its first batch in two ways.
             if resume:
                 by_first(lambda: folder.reopen(config, first_step), "the run folder")

@@ -44,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scores", choices=("written", "tokens", "asked"), help="rank boxes by the confidence in the "
                         "answer, how likely their tokens were, or a second question about each (default: as in the "
                         "model's run, or written)")  # fmt: skip
+    parser.add_argument("--constrained", action="store_true", help="let answers follow the task's form and nothing "
+                        "else (detection, grounding)")  # fmt: skip
     parser.add_argument("--out", type=Path, help="one image: the drawn picture (default: answers/IMAGE.answer.png); "
                         "several: a folder that does not exist yet (default: predictions)")  # fmt: skip
     parser.add_argument("--annotations", type=Path, metavar="FILE",
@@ -94,4 +96,6 @@ def _asker(arguments: argparse.Namespace, model: str) -> Asker:
         asker = Asker.served(arguments.server, arguments.server_model, model, arguments.task, arguments.scores)
     else:
         asker = Asker.load(model, arguments.task, arguments.dtype, arguments.scores)
+    if arguments.constrained:
+        asker.model.constrain(asker.task, ())
     return replace(asker, tiles=tiling(arguments))

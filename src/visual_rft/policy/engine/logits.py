@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from visual_rft.policy.engine.constraint import Constraint
+
 MAX_PIECE_BYTES = 256 * 2**20
 """Bytes of the largest tensor of logits that is made at once, float32."""
 
@@ -24,14 +26,20 @@ class Head:
         projection: output embedding, from hidden states to logits.
         temperature: divides the logits, > 0.
         forbidden: ids that are never sampled.
+        constraint: pattern that completions follow; None lets them say anything.
         max_piece_bytes: bytes of the largest tensor of logits that is made at once.
     """
 
     def __init__(
-        self, projection: Any, temperature: float, forbidden: Tensor, max_piece_bytes: int = MAX_PIECE_BYTES
+        self,
+        projection: Any,
+        temperature: float,
+        forbidden: Tensor,
+        constraint: Constraint | None = None,
+        max_piece_bytes: int = MAX_PIECE_BYTES,
     ) -> None:
         self.projection, self.temperature, self.forbidden = projection, temperature, forbidden
-        self.max_piece_bytes = max_piece_bytes
+        self.max_piece_bytes, self.constraint = max_piece_bytes, constraint
 
     @property
     def device(self) -> torch.device:
@@ -39,31 +47,45 @@ class Head:
         device: torch.device = self.projection.weight.device
         return device
 
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """Log-probabilities ``[..., V]`` (float32) after hidden states ``[..., E]``."""
-        return self._tempered(self.projection(hidden)).log_softmax(-1)
+    def __call__(self, hidden: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """Log-probabilities ``[..., V]`` (float32) after hidden states ``[..., E]``; ``-inf`` where ``allowed``, of the
+        same shape, is false."""
+        return self._tempered(self.projection(hidden), allowed).log_softmax(-1)
 
-    def _tempered(self, logits: Tensor) -> Tensor:
+    def allowed_bits(self, ids: Tensor, mask: Tensor) -> Tensor | None:
+        """What the constraint allowed at each token of completions ``[n, T]``, as bits; None without one."""
+        return None if self.constraint is None else self.constraint.bits(ids, mask)
+
+    def _tempered(self, logits: Tensor, allowed: Tensor | None = None) -> Tensor:
         """The logits of the one distribution that is sampled and scored, float32."""
         logits = logits.float()
         if self.temperature != 1:
             logits = logits / self.temperature
-        return logits.index_fill(-1, self.forbidden, -torch.inf) if self.forbidden.numel() else logits
+        logits = logits.index_fill(-1, self.forbidden, -torch.inf) if self.forbidden.numel() else logits
+        return logits if allowed is None else logits.masked_fill(~allowed.to(logits.device), -torch.inf)
 
-    def of_tokens(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Log-probability ``[N]`` of one token after each of N hidden states ``[N, E]``; ``-inf`` if never sampled."""
+    def of_tokens(self, hidden: Tensor, tokens: Tensor, bits: Tensor | None = None) -> Tensor:
+        """Log-probability ``[N]`` of one token after each of N hidden states ``[N, E]``; ``-inf`` if never sampled.
+
+        Args:
+            hidden: N hidden states.
+            tokens: N ids.
+            bits: ``[N, words]`` of :meth:`allowed_bits`, in the order of the tokens.
+        """
         vocabulary = int(self.projection.weight.shape[0])
         size = max(1, self.max_piece_bytes // (4 * vocabulary))
         if len(tokens) <= size:
-            return self._token_logprobs(hidden, tokens)
-        pieces = zip(hidden.split(size), tokens.split(size), strict=True)
+            return self._token_logprobs(hidden, tokens, bits)
+        parts = [None] * -(-len(tokens) // size) if bits is None else bits.split(size)
+        pieces = zip(hidden.split(size), tokens.split(size), parts, strict=True)
         if not torch.is_grad_enabled():
             return torch.cat([self._token_logprobs(*piece) for piece in pieces])
         # use_reentrant=True would give wrong gradients where the hidden states come from another checkpoint.
         return torch.cat([checkpoint(self._token_logprobs, *piece, use_reentrant=False) for piece in pieces])
 
-    def _token_logprobs(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        logits = self._tempered(self.projection(hidden))
+    def _token_logprobs(self, hidden: Tensor, tokens: Tensor, bits: Tensor | None) -> Tensor:
+        allowed = None if bits is None or self.constraint is None else self.constraint.unpacked(bits)
+        logits = self._tempered(self.projection(hidden), allowed)
         logprobs: Tensor = _TokenLogprobs.apply(logits, tokens)
         return logprobs
 

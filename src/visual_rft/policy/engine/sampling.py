@@ -96,14 +96,17 @@ def sample_tokens(
     rows = torch.arange(count, device=device)  # the completion in each slot
     running = torch.ones(count, dtype=torch.bool, device=device)
     interval = CHECK_INTERVAL_TOKENS if device.type == "cuda" else 1
+    following = head.constraint.follow(count) if head.constraint is not None else None
     for step in range(sampling.max_new_tokens):
-        distribution = head(hidden)
+        distribution = head(hidden, following.allowed(rows.tolist()) if following else None)
         token = distribution.argmax(-1) if uniform is None else _draw(distribution, sampling, uniform[rows, step])
         ids[rows, step] = torch.where(running, token, pad_id)
         mask[rows, step] = running
         logprobs[rows, step] = torch.where(running, distribution.gather(1, token[:, None]).squeeze(1), 0.0)
         if sampling.entropies:
             entropies[rows, step] = torch.where(running, torch.special.entr(distribution.exp()).sum(-1), 0.0)
+        if following is not None:
+            following.take(rows[running].tolist(), token[running].tolist())
         running = running & ~torch.isin(token, end_ids)
         if step + 1 == sampling.max_new_tokens:
             break

@@ -69,10 +69,11 @@ class SharedEngine:
         device = rows.ids.device
         prompts = torch.tensor(rows.prompts, device=device)
         mask = rows.mask
+        bits = self.head.allowed_bits(rows.ids, mask)
         first = prefix.last_hidden[prompts]
         longer = [i for i, length in enumerate(rows.lengths) if length > 1]
         if not longer:
-            return scattered(self.head.of_tokens(first, rows.ids[mask]), mask)
+            return scattered(self.head.of_tokens(first, rows.ids[mask], None if bits is None else bits[mask]), mask)
         lengths = tuple(rows.lengths[i] - 1 for i in longer)
         layout = Layout(lengths, tuple(rows.prompts[i] for i in longer), prefix.lengths, device)
         steps = torch.cat([torch.arange(length, device=device) for length in lengths])
@@ -80,7 +81,9 @@ class SharedEngine:
         positions = starts.repeat_interleave(torch.tensor(lengths, device=device)) + steps
         read = mask[:, 1:]  # a token is read where another follows
         hidden = self.forward(rows.ids[:, :-1][read], positions, CompletionAttention(prefix.layers, layout))
-        logprobs = self.head.of_tokens(torch.cat([first, hidden]), torch.cat([rows.ids[:, 0], rows.ids[:, 1:][read]]))
+        ids, bits = (x if x is None else torch.cat([x[:, 0], x[:, 1:][read]]) for x in (rows.ids, bits))
+        assert ids is not None
+        logprobs = self.head.of_tokens(torch.cat([first, hidden]), ids, bits)
         return torch.cat([logprobs[: len(first), None], scattered(logprobs[len(first) :], read)], dim=1)
 
     def forward(self, tokens: Tensor, positions: Tensor, attention: Any) -> Tensor:

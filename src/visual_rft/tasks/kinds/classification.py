@@ -23,6 +23,7 @@ from visual_rft.tasks import rewards
 from visual_rft.tasks.base import Comparison, Task
 from visual_rft.tasks.parsing.answers import parse_label
 from visual_rft.tasks.parsing.completion import Failure, Parsed, normalized
+from visual_rft.tasks.patterns import one_of
 from visual_rft.tasks.samples import Prediction
 from visual_rft.tasks.truth import names_of, ready_made
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
@@ -64,6 +65,9 @@ class Classification(Task):
 
     def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
         return self._wrap(str(truth.get("thought", truth["label"])), str(truth["label"]))
+
+    def answer_pattern(self, space: CoordinateSpace, names: Sequence[str]) -> str | None:
+        return one_of(names)
 
     def parse(self, completion: str, truth: Mapping[str, Any], frame: Frame | None) -> Parsed[Any] | Failure:
         return parse_label(completion)

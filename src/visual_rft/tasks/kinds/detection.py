@@ -26,6 +26,7 @@ from visual_rft.tasks.base import UNITS, Comparison, Task
 from visual_rft.tasks.metrics.detection import detection_metrics
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, without_location_tokens
 from visual_rft.tasks.parsing.detections import NO_OBJECTS, parse_detections
+from visual_rft.tasks.patterns import box_list, largest_coordinate
 from visual_rft.tasks.samples import Prediction
 from visual_rft.tasks.truth import boxes_of, frame_of, image_size_of, place_of, ready_made
 from visual_rft.vision.boxes import Box, Matching, match_by_confidence, match_hungarian
@@ -134,6 +135,9 @@ class Detection(Task):
         rows = sorted(zip(boxes, confidence, strict=True), key=lambda row: (row[0][1], row[0][0]))
         places = ", ".join(place_of(box, truth) for box, _ in rows)
         return self._answer(f"{len(rows)} found: {places}" if rows else "none", rows, frame)
+
+    def answer_pattern(self, space: CoordinateSpace, names: Sequence[str]) -> str | None:
+        return f"({box_list(largest_coordinate(space))}|{NO_OBJECTS})"
 
     def parse(self, completion: str, truth: Mapping[str, Any], frame: Frame | None) -> Parsed[Any] | Failure:
         frame = frame_of(truth, frame)

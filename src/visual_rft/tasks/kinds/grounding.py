@@ -21,6 +21,7 @@ from visual_rft.tasks import rewards
 from visual_rft.tasks.base import UNITS, Comparison, Task
 from visual_rft.tasks.parsing.answers import parse_box
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, without_location_tokens
+from visual_rft.tasks.patterns import corners, largest_coordinate
 from visual_rft.tasks.samples import Prediction
 from visual_rft.tasks.truth import box_of, frame_of, image_size_of, place_of, ready_made
 from visual_rft.vision.boxes import Box, area, iou
@@ -82,6 +83,9 @@ class Grounding(Task):
         where = place_of(box, truth)
         thought = f"{truth['thought']}, {where}" if truth.get("thought") else where
         return self._answer(thought, box, frame_of(truth, frame))
+
+    def answer_pattern(self, space: CoordinateSpace, names: Sequence[str]) -> str | None:
+        return corners(largest_coordinate(space))
 
     def parse(self, completion: str, truth: Mapping[str, Any], frame: Frame | None) -> Parsed[Any] | Failure:
         frame = frame_of(truth, frame)

@@ -47,6 +47,9 @@ class ManyClasses(Detection):
     default_weights: ClassVar[Mapping[str, float]] = {"iou_balanced": 1.0, "confidence_brier": 1.0, "format": 1.0}
     _nothing: ClassVar[Any] = {"boxes": [], "confidence": [], "labels": []}
 
+    def answer_pattern(self, space: CoordinateSpace, names: Sequence[str]) -> str | None:
+        return None  # that of detection has no labels
+
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
         names = question.get("categories", [question.get("category")])
         tokens = space is CoordinateSpace.LOCATION_TOKENS
