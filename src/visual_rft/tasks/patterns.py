@@ -2,9 +2,8 @@
 
 Decision: the pattern is the form of the gold answer and no more: order, separators and the range of numbers, so that
 an answer that follows it can be read; that corners come in their order, no regular expression says, and whether a box
-is right is left to the reward. It is plain enough for every engine
-that takes regular expressions, ours and those of servers; digits are written out, because of the 760 characters that
-``\\d`` means a random model writes most.
+is right is left to the reward. It is plain enough for every engine that takes regular expressions, ours and those of
+servers. Digits are written out: ``\\d`` means 760 characters, and a random model writes most of them.
 
 >>> import re
 >>> whole = completion_pattern(f"({box_list(1000)}|No Objects)", think=True)
