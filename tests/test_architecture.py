@@ -26,7 +26,10 @@ SUB_ROOMS = (
     # within a room, from the ground up, like FLOORS; files that are not named stand above all that are
     ("data", ("annotated", "lazy", "imprecise", "moved", "presets", "duplicates"), ("formats", "procedural")),
     ("policy", ("families", "prompt", "requirements", "tower", "inputs", "stored"), ("engine",)),
-    ("tasks", ("parsing", "time_limit"), ("rewards", "truth", "plugins", "samples"), ("base",), ("patterns",), ("metrics", "kinds")),
+    (
+        "tasks", ("parsing", "time_limit"), ("rewards", "truth", "plugins", "samples"), ("base",), ("patterns",),
+        ("metrics", "kinds"),
+    ),
     ("cli", ("printed",), ("verbs", "data_sets", "arguments")),
     ("training", ("advantages", "losses", "beside", "batches", "usable", "prompts"), ("run", "metrics", "objective")),
 )  # fmt: skip
