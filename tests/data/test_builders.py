@@ -226,3 +226,6 @@ def test_near_duplicates_of_drawn_scenes():
     assert near_duplicates(prints) == []
     assert near_duplicates([*prints, prints[7]]) == [(7, 60)]
     assert near_duplicates([]) == []
+    seen = []
+    assert near_duplicates([*prints, prints[7], prints[7]], seen.append) == [(7, 60), (7, 61)], "each with the first"
+    assert sum(seen) == 62

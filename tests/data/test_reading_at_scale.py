@@ -127,3 +127,16 @@ def test_questions_name_classes_that_the_list_of_classes_lacks(tmp_path):
     images = load_coco(tmp_path).images
     named = [sample.question["category"] for sample in PresentClasses(images, ["dog"])]
     assert named == ["cat", "dog"] * 12
+
+
+def test_a_large_file_says_how_far_it_is(tmp_path, monkeypatch, capsys):
+    picture(100, 80).save(tmp_path / "a.png")
+    (tmp_path / "annotations.json").write_text(json.dumps(content("nothing", 30_000)))
+    monkeypatch.setattr(streaming, "CHUNK_BYTES", 500_000)
+    monkeypatch.setattr("visual_rft.terminal.progress.FIRST_SECONDS", 0.0)
+    load_coco(tmp_path)
+    assert capsys.readouterr().err == "", "a small one does not"
+    monkeypatch.setattr(streaming, "SHOWN_BYTES", 1_000_000)
+    load_coco(tmp_path)
+    size = (tmp_path / "annotations.json").stat().st_size // 1_000_000
+    assert f"reading annotations.json: 0 of {size} MB" in capsys.readouterr().err

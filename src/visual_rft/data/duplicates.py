@@ -11,7 +11,7 @@ their hash by chance. Cropped or mirrored copies are not found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,10 @@ MOST_BITS = 30
 """Most of the 144 bits in which two near-duplicates differ."""
 MOST_DIFFERENCE = 8.0
 """Most mean difference of their thumbnails, of 255."""
-_ROWS = 256
+_COMPARED_AT_ONCE = 1_000_000
+"""Pairs whose bits are in memory together, 33 MB."""
+_WORDS = 3
+"""64-bit words that hold 144 bits: counted in a sixth of the time of 18 bytes."""
 
 
 class Fingerprint(NamedTuple):
@@ -40,33 +43,59 @@ def fingerprint(image: Image.Image) -> Fingerprint:
     return Fingerprint(np.packbits(brighter), thumbnail)
 
 
-def near_duplicates(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
-    """Pairs ``(i, j)``, i < j, of images that look the same."""
-    if not prints:
-        return []
-    bits = np.stack([p.bits for p in prints])
+def near_duplicates(
+    prints: Sequence[Fingerprint], update: Callable[[int], object] = lambda _: None
+) -> list[tuple[int, int]]:
+    """Pairs ``(i, j)``, i < j, of images that look the same, in their order.
+
+    Of images with equal fingerprints each is paired with the first alone: a thousand black pictures are 999 pairs.
+
+    Args:
+        prints: fingerprint of each image.
+        update: function that is told of how many more images all pairs are known.
+    """
+    first: dict[bytes, int] = {}
     pairs = []
-    for start in range(0, len(prints), _ROWS):
-        differing = np.bitwise_count(bits[start : start + _ROWS, None] ^ bits[None]).sum(-1, dtype=np.int64)
-        for i, j in zip(*np.nonzero(differing <= MOST_BITS), strict=True):
-            first, second = int(i) + start, int(j)
-            if first < second and _difference(prints[first], prints[second]) <= MOST_DIFFERENCE:
-                pairs.append((first, second))
-    return pairs
+    for j, one in enumerate(prints):
+        i = first.setdefault(one.bits.tobytes() + one.thumbnail.tobytes(), j)
+        if i != j:
+            pairs.append((i, j))
+    update(len(pairs))
+    different = list(first.values())
+    chosen = [prints[i] for i in different]
+    pairs += [(different[i], different[j]) for i, j in _alike(chosen, chosen, update) if i < j]
+    return sorted(pairs)
 
 
 def across(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) -> list[tuple[int, int]]:
     """Pairs ``(i, j)`` of an image of ``first`` and one of ``second`` that look the same."""
+    return list(_alike(first, second))
+
+
+def _alike(
+    first: Sequence[Fingerprint], second: Sequence[Fingerprint], update: Callable[[int], object] = lambda _: None
+) -> Iterator[tuple[int, int]]:
+    """Pairs that look the same; where both are one, each pair once."""
     if not first or not second:
-        return []
-    bits, others = np.stack([p.bits for p in first]), np.stack([p.bits for p in second])
-    pairs = []
-    for start in range(0, len(first), _ROWS):
-        differing = np.bitwise_count(bits[start : start + _ROWS, None] ^ others[None]).sum(-1, dtype=np.int64)
-        for i, j in zip(*np.nonzero(differing <= MOST_BITS), strict=True):
-            if _difference(first[int(i) + start], second[int(j)]) <= MOST_DIFFERENCE:
-                pairs.append((int(i) + start, int(j)))
-    return pairs
+        return
+    words, others = _words(first), _words(second)
+    rows = max(1, _COMPARED_AT_ONCE // len(second))
+    for start in range(0, len(first), rows):
+        left = start if first is second else 0
+        differing = sum(
+            np.bitwise_count(a[start : start + rows, None] ^ b[left:]) for a, b in zip(words, others, strict=True)
+        )
+        for i, j in np.argwhere(differing <= MOST_BITS).tolist():
+            if _difference(first[i + start], second[j + left]) <= MOST_DIFFERENCE:
+                yield i + start, j + left
+        update(min(rows, len(first) - start))
+
+
+def _words(prints: Sequence[Fingerprint]) -> npt.NDArray[np.uint64]:
+    """The bits of each image, ``[3, N]``."""
+    filled = np.zeros((len(prints), 8 * _WORDS), np.uint8)
+    filled[:, :18] = [p.bits for p in prints]
+    return np.ascontiguousarray(filled.view(np.uint64).T)
 
 
 def _difference(a: Fingerprint, b: Fingerprint) -> float:

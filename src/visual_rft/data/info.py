@@ -70,7 +70,8 @@ def describe(
         if sheet and pictures:
             save_picture(contact_sheet(pictures, columns=4), sheet, "contact sheet")
         summaries[name] = _summary(images, problems, broken)
-    pairs = [(owners[i], owners[j]) for i, j in near_duplicates(prints)]
+    with Ticker(len(prints), "looking for near-duplicates") as ticker:
+        pairs = [(owners[i], owners[j]) for i, j in near_duplicates(prints, ticker.update)]
     across = [pair for pair in pairs if pair[0][0] != pair[1][0]]
     within = [pair for pair in pairs if pair[0][0] == pair[1][0]]
     return {

@@ -30,7 +30,7 @@ class Ticker:
     Args:
         total: number of units.
         what: what is done, e.g. ``evaluating``.
-        unit: name of a unit, singular.
+        unit: name of a unit, singular, or a measure in capitals (``MB``).
         say: function that is given the lines; None writes to standard error, where a terminal gets a bar.
         clock: seconds since any moment.
     """
@@ -78,4 +78,5 @@ class Ticker:
         self._due = now + EVERY_SECONDS
         new = self.done - self._known
         left = f", {time_left((now - self._started) / new * (self.total - self.done))}" if new else ""
-        self._say(f"{self.what}: {self.done} of {self.total} {self.unit}s{left}")
+        units = self.unit if self.unit.isupper() else f"{self.unit}s"
+        self._say(f"{self.what}: {self.done} of {self.total} {units}{left}")

@@ -23,9 +23,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from visual_rft.data.formats.reading import read_json
+from visual_rft.terminal.progress import Ticker
 
 CHUNK_BYTES = 1 << 22
 """Read at once: a few thousand rows. An unfinished row at the end of a chunk is scanned twice."""
+SHOWN_BYTES = 50_000_000
+"""From this size on the progress is shown: a second."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BETWEEN_ROWS = re.compile(r"\}[ \t\n\r]*,[ \t\n\r]*\{")
 TAIL = 1 << 16
@@ -67,8 +70,8 @@ def read_json_rows(file: Path, rows: Mapping[str, Callable[[], Collector]], hint
     """
     with no_collection():
         try:
-            with file.open("rb") as opened:
-                return _Text(opened).document(rows)
+            with file.open("rb") as opened, _progress(file) as read:
+                return _Text(opened, read).document(rows)
         except (OSError, ValueError, RecursionError):  # a UnicodeDecodeError is a ValueError
             content = read_json(file, hint)  # raises with line and column, unless it is JSON of another shape
         if isinstance(content, dict):
@@ -81,11 +84,22 @@ def read_json_rows(file: Path, rows: Mapping[str, Callable[[], Collector]], hint
         return content
 
 
+@contextmanager
+def _progress(file: Path) -> Iterator[Callable[[int], object]]:
+    """Progress of reading a file that takes seconds; a function that is told where in the file reading is, in bytes."""
+    size = file.stat().st_size
+    if size < SHOWN_BYTES:
+        yield lambda place: None
+        return
+    with Ticker(size // 1_000_000, f"reading {file.name}", unit="MB") as ticker:
+        yield lambda place: ticker.update(place // 1_000_000 - ticker.done)
+
+
 class _Text:
     """The text of a file, of which only what is being read is in memory."""
 
-    def __init__(self, opened: Any) -> None:
-        self._opened = opened
+    def __init__(self, opened: Any, read: Callable[[int], object]) -> None:
+        self._opened, self._read = opened, read
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._scan = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # the stubs want a scanner
         self._text, self._at, self._ended = "", 0, False
@@ -173,6 +187,7 @@ class _Text:
         # Twice what is left, so that one value of many chunks is not scanned once per chunk.
         content = self._opened.read(max(CHUNK_BYTES, 2 * (len(self._text) - self._at)))
         self._ended = not content
+        self._read(self._opened.tell())
         self._passed += self._at
         self._text, self._at = self._text[self._at :] + self._decoder.decode(content, self._ended), 0
         return True
