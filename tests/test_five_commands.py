@@ -52,7 +52,7 @@ def test_five_commands(tmp_path, monkeypatch, capsys):
     short = ["--run.steps", "2", "--run.prompts_per_batch", "2", "--rollout.group_size", "2"]
     assert main(["train", "screws.yaml", *short, "--rollout.max_new_tokens", "24"]) == 0
     said = capsys.readouterr().out
-    assert "held-out images            base  after RFT   change" in said
+    assert "held-out images                 base  after RFT   change" in said
     assert Path("runs/screws/report.html").is_file()
     summary = json.loads(Path("runs/screws/summary.json").read_text())
     assert summary["base"]["n_images"] == summary["evaluation"]["n_images"] == 2, "one of three shows no object"

@@ -28,7 +28,7 @@ def test_demo_writes_what_the_readme_promises(tmp_path, capsys):
     assert (folder / "report.html").stat().st_size > 20_000
     assert (folder / "plots" / "learning_curve.png").is_file()
     out = capsys.readouterr().out
-    assert "mean_iou" in out
+    assert "mean IoU" in out
     assert "step 2/2 |" in out
     with Image.open(folder / "plots" / "before_after.png") as sheet:
         assert sheet.width == 6 * 256  # a column per question

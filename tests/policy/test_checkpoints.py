@@ -7,7 +7,7 @@ import json
 import pytest
 
 from visual_rft.errors import ConfigError, ModelError
-from visual_rft.policy.stored.checkpoints import best_of, chosen
+from visual_rft.policy.stored.checkpoints import best_of, chosen, chosen_of
 
 
 @pytest.fixture
@@ -58,6 +58,12 @@ def test_best_of_a_run_that_was_not_told_what_is_best(run):
     (run / "config.yaml").write_text("run: {checkpoint_best: accuracy}")
     with pytest.raises(ModelError, match=r"no checkpoint of .* has an evaluation with 'accuracy'"):
         chosen(str(run), "best")
+
+
+def test_a_base_beside_runs_stays_as_it_is(run):
+    assert chosen_of(["tiny", str(run)], "best") == ["tiny", str(run / "checkpoints/step-000020")]
+    with pytest.raises(ModelError, match="'tiny' is not a run folder"):
+        chosen_of(["tiny"], "best")
 
 
 def test_there_is_nothing_to_choose_from_in_a_model(tmp_path):

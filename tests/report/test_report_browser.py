@@ -269,7 +269,8 @@ def test_a_narrow_page_does_not_scroll_sideways(opened, width):
     while folded.count():
         folded.first.click()
     page.locator("#more-charts summary").click()
-    page.locator("#facts summary").click()
+    for summary in page.locator("#facts summary").all():
+        summary.click()
     page.locator("[data-reply='0'] > summary").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 

@@ -128,7 +128,7 @@ def _answer(answer: Any) -> str:
     if isinstance(answer, Mapping) and "boxes" in answer:
         if not answer["boxes"]:
             return "no objects"
-        confidences = answer.get("confidence") or [None] * len(answer["boxes"])
+        confidences = answer.get("scores") or answer.get("confidence") or [None] * len(answer["boxes"])
         rows = [
             f"{_box(box)}" + (f"  confidence {confidence:.2f}" if confidence is not None else "")
             for box, confidence in zip(answer["boxes"], confidences, strict=True)

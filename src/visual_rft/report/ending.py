@@ -6,8 +6,8 @@ and the run folder; ``visual-rft train``, ``sft`` and ``demo`` end alike.
 
 >>> base, after = {"AP": 0.25, "n_images": 8, "n_questions": 9}, {"AP": 0.5, "n_images": 8, "n_questions": 9}
 >>> print("\\n".join(before_and_after(["AP"], base, after, "after RFT")))
-held-out images            base  after RFT   change
-AP                        0.250      0.500   +0.250
+held-out images                 base  after RFT   change
+AP                             0.250      0.500   +0.250
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from visual_rft.files import json_or_nothing
+from visual_rft.report.series import label_of
+from visual_rft.terminal.units import duration
 
+WIDTH = 27
+"""Characters of the first column: "answers in the right format" is the longest label of a headline."""
 _ASKED = ("category", "subject", "expression")
 """Fields of a question that ``predict --ask`` takes the place of."""
 
@@ -59,13 +63,14 @@ def ending(summary: Mapping[str, Any], folder: Path, headline: Sequence[str], ki
 def before_and_after(names: Sequence[str], base: Mapping[str, Any], after: Mapping[str, Any], title: str) -> list[str]:
     """A table of numbers, 0..1 or in the task's own units; without a base only of what there is."""
     if not base:
-        return [f"{'held-out images':<22}{title:>11}", *(f"{name:<22}{_number(after[name]):>11}" for name in names)]
-    lines = [f"{'held-out images':<22}{'base':>9}{title:>11}{'change':>9}"]
+        rows = [f"{label_of(name):<{WIDTH}}{_number(after[name]):>11}" for name in names]
+        return [f"{'held-out images':<{WIDTH}}{title:>11}", *rows]
+    lines = [f"{'held-out images':<{WIDTH}}{'base':>9}{title:>11}{'change':>9}"]
     for name in names:
         was, now = base.get(name), after[name]
         known = isinstance(was, (int, float)) and isinstance(now, (int, float))
         change = f"{now - was:+.3f}" if known else "-"
-        lines.append(f"{name:<22}{_number(was):>9}{_number(now):>11}{change:>9}")
+        lines.append(f"{label_of(name):<{WIDTH}}{_number(was):>9}{_number(now):>11}{change:>9}")
     return lines
 
 
@@ -81,18 +86,6 @@ def next_commands(folder: Path, base: str, steps: Any) -> list[str]:
         f"visual-rft evaluate --model {shlex.quote(base)} --model {run}",
         f"visual-rft export {run}",
     ]
-
-
-def duration(seconds: float) -> str:
-    """A time as a person says it.
-
-    >>> duration(8.4), duration(200), duration(9000)
-    ('8 s', '3 min', '2 h 30 min')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _number(value: Any) -> str:

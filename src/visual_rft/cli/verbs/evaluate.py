@@ -23,7 +23,7 @@ from visual_rft.cli.arguments import add_checkpoint, add_server_arguments, add_t
 from visual_rft.config.name_list import name_list
 from visual_rft.errors import ConfigError, DataError, printable
 from visual_rft.files import write_json
-from visual_rft.policy.stored.checkpoints import chosen
+from visual_rft.policy.stored.checkpoints import chosen_of
 
 FILES = ("annotations", "predictions", "report")
 """Flags of ``evaluate detection`` alone."""
@@ -153,7 +153,7 @@ def score_files(
 
 
 def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str, Any]:
-    models = [chosen(model, arguments.checkpoint) for model in arguments.model or []]
+    models = chosen_of(arguments.model or [], arguments.checkpoint)
     if arguments.checkpoint and not models:
         raise ConfigError("--checkpoint chooses among those of a run folder; name it with --model")
     file = Path(arguments.what) if arguments.what else _config_of_run(models)

@@ -10,6 +10,7 @@ the same word means the same checkpoint to ``export``, ``predict`` and ``evaluat
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +93,16 @@ def chosen(model: str, which: str | None) -> str:
     if place not in checkpoints_of(run):
         raise ModelError(f"--checkpoint: {run} has no {place.name} (there are: {_names(run)})")
     return str(place)
+
+
+def chosen_of(models: Sequence[str], which: str | None) -> list[str]:
+    """The same for several models; one that is no run folder, such as the base they are compared with, stays as it is.
+
+    Raises:
+        ModelError, ConfigError: as :func:`chosen`; if none of them is a run folder, too.
+    """
+    runs = [model for model in models if (Path(model).expanduser() / RUN_CONFIG).is_file()]
+    return [chosen(model, which) if model in runs or not runs else model for model in models]
 
 
 def _best(run: Path) -> Path:
