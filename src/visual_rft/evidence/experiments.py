@@ -170,6 +170,12 @@ _SHORT_DETECTION = _config(_BOXES, 96, steps=50, prompts=4, freeze_vision=True)
 _SHORT_GROUNDING = _config(_BOX, 48, steps=50, prompts=8, freeze_vision=True)
 _SHORT_RATES = {"rft": 7.5e-5, "sft": 1e-4, "sft-time": 5e-5}
 
+_FLOWERS = Domain(
+    train={"source": "flowers", "count": 24 * 40},
+    validation=_source("flowers", 192, 501),
+    test=_source("flowers", 192, 1001),
+    reasoning=True,
+)
 _NOVEL_DIGITS = ("digit 7", "digit 8", "digit 9")
 _BASE_DIGITS = tuple(f"digit {i}" for i in range(7))
 _COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
@@ -189,9 +195,17 @@ def _open(domain: Domain, base: tuple[str, ...], novel: tuple[str, ...], count: 
     )
 
 
-def _recipes(threshold: str) -> dict[str, Variant]:
-    first, *others = recipes(threshold).items()
-    return {first[0]: Variant(first[1], ("base", "rft", "sft")), **{name: Variant(change) for name, change in others}}
+def _compared(
+    what: str, metrics: tuple[str, ...], domains: Mapping[str, Domain], shots: tuple[int | None, ...],
+    config: Mapping[str, Any], rates: Mapping[str, float], threshold: str | None,
+) -> Experiment:  # fmt: skip
+    """The recipes, each tuned; ``threshold`` is an option of the task that one of them lets rise."""
+    arms = {"grpo": ("base", "rft", "sft")}
+    changes = recipes(threshold, config["run"]["steps"])
+    variants = {name: Variant(change, arms.get(name, ("rft",))) for name, change in changes.items()}
+    tries = {"rft": (4e-5, 7.5e-5, 1.5e-4, 3e-4), "sft": (5e-5, 1e-4, 3e-4, 1e-3)}
+    title = f"Losses, advantages and flat groups: {what}"
+    return Experiment(title, metrics, domains, shots, config, rates, tries, variants, tuned=True)
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -217,12 +231,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         title="Few-shot classification",
         metrics=("top1_strict",),
         domains={
-            "flowers": Domain(
-                train={"source": "flowers", "count": 24 * 40},
-                validation=_source("flowers", 192, 501),
-                test=_source("flowers", 192, 1001),
-                reasoning=True,
-            ),
+            "flowers": _FLOWERS,
             "handwriting": _digits(),
         },
         shots=(1, 2, 4, 8, 16),
@@ -300,26 +309,17 @@ EXPERIMENTS: dict[str, Experiment] = {
             "15 moved copies of each scene": Variant({"data.train.0.copies": 15}, ("rft", "sft")),
         },
     ),
-    "objectives-detection": Experiment(
-        title="Losses, advantages and flat groups: detection of handwriting, 50 steps of 4 prompts",
-        metrics=("AP", "AP50", "mean_iou"),
-        domains={"handwriting": _digits()},
-        shots=(1, 4, 16),
-        config=_SHORT_DETECTION,
-        tries={"rft": (4e-5, 7.5e-5, 1.5e-4, 3e-4), "sft": (5e-5, 1e-4, 3e-4, 1e-3)},
-        learning_rates=_SHORT_RATES,
-        variants=_recipes("iou_threshold"),
-        tuned=True,
+    "objectives-detection": _compared(
+        "detection of handwriting, 50 steps of 4 prompts", ("AP", "AP50", "mean_iou"), {"handwriting": _digits()},
+        (1, 4, 16), _SHORT_DETECTION, _SHORT_RATES, "iou_threshold",
     ),
-    "objectives-grounding": Experiment(
-        title="Losses, advantages and flat groups: reasoning grounding, 50 steps of 8 prompts",
-        metrics=("mean_iou", "acc50"),
-        domains={"places-and-sizes": _shapes(256, 2, tested=1000, **_PLACES)},
-        shots=(None,),
-        config=_SHORT_GROUNDING,
-        tries={"rft": (4e-5, 7.5e-5, 1.5e-4, 3e-4), "sft": (5e-5, 1e-4, 3e-4, 1e-3)},
-        learning_rates=_SHORT_RATES,
-        variants=_recipes("hit_threshold"),
-        tuned=True,
+    "objectives-grounding": _compared(
+        "reasoning grounding, 50 steps of 8 prompts", ("mean_iou", "acc50"),
+        {"places-and-sizes": _shapes(256, 2, tested=1000, **_PLACES)}, (None,), _SHORT_GROUNDING, _SHORT_RATES,
+        "hit_threshold",
     ),
-}
+    "objectives-classification": _compared(
+        "4-shot classification of flowers, 80 steps of 4 prompts", ("top1_strict",), {"flowers": _FLOWERS}, (4,),
+        _CLASSIFICATION, {"rft": 4e-5, "sft": 3e-4, "sft-time": 1e-3}, None,
+    ),
+}  # fmt: skip

@@ -21,6 +21,7 @@ CONFIGS: dict[str, tuple[str, ...]] = {
     "ablations": (),
     "objectives-detection": (),
     "objectives-grounding": (),
+    "objectives-classification": (),
 }
 """The experiments of the configs behind each miniature; nothing is published of augmentation and ablations."""
 MODELS = ("qwen2-vl-2b", "qwen2-vl-7b")

@@ -2,7 +2,7 @@
 
 Decision: each takes what its paper says beside its name; how many learning rates are tried is the same for all.
 
->>> list(recipes("iou_threshold"))[:3]
+>>> list(recipes("iou_threshold", steps=50))[:3]
 ['grpo', 'dr_grpo', 'dapo']
 """
 
@@ -11,8 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 
-def recipes(threshold: str) -> dict[str, dict[str, Any]]:
-    """Changes of a config by dotted path; the first changes nothing. ``threshold`` is the task's option."""
+def recipes(threshold: str | None, steps: int) -> dict[str, dict[str, Any]]:
+    """Changes of a config by dotted path; the first changes nothing.
+
+    Args:
+        threshold: option of the task that is to rise; None if there is none.
+        steps: of the runs.
+    """
+    rising = {f"task.options.{threshold}": {"from": 0.3, "to": 0.7}}
     return {
         "grpo": {},
         "dr_grpo": {"objective.loss": "dr_grpo", "objective.advantages": "none"},
@@ -25,10 +31,10 @@ def recipes(threshold: str) -> dict[str, dict[str, Any]]:
         "history_rank": {"objective.advantages": "history_rank"},
         "dynamic sampling": {"rollout.extra": 1.0},
         # Where a third of the groups is flat, about as many answers as without.
-        "dynamic sampling, 2/3 of the steps": {"rollout.extra": 1.0, "run.steps": 34},
+        "dynamic sampling, 2/3 of the steps": {"rollout.extra": 1.0, "run.steps": round(steps * 2 / 3)},
         "rest 10 steps": {"rollout.rest_steps": 10},
         "hard_share 0.25": {"rollout.hard_share": 0.25},
-        "threshold 0.3 to 0.7": {f"task.options.{threshold}": {"from": 0.3, "to": 0.7}},
+        **({} if threshold is None else {"threshold 0.3 to 0.7": rising}),
         "sft_weight 0.3 to 0": {"objective.sft_weight": {"from": 0.3, "to": 0.0}},
         "warm start of 10 steps": {"objective.warm_start": 10},
     }

@@ -27,6 +27,7 @@ from visual_rft.files import write_whole
 NAMES = (
     "few-shot-detection", "augmented-detection", "few-shot-classification", "open-vocabulary", "reasoning-grounding",
     "augmented-grounding", "ablations", "objectives-detection", "objectives-grounding",
+    "objectives-classification",
 )  # fmt: skip
 """The experiments."""
 JOBS = min(2, os.cpu_count() or 1)
