@@ -44,7 +44,7 @@ def run_folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while one is open, another file cannot open one in the same process
 def chromium():
     with browser.chromium() as opened:
         yield opened
