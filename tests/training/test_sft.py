@@ -21,7 +21,7 @@ from visual_rft.training.metrics import Stopwatch
 from visual_rft.training.rft import train
 from visual_rft.training.rollout import Answering
 from visual_rft.training.session import Questions
-from visual_rft.training.sft import teach_beside
+from visual_rft.training.sft import teach_beside, train_supervised
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +79,17 @@ def test_a_warm_start_is_sft_and_then_rft_in_one_run_and_resumes_in_either(monke
     interrupt(lambda settings: train(settings, resume=True), parts, 4)
     train(parts, resume=True)
     assert [line["loss"] for line in metrics(tmp_path / "parts")] == [line["loss"] for line in lines]
+
+
+@pytest.mark.parametrize(("loop", "warm_start"), [(train, 0), (train, 1), (train_supervised, 0)])
+def test_the_learning_rate_ends_with_the_run_however_many_updates_a_step_has(model_folders, tmp_path, loop, warm_start):
+    loop(config(tmp_path / "run", model_folders["qwen2_vl"],
+                objective={"beta": 0.0, "updates_per_rollout": 2, "warm_start": warm_start},
+                optimizer={"schedule": "linear", "learning_rate": 1e-3},
+                run={"folder": str(tmp_path / "run"), "steps": 2, "evaluate_base": False}))  # fmt: skip
+    first, last = (line["learning_rate"] for line in metrics(tmp_path / "run"))
+    assert first > 0
+    assert last == pytest.approx(0)
 
 
 def test_a_warm_start_with_a_reference_is_refused():

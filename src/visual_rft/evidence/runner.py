@@ -191,7 +191,7 @@ def _train(arm: str, config: Config, run: Path) -> tuple[Policy, float]:
     with (
         run.with_suffix(".log").open("w", encoding="utf-8") as file,
         contextlib.redirect_stdout(file),
-        Session.start(whole, resume=False) as session,
+        Session.start(whole, resume=False, supervised=arm != "rft") as session,
     ):
         (reinforce if arm == "rft" else imitate)(session)
     shutil.rmtree(run)

@@ -58,8 +58,14 @@ class Learner:
     history: History = field(default_factory=History)
 
     @classmethod
-    def of(cls, policy: Policy, config: Config, accelerator: Accelerator) -> Learner:
-        """Move a policy to its device and make its optimiser.
+    def of(cls, policy: Policy, config: Config, accelerator: Accelerator, *, supervised: bool = False) -> Learner:
+        """Move a policy to its device and make its optimiser, whose schedule ends with the run.
+
+        Args:
+            policy: learns.
+            config: the whole run.
+            accelerator: as it is.
+            supervised: whether gold answers are learned, with one update a step whatever ``objective`` says.
 
         Raises:
             ModelError: if nothing is trainable, or the model is an adapter that was loaded as a model.
@@ -68,8 +74,8 @@ class Learner:
         # Nothing is wrapped: the policy is called outside a ``forward``, and gradients are summed in ``optimize``.
         # Moved first, because an optimiser with copies of the weights makes them where they are.
         policy.to(here().device)
-        warm = min(config.objective.warm_start, config.run.steps)  # with one update each
-        updates = warm + (config.run.steps - warm) * config.objective.updates_per_rollout
+        taught = config.run.steps if supervised else min(config.objective.warm_start, config.run.steps)
+        updates = taught + (config.run.steps - taught) * config.objective.updates_per_rollout
         optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates)
         policy.budget.optimizer = optimizer
         return cls(policy, accelerator, optimizer, schedule, config.optimizer.max_grad_norm)

@@ -149,7 +149,7 @@ class Session:
                 constrain(policy, task, label_names(task, (*samples, *held_out)))
             look(policy, task, samples, skips)
             try_rewards(task, prepared(policy, task, samples, [0], skips))
-            learner = Learner.of(policy, config, accelerator)
+            learner = Learner.of(policy, config, accelerator, supervised=supervised)
             first_step = learner.restore(checkpoint) if checkpoint else 0
             check_equal(learner.trained, "the weights")
             if here().size > 1 and config.rollout.engine != "own" and not supervised:
