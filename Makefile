@@ -67,7 +67,7 @@ bench-quick: $(VENV)/.installed-dev
 
 # Of the report of runs/demo (make demo), for the docs; needs Chromium.
 screenshots: $(VENV)/.installed-dev
-	$(BIN)/python scripts/screenshots.py runs/demo
+	$(BIN)/python scripts/screenshots.py --run runs/demo
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "visual-rft needs Python 3.11 or later, this is " + sys.version.split()[0])'
