@@ -27,8 +27,8 @@ SUB_ROOMS = (
     ("data", ("annotated", "lazy", "imprecise", "moved", "presets", "duplicates"), ("formats", "procedural")),
     ("policy", ("families", "prompt", "requirements", "tower", "inputs", "stored"), ("engine",)),
     (
-        "tasks", ("parsing", "time_limit"), ("rewards", "truth", "plugins", "samples"), ("base",), ("patterns",),
-        ("metrics", "kinds"),
+        "tasks", ("parsing", "time_limit"), ("rewards", "truth", "plugins", "samples", "wording"), ("base",),
+        ("patterns",), ("metrics", "kinds"),
     ),
     ("cli", ("printed",), ("verbs", "data_sets", "arguments")),
     ("training", ("advantages", "losses", "beside", "batches", "usable", "prompts"), ("run", "metrics", "objective")),

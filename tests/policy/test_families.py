@@ -112,6 +112,27 @@ def test_loads_and_reads_ragged_prompts_as_each_alone(kind, model_folders):
     TICKS[kind, "load"] = "yes"
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("qwen2_vl", "Locate every "),
+        ("qwen2_5_vl", "Report bbox coordinates in JSON format."),
+        ("qwen3_vl", "Report bbox coordinates in JSON format."),
+        ("internvl", "<ref>every "),
+        ("paligemma", "detect "),
+    ],
+)
+def test_trains_in_the_words_of_the_family(kind, words, model_folders, tmp_path):
+    sections = {"task": {"style": "native", "think": False}, "run": {"steps": 3}}
+    train(run_of(tmp_path / "run", {"path": str(model_folders[kind])}, **sections))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+    rollouts = sorted((tmp_path / "run" / "rollouts").glob("*.jsonl"))
+    prompts = [json.loads(line)["prompt"] for file in rollouts for line in file.read_text().splitlines()]
+    assert prompts
+    assert all(words in prompt and "<answer>" not in prompt for prompt in prompts)
+
+
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_takes_grpo_steps(kind, model_folders, tmp_path, monkeypatch):
     reward_the_letter(monkeypatch)

@@ -26,9 +26,9 @@ from visual_rft.answering.tiled import all_together, check_tiles, cut_up
 from visual_rft.config.config import Config, load_config
 from visual_rft.config.sections import ScoreKind
 from visual_rft.errors import ConfigError
-from visual_rft.policy.prompt import Prompt, is_stretched
+from visual_rft.policy.prompt import Prompt, is_stretched, task_for
 from visual_rft.policy.stored.places import run_config_file
-from visual_rft.tasks import Prediction, Sample, Score, Task, load_task, task_of
+from visual_rft.tasks import Prediction, Sample, Score, Task, load_task
 from visual_rft.tasks.parsing.completion import Failure
 from visual_rft.vision.drawing import DRAWN_SUFFIX, PREDICTED, draw_marks, save_picture
 from visual_rft.vision.images import ImageFile, RenderedImage
@@ -201,7 +201,7 @@ def _run_of(model: str, task: str | None, scores: ScoreKind | None) -> tuple[Con
     """The config of the run that a model came out of (else the default), and the task that asks it."""
     file = run_config_file(model)
     config = load_config(file) if file else Config()
-    asked = task_of(config.task) if task in (None, config.task.name) else load_task(str(task))
+    asked = task_for(config) if task in (None, config.task.name) else load_task(str(task))
     return config, replace(asked, scores=scores) if scores else asked
 
 

@@ -109,6 +109,8 @@ class FamilyConfig(Section):
     """Whether prompts go through the processor's chat template; null is true."""
     type_ids: str | None = None
     """Tensor that tells the model image tokens from text; null is mm_token_type_ids with 3 axes, else none."""
+    notation: Literal["bbox_2d", "box_tokens", "ref_tags", "location_tokens", "lists"] | None = None
+    """How the family itself writes boxes (docs/models.md); null is plain lists."""
     lora_targets: tuple[str, ...] | None = None
     """Linear layers of the language model that LoRA adapts; null takes the usual projections."""
 
@@ -161,6 +163,8 @@ class ModelConfig(Section):
         return self
 
 
+StyleKind = Literal["method", "native", "plain"]
+"""In whose words boxes are asked for and answered: the method's, those of the model's family, or plain lists."""
 ScoreKind = Literal["written", "tokens", "asked"]
 
 
@@ -174,6 +178,12 @@ class TaskConfig(Section):
     ``vqa``, or your own as module:Class or file.py:Class."""
     think: bool = True
     """Ask for reasoning before the answer, and want it in the format reward."""
+    style: StyleKind = "method"
+    """In whose words boxes are asked for: the ``method``'s, the ``native`` ones of the model's family (without
+    ``think`` also without answer tags), or ``plain`` lists. Every style is read, whichever was asked for."""
+    template: str | None = None
+    """Your own wording of the question, e.g. "{prompt} Be brief."; it holds {prompt}, or what the task asks for, e.g.
+    {category}. Null asks in the task's own words."""
     weights: dict[str, float] | None = None
     """Factor of each reward by name, your own as module:function or file.py:function; null takes the task's own."""
     scores: ScoreKind = "written"

@@ -12,8 +12,8 @@ from typing import Any
 
 from visual_rft.config.config import load_config
 from visual_rft.errors import ConfigError
+from visual_rft.policy.prompt import task_for
 from visual_rft.report.ending import ending
-from visual_rft.tasks import task_of
 from visual_rft.training.rft import train
 from visual_rft.training.run.folder import RunFolder
 
@@ -51,5 +51,5 @@ def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) 
         "seed": seed,
     }
     RunFolder(Path(config.run.folder)).write_json("summary.json", summary)
-    print(ending(trained, Path(config.run.folder), task_of(config.task).headline, "RFT"))
+    print(ending(trained, Path(config.run.folder), task_for(config).headline, "RFT"))
     return summary

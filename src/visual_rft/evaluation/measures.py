@@ -101,7 +101,7 @@ def measure_detection(
     def statistic(weights: Floats) -> dict[str, float]:
         return {**precision(weights), "mean_iou": _ratio(float(weights @ sums), float(weights @ boxes))}
 
-    rates = answer_rates([p for row in predictions for p in row], task.think)
+    rates = answer_rates([p for row in predictions for p in row], task.think, task.bare)
     rest = {"mean_iou": _ratio(sums.sum(), boxes.sum(), -1.0), "n_boxes": int(boxes.sum()), "n_predicted": len(results)}
     return Measured(
         {**numbers, **rest, **rates, "n_images": len(place)},

@@ -109,7 +109,7 @@ def settings_of(
     for one in questions:
         for sample in one.samples:
             keys = [image.key for image in sample.images]
-            row = [sample.id, keys, task.prompt(sample.question, model.space), sample.truth, one.choose]
+            row = [sample.id, keys, task.worded(sample.question, model.space), sample.truth, one.choose]
             question_digest.update(json.dumps(row, sort_keys=True, default=str).encode())
     used = ("visual-rft",) if plan.server else ("visual-rft", "torch", "transformers")
     return {

@@ -46,8 +46,8 @@ from visual_rft.evaluation.tables import confusion_picture
 from visual_rft.files import write_json
 from visual_rft.parallel.meetings import by_first
 from visual_rft.parallel.processes import here
-from visual_rft.policy.prompt import Prompt
-from visual_rft.tasks import Task, task_of
+from visual_rft.policy.prompt import Prompt, task_for
+from visual_rft.tasks import Task
 from visual_rft.tasks.metrics.detection import asked_data_set, by_category
 from visual_rft.tasks.patterns import label_names
 from visual_rft.tasks.samples import answer_rates
@@ -127,7 +127,7 @@ class Coco(NamedTuple):
 
 
 def _evaluate(config: Config, plan: Plan) -> Evaluated:
-    task = task_of(config.task)
+    task = task_for(config)
     asked = chosen_questions(config, task, plan)
     with _model(config, plan, task) as model:
         return _evaluate_model(config, plan, task, asked, model)
@@ -168,7 +168,7 @@ def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, mode
     parts = questions if cut is None else [tile for one in cut for tile in one.tiles]
     images = _asked(plan, task, parts, model, folder)
     predictions = [scored(task, row.answers) for row in images]
-    rates = answer_rates([one for row in predictions for one in row], task.think)
+    rates = answer_rates([one for row in predictions for one in row], task.think, task.bare)
     predictions = predictions if cut is None else all_together(task, cut, images)
     measured, coco = _measured(task, plan, predictions, data)
     draws = bootstrap(measured.statistic, measured.images)

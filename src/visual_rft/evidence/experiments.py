@@ -181,6 +181,7 @@ _BASE_DIGITS = tuple(f"digit {i}" for i in range(7))
 _COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 _BASE_SHAPES = tuple(f"{colour} {form}" for colour in _COLOURS for form in ("circle", "square", "triangle"))
 _NOVEL_SHAPES = tuple(f"{colour} {form}" for colour in _COLOURS for form in ("star", "cross"))
+_UNSURE = {"iou": 2.0, "format": 0.5}  # no confidence: only the method writes one
 
 
 def _open(domain: Domain, base: tuple[str, ...], novel: tuple[str, ...], count: int) -> Domain:
@@ -286,10 +287,14 @@ EXPERIMENTS: dict[str, Experiment] = {
             "iou 1, confidence 1, format 1 (the method's)": Variant(
                 {"task.weights": {"iou": 1.0, "confidence": 1.0, "format": 1.0}}
             ),
-            "no confidence reward": Variant({"task.weights": {"iou": 2.0, "format": 0.5}}),
+            "no confidence reward": Variant({"task.weights": _UNSURE}),
             "tau 0.75": Variant({"task.options.iou_threshold": 0.75}),
             "tau 0.5 to 0.75": Variant({"task.options.iou_threshold": {"from": 0.5, "to": 0.75}}),
             "no thinking": Variant({"task.think": False}, ("base", "rft")),
+            "native": Variant({"task.style": "native", "task.weights": _UNSURE}),
+            "native, no thinking": Variant({"task.style": "native", "task.think": False, "task.weights": _UNSURE}),
+            "plain lists": Variant({"task.style": "plain", "task.weights": _UNSURE}),
+            "plain lists, no thinking": Variant({"task.style": "plain", "task.think": False, "task.weights": _UNSURE}),
             "beta 0.04": Variant({"objective.beta": 0.04}),
             "G 4": Variant({"rollout.group_size": 4}),
             "vision tower trained": Variant({"model.freeze_vision": False}, ("rft", "sft")),

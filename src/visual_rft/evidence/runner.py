@@ -42,7 +42,8 @@ from visual_rft.evidence.cells import Cell
 from visual_rft.files import write_whole
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.tasks import Detection, task_of
+from visual_rft.policy.prompt import task_for
+from visual_rft.tasks import Detection
 from visual_rft.tasks.metrics.detection import asked_data_set
 from visual_rft.training.rft import reinforce
 from visual_rft.training.run.environment import SOURCE, git_commit
@@ -203,7 +204,7 @@ def evaluate(policy: Policy, config: Config, metrics: Sequence[str]) -> tuple[di
 
     The draws of equally many images are the same whichever the model.
     """
-    task = task_of(config.task)
+    task = task_for(config)
     rows = answer(LocalModel(policy), task, group_by_image(load_samples(config.data.evaluation, task)), BATCH)
     predictions = [scored(task, row.answers) for row in rows]
     if isinstance(task, Detection):

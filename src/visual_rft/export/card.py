@@ -15,7 +15,8 @@ import yaml
 
 from visual_rft.config.config import Config
 from visual_rft.config.sources import PROCEDURAL, SourceConfig
-from visual_rft.tasks import Task, task_of
+from visual_rft.policy.prompt import task_for
+from visual_rft.tasks import Task
 from visual_rft.vision.coordinates import CoordinateSpace
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -63,7 +64,7 @@ class Facts:
 
 def model_card(facts: Facts) -> str:
     """The card as Markdown with the front matter that model hubs read."""
-    task = task_of(facts.config.task)
+    task = task_for(facts.config)
     parts = [
         _front_matter(facts),
         f"# {facts.name.rstrip('/').split('/')[-1]}",
@@ -81,7 +82,7 @@ def model_card(facts: Facts) -> str:
 
 def snippet(facts: Facts) -> str:
     """Python that asks the model with plain transformers (and peft, for an adapter)."""
-    prompt = example_prompt(task_of(facts.config.task), facts.space)
+    prompt = example_prompt(task_for(facts.config), facts.space)
     # Whoever copies this runs the model's own Python files, as the run did.
     trust = ", trust_remote_code=True" if facts.config.model.trust_remote_code else ""
     return f"""from PIL import Image
@@ -117,7 +118,7 @@ def serve_command(facts: Facts) -> str:
 def example_prompt(task: Task, space: CoordinateSpace) -> str:
     """What the task shows beside an image, ``THING`` standing for what is asked for."""
     try:
-        return task.prompt(dict.fromkeys(("category", "subject", "expression", "question"), "THING"), space)
+        return task.worded(dict.fromkeys(("category", "subject", "expression", "question"), "THING"), space)
     except KeyError:  # a task of the user's own that needs to know more
         return "THE PROMPT OF YOUR TASK"
 

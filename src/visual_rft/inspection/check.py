@@ -26,8 +26,8 @@ from visual_rft.inspection.fitting import does_not_fit
 from visual_rft.inspection.look import TokenCounts, look_at_data, spread
 from visual_rft.policy.inputs import OpenedReasoning
 from visual_rft.policy.loading import load_policy
-from visual_rft.policy.prompt import Prompt
-from visual_rft.tasks import Sample, Task, task_of
+from visual_rft.policy.prompt import Prompt, task_for
+from visual_rft.tasks import Sample, Task
 from visual_rft.tasks.parsing.completion import Parsed
 from visual_rft.tasks.pictures import with_truth
 from visual_rft.tasks.truth import frame_of
@@ -59,7 +59,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
         VisualRFTError: if the config, data set or model cannot be used at all.
     """
     # The questions and the model without its weights.
-    task = task_of(config.task)
+    task = task_for(config)
     questions = load_samples(config.data.train, task)
     policy = load_policy(config.model, config.rollout, empty=True)
     chosen = [questions[i] for i in spread(len(questions), samples)]

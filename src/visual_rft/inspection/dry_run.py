@@ -23,8 +23,7 @@ from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.memory.footprint import Footprint, activation_limit, count_parameters
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prompt import Prompt
-from visual_rft.tasks import task_of
+from visual_rft.policy.prompt import Prompt, task_for
 from visual_rft.terminal.notes import warn
 
 MAX_QUESTIONS_PREPARED = 50
@@ -41,7 +40,7 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
     Raises:
         VisualRFTError: if the config, data or model cannot be used, or a prompt does not fit the model's context.
     """
-    task = task_of(config.task)
+    task = task_for(config)
     print("# resolved config")
     print(dump_config(config))
     samples = load_samples(config.data.train, task)

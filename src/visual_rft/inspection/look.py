@@ -84,7 +84,7 @@ def size_of_image(sample: Sample) -> Size | None:
 
 def likely_longest(policy: Policy, task: Task, samples: Sequence[Sample], sizes: Sequence[Size | None]) -> list[Sample]:
     """The questions that may have the longest prompts: most pixels, most text, most stretched images, most images."""
-    texts = [len(task.prompt(sample.question, policy.space)) for sample in samples]
+    texts = [len(task.worded(sample.question, policy.space)) for sample in samples]
     pixels = [
         size[0] * size[1] * len(sample.images) if size else 0 for sample, size in zip(samples, sizes, strict=True)
     ]

@@ -25,8 +25,8 @@ from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError, printable
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prompt import Prompt
-from visual_rft.tasks import Sample, Score, Task, task_of
+from visual_rft.policy.prompt import Prompt, task_for
+from visual_rft.tasks import Sample, Score, Task
 from visual_rft.tasks.pictures import truth_and_answer
 from visual_rft.tasks.truth import frame_of
 from visual_rft.vision.coordinates import Frame
@@ -74,7 +74,7 @@ class Game:
         Raises:
             VisualRFTError: if the config, data or model cannot be used.
         """
-        task = task_of(config.task)
+        task = task_for(config)
         samples = load_samples(config.data.evaluation if held_out else config.data.train, task)
         return cls(config, task, samples, load_policy(config.model, config.rollout, empty=True), out)
 
@@ -105,7 +105,7 @@ class Game:
     @property
     def prompt(self) -> str:
         """What the model is shown beside the image."""
-        return self.task.prompt(self.sample.question, self.policy.space)
+        return self.task.worded(self.sample.question, self.policy.space)
 
     def frame(self) -> Frame | None:
         """The units in which the answer's boxes are read."""

@@ -51,6 +51,8 @@ class Family:
 
     Attributes:
         space: units in which the family writes boxes.
+        notation: how it was taught to be asked for boxes and to write them
+            (:data:`visual_rft.tasks.parsing.notations.NOTATIONS`).
         tower: dotted names of the vision tower, somewhere in a parameter's name.
         projector: dotted names of what turns its features into tokens.
         pixels: layout of the pixel values.
@@ -70,6 +72,7 @@ class Family:
     reading: Reading = Reading.CAUSAL
     type_ids: str | None = "mm_token_type_ids"
     chat: bool = True
+    notation: str = "lists"
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
     def is_vision(self, name: str) -> bool:
@@ -94,7 +97,7 @@ _LINEAR = ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj")
 _SPACE = CoordinateSpace.RELATIVE_1000
 # SmolVLM, Idefics3, LLaVA, LLaVA-OneVision and Gemma 3 were published without a box format of their own: the prompt
 # asks them for 0..1000. All but LLaVA, which sees the centre of an image, see the whole of it, so relative units hold.
-_QWEN3 = Family(_SPACE)
+_QWEN3 = Family(_SPACE, notation="bbox_2d")
 _QWEN3_5 = replace(_QWEN3, projector=("visual.merger",), lora_targets=(*_QWEN3.lora_targets, *_LINEAR))
 _IDEFICS = Family(_SPACE, ("vision_model",), ("connector",), PixelLayout.PROMPTS, axes=1, type_ids=None)
 _LLAVA = Family(
@@ -102,13 +105,13 @@ _LLAVA = Family(
 )  # fmt: skip
 
 FAMILIES: dict[str, Family] = {
-    "qwen2_vl": Family(_SPACE, projector=("visual.merger",)),
-    "qwen2_5_vl": Family(CoordinateSpace.PROCESSED_PIXELS, projector=("visual.merger",)),
+    "qwen2_vl": Family(_SPACE, projector=("visual.merger",), notation="box_tokens"),
+    "qwen2_5_vl": Family(CoordinateSpace.PROCESSED_PIXELS, projector=("visual.merger",), notation="bbox_2d"),
     "qwen3_vl": _QWEN3,
     "qwen3_vl_moe": _QWEN3,
     "qwen3_5": _QWEN3_5,
     "qwen3_5_moe": _QWEN3_5,
-    "internvl": _LLAVA,
+    "internvl": replace(_LLAVA, notation="ref_tags"),
     "smolvlm": _IDEFICS,
     "idefics3": _IDEFICS,
     "llava": _LLAVA,
@@ -117,6 +120,7 @@ FAMILIES: dict[str, Family] = {
     "paligemma": replace(
         _LLAVA,
         space=CoordinateSpace.LOCATION_TOKENS,
+        notation="location_tokens",
         reading=Reading.PROMPT,
         type_ids="token_type_ids",
         chat=False,

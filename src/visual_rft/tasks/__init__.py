@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, get_args
 
 from visual_rft.config.schedules import lifted
-from visual_rft.config.sections import ScoreKind, TaskConfig
+from visual_rft.config.sections import ScoreKind, StyleKind, TaskConfig
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError, did_you_mean
 from visual_rft.tasks.base import Task
@@ -28,12 +28,19 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
+NO_OPTIONS = ("think", "weights", "scores", "style", "notation", "template", "schedules")
+"""Fields of every task that are no options of one."""
+
+
 def load_task(
     name: str,
     *,
     think: bool = True,
     weights: Mapping[str, Any] | None = None,
     scores: ScoreKind = "written",
+    style: StyleKind = "method",
+    notation: str | None = None,
+    template: str | None = None,
     **options: Any,
 ) -> Task:
     """The task called ``name``, or a task of your own: ``module:Class`` or ``file.py:Class``.
@@ -43,6 +50,9 @@ def load_task(
         think: ask for reasoning before the answer.
         weights: factor of each reward by name; None takes the task's own.
         scores: by which number held-out boxes are ranked, as in :class:`Task`.
+        style: in whose words it is asked, as in :class:`Task`.
+        notation: the family's own way, for ``style="native"``.
+        template: the user's wording.
         options: what else the task can be told, e.g. ``iou_threshold=0.7``. An option or weight may follow a schedule,
             ``{"from": 0.5, "to": 0.9}``; :meth:`Task.at` gives the task as it is later.
 
@@ -61,7 +71,7 @@ def load_task(
             f"task.name: unknown task {name!r}{did_you_mean(name, TASKS)} (known: {', '.join(sorted(TASKS))}, or your "
             "own as module:Class or file.py:Class)"
         )
-    known = [field.name for field in fields(task) if field.name not in ("think", "weights", "scores", "schedules")]
+    known = [field.name for field in fields(task) if field.name not in NO_OPTIONS]
     for option in options:
         if option == "iou_threshold_end":
             raise ConfigError(
@@ -77,7 +87,9 @@ def load_task(
         start, schedules = lifted({"weights": weights, **options})
     except ValueError as error:
         raise ConfigError(f"task.options: {error}") from None
-    loaded: Task = task(think=think, scores=scores, **start, schedules=schedules)
+    loaded: Task = task(
+        think=think, scores=scores, style=style, notation=notation, template=template, **start, schedules=schedules
+    )
     return loaded
 
 
@@ -95,11 +107,24 @@ def _check_complete(name: str, task: type[Task]) -> None:
         raise ConfigError(f"task.name: {name!r}: questions is {task.questions!r}; choose from {known}")
 
 
-def task_of(config: TaskConfig) -> Task:
-    """The task that a config's ``task`` section describes; errors as in :func:`load_task`."""
+def task_of(config: TaskConfig, notation: str | None = None) -> Task:
+    """The task that a config's ``task`` section describes; errors as in :func:`load_task`.
+
+    Args:
+        config: the section.
+        notation: how the model's family writes boxes, for ``style: native``
+            (:func:`visual_rft.policy.prompt.task_for` looks it up).
+    """
     written = config.model_dump()
     return load_task(
-        config.name, think=config.think, weights=written["weights"], scores=config.scores, **written["options"]
+        config.name,
+        think=config.think,
+        weights=written["weights"],
+        scores=config.scores,
+        style=config.style,
+        notation=notation,
+        template=config.template,
+        **written["options"],
     )
 
 

@@ -19,13 +19,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from visual_rft.config.schedules import PARTLY, Path, Schedule, put, values_at
-from visual_rft.config.sections import ScoreKind
+from visual_rft.config.sections import ScoreKind, StyleKind
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
-from visual_rft.tasks.parsing.completion import Failure, Parsed
+from visual_rft.tasks.parsing.completion import Failure, Parsed, without_empty_thought
+from visual_rft.tasks.parsing.notations import NOTATIONS, Notation, noted
 from visual_rft.tasks.plugins import MAX_REWARD, load_object, users_reward
 from visual_rft.tasks.samples import Prediction, Sample, Score, answer_rates
+from visual_rft.tasks.wording import UNWRITTEN, check_wording, filled
 from visual_rft.vision.boxes import is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
@@ -62,6 +64,10 @@ class Task(ABC):
         reward_seconds: longest time that a reward of the user's own may take for one completion.
         scores: by which number held-out boxes are ranked: the confidence in the answer (``written``), how likely their
             own coordinates were (``tokens``), or how far the model says *Yes* to them (``asked``).
+        style: in whose words boxes are asked for and answered; ``native`` is that of ``notation``, and without
+            ``think`` it has no tags either.
+        notation: the family's own way, a name of :data:`visual_rft.tasks.parsing.notations.NOTATIONS`.
+        template: the user's wording, with {prompt} for the task's, or the fields of a question, e.g. {category}.
         schedules: options and weights that change over the training, by path; the fields hold their start.
 
     A user's reward is ``f(completion: str, truth: Mapping, answer) -> float | None``; ``answer`` is as in
@@ -73,6 +79,9 @@ class Task(ABC):
     length_window: tuple[int, int] = (1, 120)
     reward_seconds: float = 60.0
     scores: ScoreKind = "written"
+    style: StyleKind = "method"
+    notation: str | None = None
+    template: str | None = None
     schedules: Mapping[Path, Schedule] = field(default_factory=dict)
 
     name: ClassVar[str]
@@ -87,10 +96,13 @@ class Task(ABC):
     """Whether an answer holds boxes, as ``parse`` gives it: one ``[x1, y1, x2, y2]``, or a mapping with the list
     ``boxes``; the truth then holds ``box`` or ``boxes``, and ``image_size``. Such a task is warned of boxes in the
     wrong units (:mod:`visual_rft.tasks.spaces`)."""
+    styles: ClassVar[tuple[StyleKind, ...]] = ("method",)
+    """In whose words the task can be asked; a task of several uses ``_asked``, ``_opened`` and ``_noted``."""
     measured_as: ClassVar[Measure] = "own"
     """How ``visual-rft evaluate`` measures the answers."""
 
     def __post_init__(self) -> None:
+        check_wording(self.name, self.style, self.styles, self.notation, self.template, self.weights or ())
         if self.scores not in get_args(ScoreKind):
             raise ConfigError(f"task.scores: {self.scores!r} is not one of {', '.join(get_args(ScoreKind))}")
         if self.scores != "written" and self.measured_as != "coco":
@@ -162,6 +174,40 @@ class Task(ABC):
     def wrong(self, truth: Mapping[str, Any], frame: Frame | None = None) -> dict[str, str]:
         """Wrong completions by name, each of which must score less than the gold one; checked before a run."""
         return {}
+
+    def worded(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
+        """The prompt in the user's words where there is a ``template``; a question that came ready-made as it is.
+
+        Raises:
+            ConfigError: if the template wants a field that the question does not have.
+        """
+        if self.template is None or "problem" in question:
+            return self.prompt(question, space)
+        return filled(self.template, {**question, "prompt": self.prompt(question, space)})
+
+    @property
+    def bare(self) -> bool:
+        """Whether answers are asked for without tags."""
+        return self.style == "native" and not self.think
+
+    @property
+    def words(self) -> Notation | None:
+        """How boxes are asked for and written; None for the method's own way."""
+        return None if self.style == "method" else NOTATIONS["lists" if self.style == "plain" else str(self.notation)]
+
+    def is_whole(self, text: str) -> bool:
+        """Whether a text without tags is one exact answer."""
+        return self.words is not None and self.words.is_exact(without_empty_thought(text))
+
+    def _asked(self, name: str, many: bool, thought: str, space: CoordinateSpace) -> str:
+        """The question for the objects (or the one) of a name, in the words of ``style``."""
+        assert self.words is not None
+        text = self.words.ask(self.words.every.format(name) if many else name, UNITS[space])
+        return text if self.bare else f"{text} {self._steps(thought)} the answer."
+
+    def _noted(self, text: str, notes: Sequence[str]) -> tuple[str, ...]:
+        """What is noted of an answer that was read: what ``style`` asks for is not."""
+        return tuple(notes) if self.words is None else noted(text, notes, self.words)
 
     def completed(self, sample: Sample) -> Sample:
         """A question as a data source has it, with what prompt and truth need besides.
@@ -237,7 +283,11 @@ class Task(ABC):
 
     @property
     def _weights(self) -> Mapping[str, float]:
-        return self.default_weights if self.weights is None else self.weights
+        if self.weights is not None:
+            return self.weights
+        if self.words is None:
+            return self.default_weights
+        return {name: weight for name, weight in self.default_weights.items() if name not in UNWRITTEN}
 
     def answer_pattern(self, space: CoordinateSpace, names: Sequence[str]) -> str | None:
         """Regular expression of an answer in ``space``, or one of ``names``; None if the task has none."""
@@ -245,6 +295,8 @@ class Task(ABC):
 
     def _wrap(self, thought: str, answer: str) -> str:
         """A completion in the asked format."""
+        if self.bare:
+            return answer
         return f"<think>{thought}</think><answer>{answer}</answer>" if self.think else f"<answer>{answer}</answer>"
 
     def _steps(self, thought: str) -> str:
@@ -255,15 +307,15 @@ class Task(ABC):
 
     def _rates(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """What every task's metrics report about the form of the answers."""
-        return answer_rates(predictions, self.think)
+        return answer_rates(predictions, self.think, self.bare)
 
 
 TEXT_REWARDS: dict[str, Callable[[Task, str, Parsed[Any] | Failure], float]] = {
-    "format": lambda task, text, _: rewards.tag_format(text, task.think),
-    "strict_format": lambda task, text, parsed: rewards.strict_format(text, parsed, task.think),
+    "format": lambda task, text, _: rewards.tag_format(text, task.think, task.bare),
+    "strict_format": lambda task, text, parsed: rewards.strict_format(text, parsed, task.think, task.bare),
     "length": lambda task, text, _: rewards.length_window(text, *task.length_window),
     "repetition": lambda _task, text, _: rewards.no_repetition(text),
-    "truncation": lambda _task, text, _: rewards.not_truncated(text),
+    "truncation": lambda task, text, _: float(task.is_whole(text)) if task.bare else rewards.not_truncated(text),
 }
 """Rewards of the text alone, by name, which every task has: of the task, the completion and what was read of it."""
 

@@ -198,17 +198,20 @@ def point_near(point: tuple[float, float], centre: tuple[float, float], reach: f
 # Text, for every task.
 
 
-def tag_format(text: str, think: bool = True) -> float:
-    """``R_format``: 1 if the text is one think block (if ``think``) and one answer block and nothing else, else 0."""
-    return float(has_tag_format(text, think))
+def tag_format(text: str, think: bool = True, bare: bool = False) -> float:
+    """``R_format``: 1 if the text is one think block (if ``think``) and one answer block and nothing else, else 0.
+
+    Of a ``bare`` answer, asked for without tags, it is 1 if the text holds none of them and is not empty.
+    """
+    return float(has_tag_format(text, think, bare))
 
 
-def strict_format(text: str, parsed: Parsed[object] | Failure, think: bool = True) -> float:
+def strict_format(text: str, parsed: Parsed[object] | Failure, think: bool = True, bare: bool = False) -> float:
     """1 if the tags are right *and* the answer follows the asked schema to the letter, else 0.
 
     Anything the parser tolerated, repaired or dropped (another key, a code fence, a cut list, a bad item) makes it 0.
     """
-    return float(isinstance(parsed, Parsed) and not parsed.notes and has_tag_format(text, think))
+    return float(isinstance(parsed, Parsed) and not parsed.notes and has_tag_format(text, think, bare))
 
 
 def length_window(text: str, fewest: int, most: int) -> float:

@@ -66,16 +66,17 @@ class Prediction(NamedTuple):
     score: Score
 
 
-def answer_rates(predictions: Sequence[Prediction], think: bool) -> dict[str, Any]:
+def answer_rates(predictions: Sequence[Prediction], think: bool, bare: bool = False) -> dict[str, Any]:
     """Shares of answers in the right format and of answers that could be read, counts, and why others could not.
 
     Args:
         predictions: the answers; the shares of none are -1.
         think: whether the right format has a think block.
+        bare: whether it has no tags at all.
     """
     count = len(predictions)
     return {
-        "format_rate": sum(has_tag_format(p.completion, think) for p in predictions) / count if count else -1.0,
+        "format_rate": sum(has_tag_format(p.completion, think, bare) for p in predictions) / count if count else -1.0,
         "parse_rate": sum(p.score.failure is None for p in predictions) / count if count else -1.0,
         "n_images": len({image.key for p in predictions for image in p.sample.images}),
         "n_questions": count,

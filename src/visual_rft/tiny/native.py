@@ -14,26 +14,26 @@ Decision: one fixed wording, so that the embedded model's tokenizer knows it as 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from visual_rft.tasks.parsing.completion import Failure
+from visual_rft.tasks.parsing.notations import NOTATIONS
 from visual_rft.tasks.parsing.structure import read_structure
 from visual_rft.vision.boxes import Box, is_four_numbers
 
-NOTHING = "```json\n[]\n```"
+_WORDS = NOTATIONS["bbox_2d"]
+NOTHING = _WORDS.nothing
 """The answer where nothing is there."""
 
 
 def prompt(what: str) -> str:
     """The question for ``every red circle`` or ``the largest shape``."""
-    return f"Locate {what} in the image. Report bbox coordinates in JSON format."
+    return _WORDS.ask(what, "")
 
 
 def answer(found: Iterable[tuple[tuple[int, ...], str]]) -> str:
     """The boxes, in 0..1000, each with its label."""
-    rows = [f'\t{{"bbox_2d": {list(box)}, "label": {json.dumps(label)}}}' for box, label in found]
-    return "```json\n[\n" + ",\n".join(rows) + "\n]\n```" if rows else NOTHING
+    return _WORDS.write([(str(list(box)), label) for box, label in found])
 
 
 def read(text: str) -> list[tuple[Box, str]] | None:

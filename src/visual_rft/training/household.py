@@ -283,7 +283,7 @@ class Household:
         policy = self.learner.policy
         kept = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_examples)]
         looked_at = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_answers)]
-        prompts = {p.sample.id: self.task.prompt(p.sample.question, policy.space) for p in [*kept, *looked_at]}
+        prompts = {p.sample.id: self.task.worded(p.sample.question, policy.space) for p in [*kept, *looked_at]}
         if looked_at:
             self.folder.write_answers(done, prompts, looked_at)
         self.folder.write_evaluation(done, self.evaluation, prompts, kept)

@@ -33,10 +33,11 @@ from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import autocast_of, load_policy, sampling_of
 from visual_rft.policy.memory.halving import out_of_memory
+from visual_rft.policy.prompt import task_for
 from visual_rft.policy.stored.places import base_of
 from visual_rft.samplers.interface import OwnSampler, Sampler
 from visual_rft.samplers.making import sampler_of
-from visual_rft.tasks import Sample, Task, task_of
+from visual_rft.tasks import Sample, Task
 from visual_rft.tasks.patterns import label_names
 from visual_rft.training.batches import prefetch, shares
 from visual_rft.training.household import Household
@@ -136,7 +137,7 @@ class Session:
                 config = config.with_model(path=base_of(config.model.path), autocast=autocast_of(config.model))
             accelerator = make_accelerator(config, folder.path)
             # Data and model.
-            task = task_of(config.task)
+            task = task_for(config)
             samples = load_samples(config.data.train, task)
             held_out = load_samples(config.data.evaluation, task)
             refuse_what_cannot_fit(config, task, samples, supervised=supervised)

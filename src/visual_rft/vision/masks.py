@@ -9,15 +9,18 @@ Decision: a mask is an array of truth values of the size of its image, decoded b
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from visual_rft.errors import DataError
 from visual_rft.vision.boxes import Box
 
-Mask = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Mask = npt.NDArray[np.bool_]
+else:
+    Mask = Any  # numpy is imported where a mask is made: rewards without masks do without it
 DEEPEST = 64
 """Pixels from the edge beyond which a point is not sought deeper inside a mask."""
 
@@ -28,6 +31,7 @@ def true_mask(segmentation: Any, size: tuple[int, int], where: str) -> Mask:
     Raises:
         DataError: if it is neither, or empty; ``where`` begins the message.
     """
+    import numpy as np
     from faster_coco_eval import mask as masks
 
     width, height = size
@@ -51,12 +55,14 @@ def true_mask(segmentation: Any, size: tuple[int, int], where: str) -> Mask:
 
 def box_of_mask(mask: Mask) -> Box:
     """The smallest box around a mask that is not empty, in pixels."""
-    ys, xs = np.nonzero(mask)
+    ys, xs = mask.nonzero()
     return float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
 
 
 def box_as_mask(box: Box, size: tuple[int, int]) -> Mask:
     """The pixels, of an image of ``size`` (width, height), whose centres lie in a box."""
+    import numpy as np
+
     x1, y1, x2, y2 = box
     width, height = size
     xs, ys = np.arange(width) + 0.5, np.arange(height) + 0.5
@@ -68,6 +74,8 @@ def inner_point(mask: Mask) -> tuple[float, float]:
     """The centre ``(x, y)`` of a pixel deep inside a mask that is not empty: of the deepest ones that nearest to their
     mean.
     """
+    import numpy as np
+
     deep = mask
     for _ in range(DEEPEST):
         padded = np.pad(deep, 1)

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from visual_rft.errors import ModelError
@@ -66,6 +65,7 @@ class Segmenter:
             points: on the object, in pixels.
             key: names the picture, so that its embeddings are made once; None makes them anew.
         """
+        import numpy as np
         import torch
 
         prompt: dict[str, Any] = {"input_boxes": [[list(box)]]}

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NotRequired, TypedDict
 
+from visual_rft.config.sections import StyleKind
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import rewards
@@ -26,6 +27,7 @@ from visual_rft.tasks.base import UNITS, Comparison, Task
 from visual_rft.tasks.metrics.detection import detection_metrics
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, without_location_tokens
 from visual_rft.tasks.parsing.detections import NO_OBJECTS, parse_detections
+from visual_rft.tasks.parsing.notations import Notation, tagged
 from visual_rft.tasks.patterns import box_list, largest_coordinate
 from visual_rft.tasks.samples import Prediction
 from visual_rft.tasks.truth import boxes_of, frame_of, image_size_of, place_of, ready_made
@@ -33,6 +35,7 @@ from visual_rft.vision.boxes import Box, Matching, match_by_confidence, match_hu
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
 
+STYLES: tuple[StyleKind, ...] = ("method", "native", "plain")
 TOKENS = CoordinateSpace.LOCATION_TOKENS
 _CORNERS = {False: "[x1, y1, x2, y2]", True: "<top><left><bottom><right>"}
 MATCHING: dict[str, Callable[..., Matching]] = {"confidence": match_by_confidence, "hungarian": match_hungarian}
@@ -87,6 +90,7 @@ class Detection(Task):
     answers_boxes = True
     questions: ClassVar[QuestionKind] = "present"
     default_weights: ClassVar[Mapping[str, float]] = {"iou": 1.0, "confidence": 1.0, "format": 1.0}
+    styles = STYLES
     headline = ("AP", "AP50", "AP75", "mean_iou")
     measured_as = "coco"
     rewards: ClassVar[Mapping[str, Callable[[Comparison], float]]] = {
@@ -108,8 +112,11 @@ class Detection(Task):
             raise ConfigError(f"task.options.matching: {self.matching!r} is not one of {', '.join(MATCHING)}")
 
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
+        thought = "how many there are and where"
+        if self.words is not None:
+            return ready_made(question) or self._asked(str(question["category"]), True, thought, space)
         return ready_made(question) or (
-            f"Find every {question['category']} in the image. {self._steps('how many there are and where')} "
+            f"Find every {question['category']} in the image. {self._steps(thought)} "
             f"the list [{{'Position': {_CORNERS[space is TOKENS]}, 'Confidence': number}}, ...]. "
             f"Positions are {UNITS[space]}, confidence is between 0 and 1 with two decimals. "
             f"If there is none, the answer is {NO_OBJECTS}."
@@ -125,8 +132,8 @@ class Detection(Task):
     def box_prompt(self, question: Mapping[str, Any], box: Box, frame: Frame) -> str:
         """The question whether a box, in pixels of the original image, holds what was asked for."""
         place = frame.from_pixels(box)
-        written = location_tokens(place) if frame.tokens else str(list(place))
-        return f"Is the box {written} around one {question['category']}, as tight as it can be? Answer Yes or No."
+        corners = location_tokens(place) if frame.tokens else str(list(place))
+        return f"Is the box {corners} around one {question['category']}, as tight as it can be? Answer Yes or No."
 
     def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
         frame = frame_of(truth, frame)
@@ -134,9 +141,12 @@ class Detection(Task):
         confidence = truth.get("confidence", [1.0] * len(boxes))
         rows = sorted(zip(boxes, confidence, strict=True), key=lambda row: (row[0][1], row[0][0]))
         places = ", ".join(place_of(box, truth) for box, _ in rows)
-        return self._answer(f"{len(rows)} found: {places}" if rows else "none", rows, frame)
+        thought = f"{len(rows)} found: {places}" if rows else "none"
+        return self._answer(thought, rows, frame, truth.get("category"))
 
     def answer_pattern(self, space: CoordinateSpace, names: Sequence[str]) -> str | None:
+        if self.words is not None:
+            return None
         return f"({box_list(largest_coordinate(space))}|{NO_OBJECTS})"
 
     def parse(self, completion: str, truth: Mapping[str, Any], frame: Frame | None) -> Parsed[Any] | Failure:
@@ -144,9 +154,9 @@ class Detection(Task):
         category = truth.get("category")
         if category is not None and not isinstance(category, str):
             raise DataError(f"truth.category: {category!r} is not a name; leave it out to believe every label")
-        if frame.tokens:
-            completion = without_location_tokens(completion, "[{x1}, {y1}, {x2}, {y2}]")
-        parsed = parse_detections(completion, frame.extent, category)
+        said, extra = tagged(completion, self.bare)
+        text = without_location_tokens(said, "[{x1}, {y1}, {x2}, {y2}]") if frame.tokens else said
+        parsed = parse_detections(text, frame.extent, category)
         if isinstance(parsed, Failure):
             return parsed
         found = parsed.value
@@ -158,7 +168,7 @@ class Detection(Task):
             answer["unread"] = found.unread
         if found.unstated:
             answer["unstated"] = list(found.unstated)
-        return Parsed(answer, parsed.notes)
+        return Parsed(answer, (*extra, *self._noted(said, parsed.notes)))
 
     def compare(self, answer: Any, truth: Mapping[str, Any]) -> Found:
         boxes, confidence, true_boxes = answer["boxes"], answer["confidence"], boxes_of(truth)
@@ -198,16 +208,24 @@ class Detection(Task):
         marks: list[Mark] = [(box, f"{question['category']} {confidence:.2f}") for box, confidence in rows]
         return marks or [(None, f"no {question['category']}")]
 
-    def _answer(self, thought: str, rows: Sequence[tuple[Box, float]], frame: Frame) -> str:
+    def _answer(self, thought: str, rows: Sequence[tuple[Box, float]], frame: Frame, label: str | None = None) -> str:
+        if self.words is not None:
+            return self._wrap(thought, written(self.words, [(box, label) for box, _ in rows], frame))
         if not rows:
             return self._wrap(thought, NO_OBJECTS)
         places = [frame.from_pixels(box) for box, _ in rows]
-        written = [location_tokens(place) if frame.tokens else str(list(place)) for place in places]
+        corners = [location_tokens(place) if frame.tokens else str(list(place)) for place in places]
         items = ", ".join(
             f"{{'Position': {place}, 'Confidence': {confidence:.2f}}}"
-            for place, (_, confidence) in zip(written, rows, strict=True)
+            for place, (_, confidence) in zip(corners, rows, strict=True)
         )
         return self._wrap(thought, f"[{items}]")
+
+
+def written(words: Notation, rows: Sequence[tuple[Box, str | None]], frame: Frame) -> str:
+    """Boxes in pixels, each with its label, in a notation and the units of ``frame``."""
+    places = [(frame.from_pixels(box), label) for box, label in rows]
+    return words.write([(location_tokens(p) if frame.tokens else words.place(p), label) for p, label in places])
 
 
 def shifted(box: Box, whole: Box) -> Box:

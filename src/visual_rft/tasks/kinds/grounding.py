@@ -12,6 +12,7 @@ Decision: the answer is ``(x1,y1),(x2,y2)``, the form the Qwen-VL families write
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,8 +20,10 @@ from typing import Any, ClassVar
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
 from visual_rft.tasks.base import UNITS, Comparison, Task
+from visual_rft.tasks.kinds.detection import STYLES, written
 from visual_rft.tasks.parsing.answers import parse_box
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, without_location_tokens
+from visual_rft.tasks.parsing.notations import tagged
 from visual_rft.tasks.patterns import corners, largest_coordinate
 from visual_rft.tasks.samples import Prediction
 from visual_rft.tasks.truth import box_of, frame_of, image_size_of, place_of, ready_made
@@ -28,6 +31,7 @@ from visual_rft.vision.boxes import Box, area, iou
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
 
+_ARTICLE = re.compile(r"^(?:an?|the) ")
 _CORNERS = {False: "(x1,y1),(x2,y2)", True: "<top><left><bottom><right>"}
 
 
@@ -56,6 +60,7 @@ class Grounding(Task):
     answers_boxes = True
     questions = "refer"
     default_weights: ClassVar[Mapping[str, float]] = {"iou": 1.0, "format": 1.0}
+    styles = STYLES
     headline = ("mean_iou", "hit_rate")
     answers_boxes = True
     measured_as = "box"
@@ -73,6 +78,9 @@ class Grounding(Task):
             raise ConfigError(f"task.options.hit_threshold: {self.hit_threshold!r} is not in [0, 1]")
 
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
+        if self.words is not None:
+            name = str(question.get("expression"))
+            return ready_made(question) or self._asked(name, False, "which object is meant", space)
         return ready_made(question) or (
             f"Find {question['expression']} in the image. {self._steps('which object is meant')} "
             f"its box as {_CORNERS[space is CoordinateSpace.LOCATION_TOKENS]}. Coordinates are {UNITS[space]}."
@@ -82,17 +90,19 @@ class Grounding(Task):
         box = box_of(truth)
         where = place_of(box, truth)
         thought = f"{truth['thought']}, {where}" if truth.get("thought") else where
-        return self._answer(thought, box, frame_of(truth, frame))
+        return self._answer(thought, box, frame_of(truth, frame), _ARTICLE.sub("", str(truth.get("thought", ""))))
 
     def answer_pattern(self, space: CoordinateSpace, names: Sequence[str]) -> str | None:
-        return corners(largest_coordinate(space))
+        return None if self.words is not None else corners(largest_coordinate(space))
 
     def parse(self, completion: str, truth: Mapping[str, Any], frame: Frame | None) -> Parsed[Any] | Failure:
         frame = frame_of(truth, frame)
-        if frame.tokens:
-            completion = without_location_tokens(completion, "({x1},{y1}),({x2},{y2})")
-        parsed = parse_box(completion, frame.extent)
-        return parsed if isinstance(parsed, Failure) else Parsed(list(frame.to_pixels(parsed.value)), parsed.notes)
+        said, extra = tagged(completion, self.bare)
+        text = without_location_tokens(said, "({x1},{y1}),({x2},{y2})") if frame.tokens else said
+        parsed = parse_box(text, frame.extent)
+        if isinstance(parsed, Failure):
+            return parsed
+        return Parsed(list(frame.to_pixels(parsed.value)), (*extra, *self._noted(said, parsed.notes)))
 
     def compare(self, answer: Any, truth: Mapping[str, Any]) -> Pointed:
         return Pointed(tuple(answer), box_of(truth), self.hit_threshold)
@@ -126,6 +136,8 @@ class Grounding(Task):
     def marks(self, question: Mapping[str, Any], answer: Any) -> list[Mark]:
         return [(answer, ""), (None, str(question["expression"]))]
 
-    def _answer(self, thought: str, box: Box, frame: Frame) -> str:
+    def _answer(self, thought: str, box: Box, frame: Frame, label: str | None = None) -> str:
+        if self.words is not None:
+            return self._wrap(thought, written(self.words, [(box, label)], frame))
         x1, y1, x2, y2 = place = frame.from_pixels(box)
         return self._wrap(thought, location_tokens(place) if frame.tokens else f"({x1},{y1}),({x2},{y2})")

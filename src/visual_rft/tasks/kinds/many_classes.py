@@ -21,9 +21,10 @@ from typing import Any, ClassVar
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import DataError
 from visual_rft.tasks.base import UNITS
-from visual_rft.tasks.kinds.detection import MATCHING, Detection, Found, shifted
+from visual_rft.tasks.kinds.detection import MATCHING, Detection, Found, shifted, written
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, normalized, without_location_tokens
 from visual_rft.tasks.parsing.detections import NO_OBJECTS, parse_detections
+from visual_rft.tasks.parsing.notations import tagged
 from visual_rft.tasks.truth import boxes_of, frame_of, image_size_of, names_of, place_of, ready_made
 from visual_rft.vision.boxes import Box, Matching
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
@@ -43,6 +44,7 @@ class ManyClasses(Detection):
     """
 
     name = "many_classes"
+    styles = ("method", "native")  # a plain list has no labels
     questions: ClassVar[QuestionKind] = "every"
     default_weights: ClassVar[Mapping[str, float]] = {"iou_balanced": 1.0, "confidence_brier": 1.0, "format": 1.0}
     _nothing: ClassVar[Any] = {"boxes": [], "confidence": [], "labels": []}
@@ -53,9 +55,13 @@ class ManyClasses(Detection):
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
         names = question.get("categories", [question.get("category")])
         tokens = space is CoordinateSpace.LOCATION_TOKENS
+        thought = "how many there are of each and where"
+        if self.words is not None:
+            listed = ", every ".join(names) if "every" in self.words.every else " ; ".join(names)
+            return ready_made(question) or self._asked(listed, True, thought, space)
         return ready_made(question) or (
             f"Find every object of these classes in the image: {', '.join(names)}. "
-            f"{self._steps('how many there are of each and where')} "
+            f"{self._steps(thought)} "
             f"the list [{{'Position': {_CORNERS[tokens]}, 'Label': class, 'Confidence': number}}, ...]. "
             f"Positions are {UNITS[space]}, confidence is between 0 and 1 with two decimals. "
             f"If there is none, the answer is {NO_OBJECTS}."
@@ -70,9 +76,9 @@ class ManyClasses(Detection):
 
     def parse(self, completion: str, truth: Mapping[str, Any], frame: Frame | None) -> Parsed[Any] | Failure:
         frame = frame_of(truth, frame)
-        if frame.tokens:
-            completion = without_location_tokens(completion, "[{x1}, {y1}, {x2}, {y2}]")
-        parsed = parse_detections(completion, frame.extent, classes=names_of(truth, "categories"))
+        said, extra = tagged(completion, self.bare)
+        text = without_location_tokens(said, "[{x1}, {y1}, {x2}, {y2}]") if frame.tokens else said
+        parsed = parse_detections(text, frame.extent, classes=names_of(truth, "categories"))
         if isinstance(parsed, Failure):
             return parsed
         found = parsed.value
@@ -85,7 +91,7 @@ class ManyClasses(Detection):
             answer["unread"] = found.unread
         if found.unstated:
             answer["unstated"] = list(found.unstated)
-        return Parsed(answer, parsed.notes)
+        return Parsed(answer, (*extra, *self._noted(said, parsed.notes)))
 
     def compare(self, answer: Any, truth: Mapping[str, Any]) -> Found:
         true = list(zip(labels_of(truth), boxes_of(truth), strict=True))
@@ -138,13 +144,15 @@ class ManyClasses(Detection):
         return Matching(tuple(iou), tuple(index), tuple(row[2] for row in said), len(true))
 
     def _labelled(self, thought: str, rows: Sequence[Row], frame: Frame) -> str:
+        if self.words is not None:
+            return self._wrap(thought, written(self.words, [(box, label) for box, label, _ in rows], frame))
         if not rows:
             return self._wrap(thought, NO_OBJECTS)
         items = []
         for box, label, confidence in rows:
             place = frame.from_pixels(box)
-            written = location_tokens(place) if frame.tokens else str(list(place))
-            items.append(f"{{'Position': {written}, 'Label': {label!r}, 'Confidence': {confidence:.2f}}}")
+            corners = location_tokens(place) if frame.tokens else str(list(place))
+            items.append(f"{{'Position': {corners}, 'Label': {label!r}, 'Confidence': {confidence:.2f}}}")
         return self._wrap(thought, f"[{', '.join(items)}]")
 
 

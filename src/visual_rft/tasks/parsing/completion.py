@@ -157,11 +157,15 @@ def without_location_tokens(text: str, notation: str) -> str:
     return _LOCATIONS.sub(box, text)
 
 
-def has_tag_format(text: str, think: bool = True) -> bool:
+def has_tag_format(text: str, think: bool = True, bare: bool = False) -> bool:
     """Whether ``text`` is exactly one think block (if ``think``) followed by one answer block and nothing else.
 
     Without ``think`` an empty think block may stand before: some chat templates open one, which can only be closed.
+    A ``bare`` answer is a text without any of the tags.
     """
+    if bare:
+        rest = without_empty_thought(text)
+        return bool(rest) and not _TAG.search(rest)
     if think and _PLAIN.fullmatch(text):
         return True
     lower = text.lower()  # tags are read in any case: <ANSWER> inside the block would be a second answer
@@ -176,6 +180,11 @@ def has_tag_format(text: str, think: bool = True) -> bool:
     if lower.count("<think>") != 1 or lower.count("</think>") != 1:
         return False
     return before.startswith("<think>") and before.endswith("</think>")
+
+
+def without_empty_thought(text: str) -> str:
+    """``text`` without spaces around it and without an empty think block before it, which some chat templates open."""
+    return _EMPTY_THOUGHT.sub("", text.strip(), count=1)
 
 
 def answer_text(text: str) -> tuple[str, bool] | Failure:
