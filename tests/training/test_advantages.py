@@ -4,8 +4,11 @@ import statistics
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
+from visual_rft.config.objective import ADVANTAGES as NAMES
 from visual_rft.config.objective import ObjectiveConfig
+from visual_rft.errors import ConfigError
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.training.advantages import ADVANTAGES, Rewards, group_advantages
 from visual_rft.training.objective import advantages_of
@@ -124,3 +127,25 @@ def test_ranks_in_the_history_tell_a_large_step_from_a_small_one():
     assert got[0, 1] > 10 * got[1, 1] > 0
     in_group = ADVANTAGES["rank"](Rewards(parts[..., 0], parts))
     assert in_group[0, 1] == in_group[1, 1]
+
+
+def test_advantages_of_ones_own(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def best(rewards):\n    return (rewards.total == rewards.total.max(1, keepdim=True).values).float()\n"
+        "def wrong(rewards):\n    return rewards.total / 0\n"
+    )
+    mask = torch.ones(1, 3, 2, dtype=torch.bool)
+    completions = Completions(torch.zeros(1, 3, 2), mask, torch.zeros(1, 3, 2), [], mask[..., 0])
+    one = rewards([[0.0, 2.0, 1.0]])
+    config = ObjectiveConfig(advantages=f"{tmp_path / 'mine.py'}:best", beta=0.0)
+    assert config.compares_parts
+    assert advantages_of(one, config, completions, None).tolist() == [[0.0, 1.0, 0.0]]
+    wrong = config.model_copy(update={"advantages": f"{tmp_path / 'mine.py'}:wrong"})
+    with pytest.raises(ConfigError, match=r"mine\.py:wrong gave \[1, 3\]; .* of finite numbers"):
+        advantages_of(one, wrong, completions, None)
+    with pytest.raises(ValidationError, match="unknown advantages 'gropu'; choose from group, batch"):
+        ObjectiveConfig(advantages="gropu")
+
+
+def test_every_name_of_the_config_is_there():
+    assert set(NAMES) == set(ADVANTAGES)

@@ -24,6 +24,7 @@ USED_BY = {
     "dppo_difference": ("dppo",),
 }
 """Fields that some losses have no use for."""
+ADVANTAGES = ("group", "batch", "none", "rloo", "gdpo", "rank", "history_rank")
 BY_PARTS = ("gdpo", "rank", "history_rank")
 """Advantages that compare each reward by itself."""
 
@@ -41,9 +42,10 @@ class ObjectiveConfig(Section):
     aggregation: Literal["sequence_mean", "token_mean", "constant", "sequence_sum"] | None = None
     """Mean over the tokens of each completion first, over all tokens of a batch at once, over the longest length there
     can be, or their sum; null takes what the loss's paper does (grpo: sequence_mean)."""
-    advantages: Literal["group", "batch", "none", "rloo", "gdpo", "rank", "history_rank"] = "group"
-    """A reward beside its group: by the group's spread (the method), by the batch's, by none, beside the mean of the
-    others, each reward on its own scale before they are summed, by rank, or by rank among what was earned lately."""
+    advantages: str = "group"
+    """A reward beside its group: group (by its spread, the method), batch (by the batch's), none, rloo (beside the mean
+    of the others), gdpo (each reward on its own scale before they are summed), rank, history_rank (rank among what was
+    earned lately), or your own as file.py:function."""
     advantage_limit: float | None = Field(None, gt=0)
     """Advantages are cut to this size; null cuts none."""
     beta: float = Field(0.04, ge=0)
@@ -91,7 +93,7 @@ class ObjectiveConfig(Section):
     @property
     def compares_parts(self) -> bool:
         """Whether completions that earned the same in all can still differ in their advantages."""
-        return self.advantages in BY_PARTS
+        return self.advantages in BY_PARTS or ":" in self.advantages
 
     @property
     def averages_tokens(self) -> bool:
@@ -107,6 +109,11 @@ class ObjectiveConfig(Section):
     def _fits_together(self) -> ObjectiveConfig:
         if ":" not in self.loss and self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; choose from {', '.join(LOSSES)}, or name a file.py:function")
+        if ":" not in self.advantages and self.advantages not in ADVANTAGES:
+            raise ValueError(
+                f"unknown advantages {self.advantages!r}; choose from {', '.join(ADVANTAGES)}, or name a "
+                "file.py:function"
+            )
         for field, losses in USED_BY.items():
             if ":" not in self.loss and self.loss not in losses and self._is_set(field):
                 raise ValueError(

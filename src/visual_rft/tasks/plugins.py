@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from numbers import Real
 from pathlib import Path
@@ -60,6 +60,22 @@ def load_object(spec: str) -> Any:
         raise ConfigError(f"{spec!r}: {place} defines no {name!r}")
     _LOADED.setdefault(str(getattr(module, "__file__", place)), []).append(spec)
     return getattr(module, name)
+
+
+def load_function(field: str, name: str) -> Callable[[Any], Any]:
+    """The user's function behind ``module:function`` or ``file.py:function``.
+
+    Args:
+        field: of the config, for messages.
+        name: where it is.
+
+    Raises:
+        ConfigError: if there is none, or it is no function.
+    """
+    function: Callable[[Any], Any] = load_object(name)
+    if not callable(function):
+        raise ConfigError(f"{field}: {name!r} is not a function")
+    return function
 
 
 def users_reward(name: str, completion: str, truth: Mapping[str, Any], answer: Any, seconds: float) -> float | None:

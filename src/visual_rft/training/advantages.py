@@ -19,6 +19,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from visual_rft.config.objective import ObjectiveConfig
+from visual_rft.errors import ConfigError
+from visual_rft.tasks.plugins import load_function
+
 EPSILON = 1e-4
 """Keeps a group with nearly equal rewards finite; TRL and the paper's public code use the same value."""
 
@@ -140,6 +144,29 @@ ADVANTAGES: Mapping[str, Advantages] = {
     "history_rank": ranks_in_history,
 }
 """By the name of ``objective.advantages``."""
+
+
+def named_advantages(config: ObjectiveConfig) -> Advantages:
+    """The advantages of a config: one of :data:`ADVANTAGES`, or the user's own.
+
+    Raises:
+        ConfigError: if the user's function cannot be loaded.
+    """
+    if ":" not in config.advantages:
+        return ADVANTAGES[config.advantages]
+    function = load_function("objective.advantages", config.advantages)
+
+    def own(rewards: Rewards) -> Tensor:
+        found = function(rewards)
+        if isinstance(found, Tensor) and found.shape == rewards.total.shape and bool(found.isfinite().all()):
+            return found
+        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ConfigError(
+            f"objective.advantages: {config.advantages} gave {shape}; it has to give a tensor "
+            f"{list(rewards.total.shape)} of finite numbers, one per completion"
+        )
+
+    return own
 
 
 def _centred(values: Tensor) -> Tensor:

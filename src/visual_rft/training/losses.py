@@ -22,6 +22,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from visual_rft.config.objective import ObjectiveConfig
+from visual_rft.errors import ConfigError
+from visual_rft.tasks.plugins import load_function
+
 Aggregation = Literal["sequence_mean", "token_mean", "constant", "sequence_sum"]
 """How tokens are averaged: mean over each completion, then over completions; mean over all tokens; sum over all tokens
 by completions times the longest length there can be; sum over each completion, mean over completions."""
@@ -167,6 +171,29 @@ LOSSES: Mapping[str, Named] = {
     "dppo": Named(probability_mask, "token_mean"),
 }
 """By the name of ``objective.loss``."""
+
+
+def named_loss(config: ObjectiveConfig) -> Named:
+    """The policy loss of a config with its average: one of :data:`LOSSES`, or the user's own.
+
+    Raises:
+        ConfigError: if the user's function cannot be loaded.
+    """
+    if ":" not in config.loss:
+        return LOSSES[config.loss]
+    function = load_function("objective.loss", config.loss)
+
+    def own(rows: LossInputs) -> TokenLoss:
+        loss = function(rows)
+        if not (isinstance(loss, Tensor) and loss.shape in (rows.logprobs.shape, rows.advantages.shape)):
+            shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise ConfigError(
+                f"objective.loss: {config.loss} gave {shape}; it has to give a tensor {list(rows.logprobs.shape)}, a "
+                f"number per token, or {list(rows.advantages.shape)}, one per completion"
+            )
+        return TokenLoss(loss, torch.zeros_like(rows.logprobs, dtype=torch.bool))
+
+    return Named(own, "sequence_mean")
 
 
 def kl_per_token(logprobs: Tensor, reference_logprobs: Tensor, how: str, log_ratio: Tensor | None = None) -> Tensor:

@@ -26,24 +26,14 @@ import torch
 from torch import Tensor
 
 from visual_rft.config.objective import ObjectiveConfig
-from visual_rft.errors import ConfigError
 from visual_rft.parallel.meetings import gather, total
 from visual_rft.parallel.processes import here
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.samplers.mismatch import Mismatch, importance, mismatch
 from visual_rft.tasks import Score
-from visual_rft.tasks.plugins import load_object
-from visual_rft.training.advantages import ADVANTAGES, Rewards
+from visual_rft.training.advantages import Rewards, named_advantages
 from visual_rft.training.beside import beside_all
-from visual_rft.training.losses import (
-    LOSSES,
-    Aggregation,
-    LossInputs,
-    Named,
-    TokenLoss,
-    entropy_per_token,
-    kl_per_token,
-)
+from visual_rft.training.losses import Aggregation, LossInputs, Named, entropy_per_token, kl_per_token, named_loss
 
 
 @dataclass(frozen=True)
@@ -106,7 +96,7 @@ def advantages_of(
         if earlier is not None:
             earlier = torch.nn.functional.pad(earlier, (0, 1), value=math.nan)
         rewards = Rewards(total, parts, (*rewards.weights, -config.beta), earlier)
-    advantages = beside_all(rewards, ADVANTAGES[config.advantages], questions)
+    advantages = beside_all(rewards, named_advantages(config), questions)
     limit = config.advantage_limit
     return advantages if limit is None else advantages.clamp(-limit, limit)
 
@@ -143,31 +133,6 @@ def tokens_of_batch(tokens: float, prompts: int) -> float:
         return max(tokens, 1.0)
     of_all = total(tokens, "the tokens of a batch"), total(prompts, "the prompts of a batch")
     return max(of_all[0], 1.0) * prompts / max(of_all[1], 1.0)
-
-
-def named_loss(config: ObjectiveConfig) -> Named:
-    """The policy loss of a config with its average: one of :data:`LOSSES`, or the user's own.
-
-    Raises:
-        ConfigError: if the user's function cannot be loaded.
-    """
-    if ":" not in config.loss:
-        return LOSSES[config.loss]
-    function = load_object(config.loss)
-    if not callable(function):
-        raise ConfigError(f"objective.loss: {config.loss!r} is not a function")
-
-    def own(rows: LossInputs) -> TokenLoss:
-        loss = function(rows)
-        if not (isinstance(loss, Tensor) and loss.shape in (rows.logprobs.shape, rows.advantages.shape)):
-            shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-            raise ConfigError(
-                f"objective.loss: {config.loss} gave {shape}; it has to give a tensor {list(rows.logprobs.shape)}, a "
-                f"number per token, or {list(rows.advantages.shape)}, one per completion"
-            )
-        return TokenLoss(loss, torch.zeros_like(rows.logprobs, dtype=torch.bool))
-
-    return Named(own, "sequence_mean")
 
 
 @dataclass(frozen=True)
