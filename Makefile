@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-app test-vllm docs nightly evidence-quick chaos fuzz check models bench bench-quick screenshots clean
+.PHONY: demo test test-app test-vllm docs nightly evidence-quick chaos fuzz check models bench bench-quick gpu \
+    gpu-rehearsal screenshots clean
 
 demo: $(VENV)/.installed
 	$(BIN)/visual-rft demo
@@ -64,6 +65,15 @@ bench: $(VENV)/.installed-dev
 
 bench-quick: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/steps.py --quick
+
+# On a machine with a GPU and nothing else prepared: tests/test_gpu.py, then a whole step in the shapes of published models,
+# its memory against the estimate, and the same step in TRL; at most 8 minutes, results written as they come.
+gpu: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/gpu.py
+
+# The same script on tiny shapes and any machine; tests/test_gpu_script.py does so in make test.
+gpu-rehearsal: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gpu.py --rehearsal --out $(VENV)/gpu-rehearsal.json
 
 # Of the report of runs/demo (make demo), for the docs; needs Chromium.
 screenshots: $(VENV)/.installed-dev

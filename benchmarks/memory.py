@@ -27,7 +27,7 @@ import torch
 from measure import MALLOC_GIVES_BACK, PeakMemory, origin
 from ours import Ours, prompts_of
 from transformers import Qwen2_5_VLConfig, Qwen2VLConfig
-from workload import DEVICE, TEXT_2B, VISION_2B, Workload, configuration, make_processor
+from workload import DEVICE, TEXT_2B, VISION_2B, VOCABULARY, Workload, configuration, make_processor
 
 from visual_rft.config.config import Config
 from visual_rft.policy.loading import load_policy
@@ -51,11 +51,23 @@ VISION_TINY_25 = {
     **VISION_3B, "depth": 4, "hidden_size": 320, "intermediate_size": 860, "num_heads": 4, "out_hidden_size": 512,
     "fullatt_block_indexes": [1, 3],
 }  # fmt: skip
+TEXT_TOY = {
+    **TEXT_2B, "vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
+}  # fmt: skip
+VISION_TOY = {**VISION_2B, "depth": 2, "embed_dim": 64, "num_heads": 2, "hidden_size": 64}
+VISION_TOY_25 = {
+    **VISION_3B, "depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 2, "out_hidden_size": 64,
+    "fullatt_block_indexes": [1],
+}  # fmt: skip
 SHAPES: dict[str, tuple[type[Any], dict[str, Any], dict[str, Any]]] = {
     "qwen2-vl-2b": (Qwen2VLConfig, TEXT_2B, VISION_2B),
     "qwen2.5-vl-3b": (Qwen2_5_VLConfig, TEXT_3B, VISION_3B),
     "qwen2-vl tiny": (Qwen2VLConfig, TEXT_TINY, VISION_TINY),
     "qwen2.5-vl tiny": (Qwen2_5_VLConfig, TEXT_TINY, VISION_TINY_25),
+    "qwen2-vl toy": (Qwen2VLConfig, TEXT_TOY, VISION_TOY),
+    "qwen2.5-vl toy": (Qwen2_5_VLConfig, TEXT_TOY, VISION_TOY_25),
 }
 WITHIN = 0.2
 """Share of the measurement by which the estimate may be off."""

@@ -233,7 +233,7 @@ def load(folder: Path, dtype: str = "float32") -> tuple[Any, Any]:
     """
     options: dict[str, Any] = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa"}
     if list(folder.glob("*.safetensors")):
-        model = Qwen2VLForConditionalGeneration.from_pretrained(folder, **options)
+        model = AutoModelForImageTextToText.from_pretrained(folder, **options)
         return model, Qwen2VLProcessor.from_pretrained(folder)
     shape = AutoConfig.from_pretrained(folder)
     torch.manual_seed(0)
@@ -241,7 +241,6 @@ def load(folder: Path, dtype: str = "float32") -> tuple[Any, Any]:
         model = AutoModelForImageTextToText.from_config(shape, **options)
     model.generation_config.eos_token_id = shape.get_text_config().eos_token_id
     model.generation_config.pad_token_id = shape.get_text_config().pad_token_id
-    model.name_or_path = str(folder)
     return model, Qwen2VLProcessor.from_pretrained(folder)
 
 

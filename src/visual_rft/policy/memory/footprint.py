@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from visual_rft.config.config import Config
+from visual_rft.parallel.processes import here
 from visual_rft.policy.engine.logits import MAX_PIECE_BYTES
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.memory.activations import activation_size, copied_bytes
@@ -107,6 +108,7 @@ class Footprint:
         loop, rollout = config.run, config.rollout
         prompts = loop.prompts_per_batch if supervised else loop.prompts_per_step
         prompts = min(prompts, prompts if supervised else rollout.prompts_at_once or prompts)
+        prompts = -(-prompts // here().size)  # every process takes its share
         limit_bytes = UNREACHED_BYTES if limit is None else limit
         group = 1 if supervised else rollout.group_size
         update, graph_bytes = _update(config, policy, inputs, prompts, limit_bytes, group)
