@@ -54,6 +54,8 @@ def test_what_has_no_pattern_is_said():
         pattern_of(load_task("classification"), RELATIVE)
     with pytest.raises(ConfigError, match="location tokens"):
         pattern_of(load_task("grounding"), CoordinateSpace.LOCATION_TOKENS)
+    with pytest.raises(ConfigError, match="form of style method alone"):
+        pattern_of(load_task("detection", style="plain"), RELATIVE)
     with pytest.raises(ConfigError, match="gold answer with a longer thought"):
         parse_config({"rollout": {"constrained": True}, "objective": {"sft_weight": 0.1}}, "test")
 

@@ -47,6 +47,8 @@ def pattern_of(task: Task, space: CoordinateSpace, names: Sequence[str] = (), op
     Raises:
         ConfigError: if the task's answers have no pattern.
     """
+    if task.style != "method":
+        raise ConfigError(f"task.style {task.style!r}: constrained answers have the form of style method alone")
     answer = task.answer_pattern(space, sorted(set(names)))
     if answer is None:
         raise ConfigError(f"the task {task.name!r} has no answer_pattern, so its answers cannot be constrained")
