@@ -31,7 +31,10 @@ SUB_ROOMS = (
         ("patterns",), ("metrics", "kinds"),
     ),
     ("cli", ("printed",), ("verbs", "data_sets", "arguments")),
-    ("training", ("advantages", "losses", "beside", "batches", "usable", "prompts"), ("run", "metrics", "objective")),
+    (
+        "training", ("advantages", "losses", "beside", "masters", "batches", "usable", "prompts"),
+        ("run", "metrics", "objective"),
+    ),
 )  # fmt: skip
 MOST_FILES, MOST_LINES = 16, 330
 FILES = sorted(SOURCE.rglob("*.py"))

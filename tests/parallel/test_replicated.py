@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.shared_runs import answers, gradients, run
+from support.shared_runs import answers, gradients, moved_bytes, run, run_settings
 from support.trajectories import GROUP, trajectory
 
 from visual_rft.config.objective import LOSSES, ObjectiveConfig
@@ -49,23 +49,6 @@ def test_twenty_steps_of_each_loss_are_those_of_one_process(two, name):
         torch.testing.assert_close(found_table, table, atol=1e-5, rtol=0)
 
 
-def settings(folder: Path, base: Path, **sections) -> dict:
-    values = {
-        "model": {"path": str(base)},
-        "data": {
-            "train": [{"source": "digits", "count": 9}],
-            "evaluation": [{"source": "digits", "split": "test", "count": 5, "seed": 1}],
-        },
-        "rollout": {"group_size": 3, "max_new_tokens": 5},
-        "objective": {"beta": 0.0},
-        "optimizer": {"learning_rate": 1e-5, "schedule": "constant"},
-        "run": {"folder": str(folder), "steps": 3, "prompts_per_batch": 3, "evaluate_base": False},
-    }
-    for name, fields in sections.items():
-        values[name] = {**values.get(name, {}), **fields}
-    return values
-
-
 def texts(folder: Path) -> list:
     """Everything that was sampled, with its rewards and advantages, in the order of the files."""
     lines = [line for file in sorted((folder / "rollouts").glob("*.jsonl")) for line in file.read_text().splitlines()]
@@ -88,8 +71,8 @@ def texts(folder: Path) -> list:
 )
 def test_a_run_of_two_is_the_run_of_one(two, model_folders, tmp_path, supervised, sections):
     base = model_folders["qwen3_vl"]
-    alone = run(settings(tmp_path / "one", base, **sections), supervised)
-    two.ask(run, settings(tmp_path / "two", base, **sections), supervised)
+    alone = run(run_settings(tmp_path / "one", base, **sections), supervised)
+    two.ask(run, run_settings(tmp_path / "two", base, **sections), supervised)
     together = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
     assert texts(tmp_path / "two") == texts(tmp_path / "one")
     assert len(together) == len(alone)
@@ -104,8 +87,8 @@ def test_a_run_of_two_is_the_run_of_one(two, model_folders, tmp_path, supervised
 
 def test_a_run_of_two_goes_on_in_one_and_back(two, model_folders, tmp_path):
     base = model_folders["qwen2_vl"]
-    expected = run(settings(tmp_path / "one", base, run={"steps": 4}))
-    values = settings(tmp_path / "two", base, run={"steps": 1})
+    expected = run(run_settings(tmp_path / "one", base, run={"steps": 4}))
+    values = run_settings(tmp_path / "two", base, run={"steps": 1})
     two.ask(run, values)
     run({**values, "run": {**values["run"], "steps": 2}}, False, True)
     values["run"]["steps"] = 4
@@ -117,9 +100,9 @@ def test_a_run_of_two_goes_on_in_one_and_back(two, model_folders, tmp_path):
 
 def test_a_resumed_run_of_two_is_bit_equal(two, model_folders, tmp_path):
     base = model_folders["qwen2_vl"]
-    values = settings(tmp_path / "whole", base, run={"steps": 2, "checkpoint_every": 1})
+    values = run_settings(tmp_path / "whole", base, run={"steps": 2, "checkpoint_every": 1})
     two.ask(run, values)
-    again = settings(tmp_path / "again", base, run={"steps": 1, "checkpoint_every": 1})
+    again = run_settings(tmp_path / "again", base, run={"steps": 1, "checkpoint_every": 1})
     two.ask(run, again)
     again["run"]["steps"] = 2
     two.ask(run, again, False, True)
@@ -128,10 +111,16 @@ def test_a_resumed_run_of_two_is_bit_equal(two, model_folders, tmp_path):
 
 
 def test_answers_are_those_of_one_process(two, model_folders, tmp_path):
-    values = settings(tmp_path / "run", model_folders["qwen3_vl"])
+    values = run_settings(tmp_path / "run", model_folders["qwen3_vl"])
     expected = answers(values)
     assert len(expected) > 5
     assert two.ask(answers, values) == [expected, expected]
+
+
+def test_four_bytes_a_parameter_are_summed(two):
+    for moved, parameters in two.ask(moved_bytes, "qwen2_vl"):
+        assert moved == 4 * parameters
+    assert moved_bytes("qwen2_vl")[0] == 0
 
 
 def test_shares_cover_everything_once():

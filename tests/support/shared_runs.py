@@ -19,6 +19,7 @@ from visual_rft.config.sections import EngineConfig, LoraConfig, ModelConfig
 from visual_rft.data.sources import load_samples
 from visual_rft.parallel.meetings import gather, sum_gradients
 from visual_rft.parallel.processes import here
+from visual_rft.parallel.shards import Shards
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.loading import load_policy
@@ -90,3 +91,40 @@ def answers(values: dict[str, Any]) -> list[tuple[str, str]]:
     samples = load_samples(config.data.evaluation, task)
     policy = load_policy(config.model, config.rollout, engine=config.engine)
     return [(p.sample.id, p.completion) for p in predict(LocalModel(policy), task, samples)]
+
+
+def run_settings(folder: Path, base: Path, **sections) -> dict[str, Any]:
+    """A short run at a learning rate of real fine-tuning, where rounding does not grow into other answers."""
+    values = {
+        "model": {"path": str(base)},
+        "data": {
+            "train": [{"source": "digits", "count": 9}],
+            "evaluation": [{"source": "digits", "split": "test", "count": 5, "seed": 1}],
+        },
+        "rollout": {"group_size": 3, "max_new_tokens": 5},
+        "objective": {"beta": 0.0},
+        "optimizer": {"learning_rate": 1e-5, "schedule": "constant"},
+        "run": {"folder": str(folder), "steps": 3, "prompts_per_batch": 3, "evaluate_base": False},
+    }
+    for name, fields in sections.items():
+        values[name] = {**values.get(name, {}), **fields}
+    return values
+
+
+def moved_bytes(kind: str) -> tuple[int, int]:
+    """Bytes of the gradients that are summed for a model, and how many parameters it has."""
+    model, _ = random_model(kind)
+    return sum_gradients(model.parameters()), sum(p.numel() for p in model.parameters())
+
+
+def parts_of(whole: torch.Tensor, within: int | None = None) -> tuple[Any, ...]:
+    """A process's part of a master, its gradient and the norm of all, and the whole after a step of plain descent."""
+    weight = torch.nn.Parameter(whole.clone())
+    shards = Shards([("weight", weight)], within)
+    weight.grad = (here().rank + 1) * whole
+    part = shards.parts[0].detach().clone()
+    norm = shards.reduce()
+    grad = shards.parts[0].grad
+    shards.parts[0].data.sub_(grad)
+    shards.spread()
+    return part, grad, norm, weight.detach()

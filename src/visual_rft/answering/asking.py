@@ -26,6 +26,7 @@ from visual_rft.answering.tiled import all_together, check_tiles, cut_up
 from visual_rft.config.config import Config, load_config
 from visual_rft.config.sections import ScoreKind
 from visual_rft.errors import ConfigError
+from visual_rft.parallel.processes import here
 from visual_rft.policy.prompt import Prompt, is_stretched, task_for
 from visual_rft.policy.stored.places import run_config_file
 from visual_rft.tasks import Prediction, Sample, Score, Task, load_task
@@ -240,5 +241,6 @@ def predict_image(
     asker = asker or Asker.load(model, task, dtype, scores)
     ((reply,),) = asker.ask([(image.name, picture)], [ask])
     target = out or ANSWERS / f"{image.stem}{DRAWN_SUFFIX}"
-    save_picture(asker.draw(picture, [reply]), target, make_folder=out is None)
+    if here().first:
+        save_picture(asker.draw(picture, [reply]), target, make_folder=out is None)
     return {**reply._asdict(), "picture": str(target)}

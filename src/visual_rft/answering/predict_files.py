@@ -18,6 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from visual_rft.answering.asking import Asker, Reply
 from visual_rft.answering.image_files import Numbering, free_names
 from visual_rft.errors import DataError, printable
 from visual_rft.files import append_json_lines, write_json
+from visual_rft.parallel.meetings import by_first
+from visual_rft.parallel.processes import here
 from visual_rft.vision.drawing import save_picture
 from visual_rft.vision.images import ImageFile
 
@@ -51,7 +54,8 @@ def predict_files(
     batch: int = 8,
     progress: Callable[[int], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Ask every question about every file; writes the folder that the module's docstring shows.
+    """Ask every question about every file; writes the folder that the module's docstring shows. Several processes share
+    the files of a batch, and the first one writes.
 
     Args:
         asker: the model.
@@ -68,12 +72,7 @@ def predict_files(
     Raises:
         DataError: if the folder exists or cannot be written, or if none of the files can be read.
     """
-    try:
-        (out / "pictures").mkdir(parents=True)
-    except FileExistsError:
-        raise DataError(f"{out}: exists already; choose another --out, or delete it") from None
-    except OSError as error:
-        raise DataError(f"{out}: cannot be made ({error.strerror})") from None
+    by_first(partial(_make, out), "the folder of the answers")
     tally, results, images = Tally(), [], []
     names = free_names(files)
     for start in range(0, len(files), batch):
@@ -89,20 +88,22 @@ def predict_files(
         replies = asker.ask([(str(file), picture) for file, picture in opened], asks, batch)
         for (file, picture), row in zip(opened, replies, strict=True):
             drawn = f"pictures/{names[file]}"
-            save_picture(asker.draw(picture, row), out / drawn)
             size = {"width": picture.width, "height": picture.height}
             images.append({"id": numbering.images[file], "file_name": str(file), **size})
             boxes = [box for reply in row for box in _results(reply, numbering.images[file], numbering.categories)]
             results += boxes
             line = {"file": str(file), "picture": drawn, "answers": [reply._asdict() for reply in row]}
-            append_json_lines(out / "answers.jsonl", [line], DataError)
+            if here().first:
+                save_picture(asker.draw(picture, row), out / drawn)
+                append_json_lines(out / "answers.jsonl", [line], DataError)
             tally.images += 1
             tally.boxes += len(boxes)
             tally.failures.update(reply.failure for reply in row if reply.failure)
         progress(len(files[start : start + batch]))
     categories = [{"id": identity, "name": ask} for ask, identity in numbering.categories.items()]
-    write_json(out / "annotations.json", {"images": images, "annotations": [], "categories": categories}, DataError)
-    write_json(out / "predictions.json", results, DataError)
+    if here().first:
+        write_json(out / "annotations.json", {"images": images, "annotations": [], "categories": categories}, DataError)
+        write_json(out / "predictions.json", results, DataError)
     if not tally.images:
         raise DataError(f"none of {len(files)} images could be read; the first: {tally.unreadable[0]}")
     return {
@@ -113,6 +114,15 @@ def predict_files(
         "unreadable": tally.unreadable,
         "folder": str(out),
     }
+
+
+def _make(out: Path) -> None:
+    try:
+        (out / "pictures").mkdir(parents=True)
+    except FileExistsError:
+        raise DataError(f"{out}: exists already; choose another --out, or delete it") from None
+    except OSError as error:
+        raise DataError(f"{out}: cannot be made ({error.strerror})") from None
 
 
 def _results(reply: Reply, image: Any, categories: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -21,10 +21,11 @@ from visual_rft.inspection.look import (
 )
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import load_policy
-from visual_rft.policy.memory.footprint import Footprint, activation_limit, count_parameters
+from visual_rft.policy.memory.footprint import Footprint, activation_limit, count_parameters, held_bytes
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt, task_for
 from visual_rft.terminal.notes import warn
+from visual_rft.terminal.units import byte_size
 
 MAX_QUESTIONS_PREPARED = 50
 """Questions that go through the processor, beside those that are likely to be the longest."""
@@ -58,6 +59,7 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
     print("\n".join([*tokens.lines(), *step_lines(config, len(samples), supervised)]))
     assert tokens.longest is not None
     print("\n".join(memory_lines(config, policy, tokens.longest, supervised)))
+    print("\n".join(process_lines(config, policy, supervised)))
     if Path(config.run.folder).exists():
         warnings.append(f"run.folder: {config.run.folder} exists already; name another with --run.folder")
     problem = does_not_fit(config, policy, tokens.longest, supervised=supervised)
@@ -95,6 +97,21 @@ def step_lines(config: Config, questions: int, supervised: bool = False) -> list
     more += [f"{updates} updates on each"] if updates > 1 else []
     more += [f"none in the first {warm} steps, which learn gold answers"] if warm else []
     return [line, "; ".join([completions, *more])]
+
+
+def process_lines(config: Config, policy: Policy, supervised: bool = False) -> list[str]:
+    """What each process holds throughout and its gradients, by strategy and number of processes."""
+    learning = [p for p in policy.model.parameters() if p.requires_grad]
+    gradients = sum(p.numel() * p.element_size() for p in learning)
+    lines = ["held by each of 1, 2, 4, 8 processes, gradients included, activations not:"]
+    for strategy in ("replicated", "fsdp"):
+        parallel = config.parallel.model_copy(update={"strategy": strategy})
+        one = config.model_copy(update={"parallel": parallel})
+        sizes = [
+            sum(held_bytes(one, policy, supervised=supervised, processes=n).values()) + gradients for n in (1, 2, 4, 8)
+        ]
+        lines.append(f"  {strategy:10}  " + "  ".join(byte_size(size) for size in sizes))
+    return lines
 
 
 def memory_lines(config: Config, policy: Policy, longest: Inputs, supervised: bool = False) -> list[str]:

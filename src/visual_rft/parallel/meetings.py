@@ -105,8 +105,8 @@ def sum_gradients(parameters: Iterable[Tensor]) -> int:
         parameters: the learning ones, in the same order everywhere.
 
     Returns:
-        Bytes of the gradients that were summed, 0 in a single process; a ring moves twice as many, less one part in
-        the number of processes, out of every process.
+        Bytes that were summed, float32, 0 in a single process; a ring moves twice as many, less one part in the
+        number of processes, out of every process.
     """
     if here().size == 1:
         return 0
@@ -121,7 +121,7 @@ def sum_gradients(parameters: Iterable[Tensor]) -> int:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             grads = [parameter.grad for parameter in bucket if parameter.grad is not None]
-            flat = torch.cat([grad.flatten() for grad in grads])
+            flat = torch.cat([grad.flatten() for grad in grads]).float()  # bfloat16 would lose in every sum
             dist.all_reduce(flat)
             moved += flat.numel() * flat.element_size()
             for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):

@@ -231,7 +231,7 @@ class Household:
             return
         check_equal(self.learner.trained, "the weights")
         try:
-            self.checkpoint = by_first(lambda: self.learner.save(self.folder, done), "the checkpoint")
+            self.checkpoint = self.learner.save(self.folder, done)
         except RunFolderError as error:
             if needed or done == loop.steps or loop.checkpoint_failure == "stop":
                 raise

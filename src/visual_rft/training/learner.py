@@ -14,6 +14,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ from transformers import get_scheduler
 from visual_rft.config.config import Config
 from visual_rft.config.sections import OptimizerConfig
 from visual_rft.errors import ConfigError, ModelError
-from visual_rft.parallel.meetings import sum_gradients
+from visual_rft.parallel.meetings import by_first, sum_gradients
 from visual_rft.parallel.processes import here
+from visual_rft.parallel.shards import Shards
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.requirements import require_cuda
 from visual_rft.training.masters import MasterAdamW
 from visual_rft.training.prompts.history import History
+from visual_rft.training.run.averages import Averages
 from visual_rft.training.run.checkpoint import load_trainer, save_checkpoint
 from visual_rft.training.run.folder import RunFolder
 
@@ -47,6 +50,7 @@ class Learner:
         optimizer: over the trainable parameters.
         schedule: of the learning rate, in optimiser steps.
         max_grad_norm: length to which a longer gradient is cut.
+        shards: the masters, with the strategy fsdp; the optimiser then works on them.
         history: what became of every question, on which it may depend what is asked next.
     """
 
@@ -55,6 +59,7 @@ class Learner:
     optimizer: Optimizer
     schedule: LRScheduler
     max_grad_norm: float
+    shards: Shards | None = None
     history: History = field(default_factory=History)
 
     @classmethod
@@ -76,9 +81,14 @@ class Learner:
         policy.to(here().device)
         taught = config.run.steps if supervised else min(config.objective.warm_start, config.run.steps)
         updates = taught + (config.run.steps - taught) * config.objective.updates_per_rollout
-        optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates)
+        shards = None
+        if config.parallel.strategy == "fsdp":
+            if config.optimizer.name != "adamw":
+                raise ConfigError(f"optimizer.name {config.optimizer.name}: parallel.strategy fsdp shards adamw")
+            shards = Shards(_learning(policy.model), config.parallel.shard_within)
+        optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates, shards)
         policy.budget.optimizer = optimizer
-        return cls(policy, accelerator, optimizer, schedule, config.optimizer.max_grad_norm)
+        return cls(policy, accelerator, optimizer, schedule, config.optimizer.max_grad_norm, shards)
 
     @property
     def device(self) -> torch.device:
@@ -111,10 +121,11 @@ class Learner:
         Where the norm is not finite the weights and the optimiser's averages stay as they are: one such step would make
         all of them NaN. The schedule goes on, so that it ends with the run.
         """
-        sum_gradients(self.trained)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm))
+        norm = self._clipped()
         if math.isfinite(norm):
             self.optimizer.step()
+            if self.shards is not None:
+                self.shards.spread()
             self.policy.updates += 1
         self.optimizer.zero_grad()
         with warnings.catch_warnings():
@@ -123,13 +134,29 @@ class Learner:
             self.schedule.step()
         return norm
 
+    def _clipped(self) -> float:
+        """Sum the gradients of all processes and cut their length; returns what it was."""
+        if self.shards is None:
+            sum_gradients(self.trained)
+            return float(torch.nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm))
+        norm = self.shards.reduce()
+        if math.isfinite(norm) and norm > self.max_grad_norm:
+            self.shards.scale(self.max_grad_norm / (norm + 1e-6))  # as torch.nn.utils.clip_grad_norm_
+        return norm
+
     def save(self, folder: RunFolder, steps_done: int) -> Path:
-        """Write a checkpoint; returns its folder.
+        """Write a checkpoint, in every process; returns its folder.
 
         Raises:
             RunFolderError: if it cannot be written.
         """
-        return save_checkpoint(folder, self.policy, self._state, steps_done)
+        shards = None
+        if self.shards is not None:
+            shards = folder.path / "checkpoints" / f"step-{steps_done:06d}.unfinished-shards"
+            self.averages.save(shards)
+        state = {name: part.state_dict() for name, part in self._state.items()}
+        made = partial(save_checkpoint, folder, self.policy, state, steps_done)
+        return by_first(made if shards is None else partial(made, shards), "the checkpoint")
 
     def restore(self, checkpoint: Path) -> int:
         """Go on with what a checkpoint holds besides the policy, which was loaded from it; returns the steps done.
@@ -137,15 +164,29 @@ class Learner:
         Raises:
             RunFolderError: if the checkpoint is broken.
         """
+        self.averages.checkpoint = checkpoint
         return load_trainer(checkpoint, self._state)
 
     @property
     def _state(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer, "schedule": self.schedule, "history": self.history}
+        return {"optimizer": self.averages, "schedule": self.schedule, "history": self.history}
+
+    @cached_property
+    def averages(self) -> Averages:
+        """The optimiser, as checkpoints hold it."""
+        return Averages(self.optimizer, _learning(self.policy.model), self.shards)
 
 
-def make_optimizer(model: Any, config: OptimizerConfig, steps: int) -> tuple[Optimizer, LRScheduler]:
+def make_optimizer(
+    model: Any, config: OptimizerConfig, steps: int, shards: Shards | None = None
+) -> tuple[Optimizer, LRScheduler]:
     """The optimiser over the trainable parameters, and a schedule of ``steps`` optimiser steps.
+
+    Args:
+        model: whose parameters learn.
+        config: how.
+        steps: optimiser steps of the run.
+        shards: masters of the parameters, on which the optimiser works instead.
 
     Raises:
         ModelError: if nothing is trainable, or the model is an adapter that was loaded as a model.
@@ -156,16 +197,19 @@ def make_optimizer(model: Any, config: OptimizerConfig, steps: int) -> tuple[Opt
             "model.path: is an adapter, which can be evaluated but not trained on; merge it first (visual-rft export "
             "RUN --out FOLDER) and train from that folder"
         )
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    trainable = [weight for _, weight in _learning(model)]
     if not trainable:
         raise ModelError("no parameter is trainable; check model.freeze_vision and model.lora")
+    owners = trainable if shards is None else shards.parts
+    matrices = [owner for owner, weight in zip(owners, trainable, strict=True) if weight.ndim >= 2]
+    vectors = [owner for owner, weight in zip(owners, trainable, strict=True) if weight.ndim < 2]
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
     ]
     common: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas, "weight_decay": 0.0}
     used = [group for group in groups if group["params"]]
-    coarse = any(p.element_size() < 4 for p in trainable)
+    coarse = shards is None and any(p.element_size() < 4 for p in trainable)
     if config.name == "adamw_8bit":
         if coarse:
             raise ConfigError(
@@ -181,6 +225,12 @@ def make_optimizer(model: Any, config: OptimizerConfig, steps: int) -> tuple[Opt
         optimizer = kind(used, **common, fused=True)  # one kernel for all tensors
     schedule = get_scheduler(config.schedule, optimizer, config.warmup_steps, max(steps, config.warmup_steps + 1))
     return optimizer, schedule
+
+
+def _learning(model: Any) -> list[tuple[str, Tensor]]:
+    """Names and parameters that learn, in the order of the optimiser: matrices, then vectors."""
+    named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    return sorted(named, key=lambda pair: pair[1].ndim < 2)
 
 
 def _millions(parameters: Sequence[Tensor]) -> str:

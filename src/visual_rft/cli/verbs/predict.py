@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from visual_rft.cli.arguments import add_checkpoint, add_server_arguments, add_tiles, tiling
 from visual_rft.cli.printed import answer_text, files_text
 from visual_rft.errors import ConfigError, printable
+from visual_rft.parallel.launch import launched
 from visual_rft.policy.stored.checkpoints import chosen
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         return 0
     numbering = Numbering(files, asks, arguments.annotations)
     out = arguments.out or Path("predictions")
-    if out.exists():
+    if launched() == 1 and out.exists():
         raise ConfigError(f"{out}: exists already; choose another --out, or delete it")
     from visual_rft.answering.predict_files import predict_files
     from visual_rft.terminal.progress import Ticker

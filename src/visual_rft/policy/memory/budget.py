@@ -79,7 +79,9 @@ def owed_bytes(model: Any, optimizer: Optimizer | None = None) -> float:
     averages = AVERAGES_BYTES["adamw_8bit" if type(optimizer).__name__ == "AdamW8bit" else "adamw"]
     state = [] if optimizer is None else [x for one in optimizer.state.values() for x in one.values()]
     held = sum(x.numel() * x.element_size() for x in state if torch.is_tensor(x) and x.numel() > 1)
-    return gradients + max(0.0, float(averages * sum(p.numel() for p in learning) - held))
+    # What the optimiser works on, which may be a part of every weight (parallel.strategy fsdp).
+    owners = learning if optimizer is None else [p for group in optimizer.param_groups for p in group["params"]]
+    return gradients + max(0.0, float(averages * sum(p.numel() for p in owners) - held))
 
 
 def free_bytes(device: torch.device) -> float:

@@ -118,7 +118,9 @@ class Footprint:
             sampling = {"prompts with graph": graph_bytes, **each}
         most = answered_at_once(policy.core, inputs, policy.types, rollout.max_new_tokens, limit_bytes)
         evaluation = _sampling(policy, inputs, rollout.max_new_tokens, min(most, ANSWERED_AT_ONCE), 1, graph=False)
-        return cls(_held(config, policy, supervised), sampling, update, evaluation)
+        return cls(
+            held_bytes(config, policy, supervised=supervised, processes=here().size), sampling, update, evaluation
+        )
 
 
 def _update(
@@ -154,13 +156,17 @@ def _sampling(
     return {name: size * prompts for name, size in one.items()}
 
 
-def _held(config: Config, policy: Policy, supervised: bool) -> dict[str, float]:
-    """Weights, copies of them and the optimiser's state."""
+def held_bytes(config: Config, policy: Policy, *, supervised: bool = False, processes: int = 1) -> dict[str, float]:
+    """Weights, copies of them and the optimiser's state, on each of so many processes."""
     parameters: list[torch.nn.Parameter] = list(policy.model.parameters())
     learning = [p for p in parameters if p.requires_grad]
     weights = sum(_bytes(name, p, config, policy) for name, p in policy.model.named_parameters())
     state = AVERAGES_BYTES[config.optimizer.name] * sum(p.numel() for p in learning)
     masters = 4.0 * sum(p.numel() for p in learning if p.element_size() < 4)
+    if config.parallel.strategy == "fsdp":
+        masters = 4.0 * sum(p.numel() for p in learning)
+        shares = min(config.parallel.shard_within or processes, processes)
+        state, masters = state / shares, masters / shares
     held = {"weights": weights, "optimiser": state + masters}
     if not supervised and config.objective.ever("beta") > 0 and config.model.lora is None:
         held["reference"] = weights - _halved(policy)

@@ -26,14 +26,17 @@ from visual_rft.policy.stored.manifest import damage, sync, write_manifest
 from visual_rft.training.run.folder import RunFolder
 
 
-def save_checkpoint(folder: RunFolder, policy: Policy, learning: Mapping[str, Any], step: int) -> Path:
+def save_checkpoint(
+    folder: RunFolder, policy: Policy, learning: Mapping[str, Any], step: int, shards: Path | None = None
+) -> Path:
     """Write ``checkpoints/step-N`` after ``step`` steps; returns its path.
 
     Args:
         folder: of the run.
         policy: whose weights are written.
-        learning: whatever else decides how the run goes on, by name; each has a ``state_dict``.
+        learning: state of whatever else decides how the run goes on, by name.
         step: steps done.
+        shards: folder of shards that all processes have written; it becomes a part of the checkpoint.
 
     Raises:
         RunFolderError: if it cannot be written, in which case nothing of it stays on the disk, or if a weight is not
@@ -48,8 +51,9 @@ def save_checkpoint(folder: RunFolder, policy: Policy, learning: Mapping[str, An
         shutil.rmtree(unfinished, ignore_errors=True)
         policy.model.save_pretrained(unfinished / "model")
         policy.processor.save_pretrained(unfinished / "model")
-        state = {**{name: part.state_dict() for name, part in learning.items()}, "step": step}
-        torch.save(state, unfinished / "trainer.pt")
+        torch.save({**learning, "step": step}, unfinished / "trainer.pt")
+        if shards is not None:
+            shards.rename(unfinished / "shards")
         write_manifest(unfinished)
         if final.exists():
             delete_checkpoint(final)
