@@ -23,7 +23,7 @@ from ours import prompts_of
 from workload import DEVICE, Workload, build
 
 from visual_rft.config.sections import EngineConfig
-from visual_rft.policy.engine.decoding import Replay
+from visual_rft.policy.engine.replay import Replay
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.policy import Policy
 

@@ -100,7 +100,7 @@ def test_no_circle_between_files():
 
 
 def test_the_repeated_path_takes_nothing_from_the_engine_that_it_checks():
-    assert not graph()["policy.engine.repeated"] & {"policy.engine.shared", "policy.engine.decoding"}
+    assert not graph()["policy.engine.repeated"] & {"policy.engine.shared", "policy.engine.attention.decoding"}
 
 
 def test_every_room_has_a_floor():

@@ -12,17 +12,19 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from support.attention import LAYOUTS, rows_alone
+from support.attention import LAYOUTS, in_a_row, rows_alone
 from support.oracles import alone_logprobs, prompts_of_mixed_size, random_completions
 from support.runs import config, interrupt, metrics, reward_the_letter, weights
 from support.tiny_models import FAMILIES, SHARED, random_model
 
 from visual_rft.config.sections import EngineConfig
-from visual_rft.policy.engine import flash
-from visual_rft.policy.engine.attention import CompletionAttention, Layout
-from visual_rft.policy.engine.decoding import BLOCK_TOKENS, DecodingAttention, Replay
+from visual_rft.policy.engine.attention import flash
+from visual_rft.policy.engine.attention.decoding import BLOCK_TOKENS, DecodingAttention
+from visual_rft.policy.engine.attention.layout import Layout
+from visual_rft.policy.engine.attention.shared_prefix import CompletionAttention
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.prefix import Completions
+from visual_rft.policy.engine.replay import Replay
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.policy.memory.budget import free_memory
@@ -102,8 +104,9 @@ def test_completions_attend_to_their_prompt_and_to_themselves(layout, heads, dty
     for leaf in leaves:
         leaf.requires_grad_()
     q, k, v, prefix_k, prefix_v = leaves
-    where = Layout(lengths, prompts, prompt_lengths, q.device)
-    got = CompletionAttention(((prefix_k, prefix_v),), where)(0, q, k, v, 0.3)
+    where = Layout.of(lengths, prompts, prompt_lengths, q.device)
+    attention = CompletionAttention(((in_a_row(prefix_k), in_a_row(prefix_v)),), where)
+    got = attention(0, *map(in_a_row, (q, k, v)), 0.3).transpose(0, 1)[None]
     exact = [leaf.detach().double().cpu().requires_grad_() for leaf in leaves]
     expected = rows_alone(*exact, layout, 0.3)
     assert error(got, expected.detach()) < tolerance
@@ -120,17 +123,17 @@ def test_decoding_token_by_token_equals_scoring_at_once(dtype, fixed):
     torch.manual_seed(3)
     tokens, group, lengths = BLOCK_TOKENS + 5, 3, (30, 60)
     new = {"device": "cuda", "dtype": getattr(torch, dtype)}
-    prefix = (torch.randn(1, 2, sum(lengths), 16, **new), torch.randn(1, 2, sum(lengths), 16, **new))
+    prefix = (torch.randn(sum(lengths), 2, 16, **new), torch.randn(sum(lengths), 2, 16, **new))
     rows = len(lengths) * group
     q, k, v = (torch.randn(heads, rows, tokens, 16, **new) for heads in (4, 2, 2))
-    layout = Layout((tokens,) * rows, tuple(i // group for i in range(rows)), lengths, q.device)
-    expected = CompletionAttention((prefix,), layout)(0, *(x.flatten(1, 2)[None] for x in (q, k, v)), 0.3)
-    expected = expected[0].unflatten(1, (rows, tokens))
+    layout = Layout.of((tokens,) * rows, tuple(i // group for i in range(rows)), lengths, q.device)
+    expected = CompletionAttention((prefix,), layout)(0, *(x.flatten(1, 2).transpose(0, 1) for x in (q, k, v)), 0.3)
+    expected = expected.unflatten(0, (rows, tokens))
     decoding = DecodingAttention((prefix,), lengths, group, fixed=fixed)
     for t in range(tokens):
         decoding.begin_token()
-        got = decoding(0, *(x[None, :, :, t] for x in (q, k, v)), 0.3)
-        assert error(got[0], expected[:, :, t]) < tolerance
+        got = decoding(0, *(x[:, :, t].transpose(0, 1) for x in (q, k, v)), 0.3)
+        assert error(got, expected[:, t]) < tolerance
 
 
 @pytest.mark.parametrize("setting", [{}, {"memory_gib": 1e-6}, {"shared_prefix": False}], ids=str)

@@ -14,6 +14,7 @@ from support.precisions import SETTINGS
 from support.proportions import WIDTHS, model_in_proportion
 
 from visual_rft.config.sections import EngineConfig, ModelConfig
+from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.prefix import Prefix, Rows
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import family_of
@@ -59,9 +60,11 @@ def measured(name: str, setting: str, depth: int = 2, **engine) -> dict[str, tup
     """Bytes kept and bytes estimated, of the prompts and of a completion token without its logits."""
     policy = policy_of(name, SETTINGS[setting], depth, **engine)
     inputs = policy.prepare(prompts_of_mixed_size(3))
-    size = activation_size(policy.core, inputs, policy.types, vision_learns=not policy.tower.frozen)
+    size = activation_size(
+        policy.core, inputs, policy.types, vision_learns=not policy.tower.frozen, fused=policy.fuses_layers
+    )
     prompt_bytes, prefix = kept(policy, lambda: policy.encode(inputs))
-    completions = policy.sample(prefix, 4, torch.Generator().manual_seed(0))
+    completions = policy.sample(prefix, 4, Draws(0))
     completion_bytes, _ = kept(policy, lambda: score(policy, prefix, completions))
     logit = 4 * policy.model_config.get_text_config().vocab_size  # kept; twice as much again is for its gradient
     token_bytes = completion_bytes / int(completions.mask.sum()) - logit

@@ -16,7 +16,7 @@ from visual_rft.config.sections import EngineConfig, LoraConfig, ModelConfig
 from visual_rft.errors import DataError, ModelError
 from visual_rft.policy import agreement
 from visual_rft.policy.agreement import SharedPrefixWarning, verify
-from visual_rft.policy.engine.attention import PromptAttention
+from visual_rft.policy.engine.attention.shared_prefix import PromptAttention
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.logits import Head
 from visual_rft.policy.engine.prefix import Completions, Rows
@@ -179,7 +179,8 @@ def test_twenty_steps_give_the_losses_of_the_repeated_path(kind):
     ours = trained(kind, everything, beta=0.1)
     naive = trained(kind, EngineConfig(shared_prefix=False), beta=0.1)
     assert max(ours) - min(ours) > 0.05  # it does learn
-    torch.testing.assert_close(torch.tensor(ours), torch.tensor(naive), atol=1e-4, rtol=0)
+    # Adam enlarges rounding: 4e-5 of a loss of 4.3 seen in the third step.
+    torch.testing.assert_close(torch.tensor(ours), torch.tensor(naive), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", SHARED)
@@ -368,7 +369,7 @@ def test_logits_in_pieces_equal_those_at_once():
     results = []
     rows: list[int] = []
     for piece_bytes in (2**20, 7 * 50 * 4):
-        head = Head(projection, 0.7, torch.tensor([3]), piece_bytes)
+        head = Head(projection, 0.7, torch.tensor([3]), max_piece_bytes=piece_bytes)
         projection.register_forward_pre_hook(lambda _, a: rows.append(len(a[0])))
         got = head.of_tokens(hidden, tokens)
         got[tokens != 3].sum().backward()
@@ -434,8 +435,9 @@ def test_fields_that_are_set_are_obeyed():
     assert plan.micro_batches([50, 50, 50], [4, 5, 7]) == [[4, 5], [7]]
 
 
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "library"])
 @pytest.mark.parametrize("kind", QWEN)
-def test_the_estimate_is_near_what_is_kept(kind):
+def test_the_estimate_is_near_what_is_kept(kind, fused):
     """Bytes of the tensors that autograd saves, each storage once."""
     model, processor = random_model(kind)
     policy = Policy(model, processor, Sampling(max_new_tokens=20))
@@ -456,7 +458,10 @@ def test_the_estimate_is_near_what_is_kept(kind):
             result = run()
         return sum(storages.values()), result
 
-    size = activation_size(model.config, inputs, 4, vision_learns=True)
+    if not fused:  # a hook stands for all that is not known
+        model.model.language_model.register_forward_hook(lambda *_: None)
+    assert policy.engine.fuses_layers == fused
+    size = activation_size(model, inputs, policy.types, vision_learns=True, fused=fused)
     prompt_bytes, prefix = kept(lambda: policy.encode(inputs))
     assert 0.75 < size.prompt_bytes / prompt_bytes < 1.25
     completions = policy.sample(prefix, 4, Draws(0))

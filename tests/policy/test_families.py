@@ -174,7 +174,7 @@ def test_the_shared_prefix_is_used_where_it_is_exact(kind):
 @pytest.mark.parametrize("kind", REPEATED)
 def test_sharing_where_it_is_not_exact_is_found_out(kind):
     """Forced onto a family that is not causal, the start-up check must see it."""
-    from visual_rft.policy.engine.attention import SHARED_PREFIX_ATTENTION
+    from visual_rft.policy.engine.attention.shared_prefix import SHARED_PREFIX_ATTENTION
 
     policy = Policy(*random_model(kind))
     inputs = policy.prepare(prompts_of_mixed_size(3))

@@ -103,9 +103,17 @@ def test_vision_tower_runs_once_per_image_and_language_model_once_per_prompt():
     completions = policy.sample(prefix, 8, Draws(0))
     policy.logprobs(prefix, completions)
     assert len(patches) == 1
-    # Every token of the 24 completions but the last of each is read once in sampling and once in scoring.
-    read = int((completions.lengths - 1).clamp(min=0).sum())
-    assert sum(length for _, length in tokens[1:-1]) >= read
+    # Every token of the 24 completions but the last of each is read once in sampling and once in scoring, and one that
+    # several completions have after the same tokens is one.
+    rows = [
+        (prompt, tuple(ids[:length]))
+        for prompt, (group, lengths) in enumerate(
+            zip(completions.ids.tolist(), completions.lengths.tolist(), strict=True)
+        )
+        for ids, length in zip(group, lengths, strict=True)
+    ]
+    read = len({(prompt, ids[:n]) for prompt, ids in rows for n in range(1, len(ids))})
+    assert sum(length for _, length in tokens[1:-1]) == read
     assert tokens[-1] == (1, read)
     separate = torch.cat([policy.encode([p]).last_hidden for p in prompts])
     torch.testing.assert_close(prefix.last_hidden, separate, atol=1e-5, rtol=1e-5)
@@ -119,7 +127,8 @@ def test_logits_only_at_completion_positions():
     prefix = policy.encode(prompts_of_mixed_size(2))
     completions = random_completions(policy, 2, group=3, length=9)
     policy.logprobs(prefix, completions)
-    assert rows == [int(completions.mask.sum())]
+    # Once for what follows each prompt, and once after every token that another one follows.
+    assert rows == [2 + int((completions.lengths - 1).sum())]
 
 
 def test_too_long_a_prompt_is_refused_and_named():

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import torch
 
+
+def in_a_row(x):
+    """``[N, H, ...]``, as the engine's attention takes it, from ``[1, H, N, ...]``."""
+    return x[0].transpose(0, 1)
+
+
 LAYOUTS = {
     "equal": ((3, 3), (4, 4, 4, 4), (0, 0, 1, 1)),
     "ragged": ((3, 5, 2), (4, 1, 7, 2, 3), (0, 0, 1, 2, 2)),

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from visual_rft.config.sections import EngineConfig
 from visual_rft.errors import ModelError
-from visual_rft.policy.engine.attention import SHARED_PREFIX_ATTENTION
+from visual_rft.policy.engine.attention.shared_prefix import SHARED_PREFIX_ATTENTION
 from visual_rft.policy.engine.checkpointing import Checkpointing
 from visual_rft.policy.engine.constraint import Constraint
 from visual_rft.policy.engine.draws import Draws
@@ -124,6 +124,11 @@ class Policy:
     def shares_prefix(self) -> bool:
         """Whether each prompt is computed once for its whole group."""
         return self.fallback_reason is None
+
+    @property
+    def fuses_layers(self) -> bool:
+        """Whether our own execution of the decoder layers runs (``engine/layers.py``)."""
+        return self.autocast is None and self.engine.fuses_layers
 
     @property
     def engine_summary(self) -> str:
@@ -305,7 +310,8 @@ class Policy:
 
     def memory_plan(self, inputs: Inputs) -> MemoryPlan:
         """How an update on these prompts is computed, from the config and the memory there is."""
-        size = activation_size(self.core, inputs, self.types, vision_learns=not self.tower.frozen)
+        learns, fused = not self.tower.frozen, self.fuses_layers
+        size = activation_size(self.core, inputs, self.types, vision_learns=learns, fused=fused)
         prompts, tokens = len(inputs.prompts), self.sampling.max_new_tokens
         size = size if self.shares_prefix else size.repeated(prompts, tokens)
         limit_bytes = self.budget.limit_bytes(self.model, copied_bytes(self.core, self.family, self.types))

@@ -18,24 +18,30 @@ from visual_rft.policy.tower import Features
 
 
 class Decoder(Protocol):
-    """Completions that grow by one token at a time, each in a slot."""
+    """Completions that grow by one token at a time."""
 
     first: Tensor
-    """``[N, E]`` hidden state of each slot from which its first token is predicted."""
+    """``[S, E]`` hidden states from which the first tokens are predicted."""
+    slots: Tensor | None
+    """``[N]`` which of the S hidden states each completion has at the moment; None: each has its own."""
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Append a token to every slot ``[N]``; returns the hidden states ``[N, E]`` that predict the next ones."""
+        """Append a token to every completion ``[N]``; returns the hidden states ``[S, E]`` after them."""
 
     def compact(self, running: Tensor) -> Tensor | None:
-        """Drop slots whose completion has ended (``running [N]`` false), where that is worth it.
+        """Drop completions that have ended (``running [N]`` false), where that is worth it.
 
         Returns:
-            The slots that stay, in their new order, or None if all do.
+            The completions that stay, in their new order, or None if all do.
         """
 
 
 class Engine(Protocol):
     """Encodes, decodes and scores; gradients are kept where they are enabled."""
+
+    @property
+    def fuses_layers(self) -> bool:
+        """Whether our own execution of the decoder layers runs outside of autocast (``layers.py``)."""
 
     def encode(self, inputs: Inputs, features: Features | None) -> Prefix:
         """The prompts, ready to be continued; ``features`` of their images if they are known already."""

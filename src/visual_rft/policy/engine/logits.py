@@ -64,18 +64,23 @@ class Head:
         logits = logits.index_fill(-1, self.forbidden, -torch.inf) if self.forbidden.numel() else logits
         return logits if allowed is None else logits.masked_fill(~allowed.to(logits.device), -torch.inf)
 
-    def of_tokens(self, hidden: Tensor, tokens: Tensor, bits: Tensor | None = None) -> Tensor:
-        """Log-probability ``[N]`` of one token after each of N hidden states ``[N, E]``; ``-inf`` if never sampled.
+    def of_tokens(
+        self, hidden: Tensor, tokens: Tensor, bits: Tensor | None = None, sources: Tensor | None = None
+    ) -> Tensor:
+        """Log-probability ``[N]`` of one token each; ``-inf`` if never sampled.
 
         Args:
-            hidden: N hidden states.
+            hidden: ``[M, E]`` hidden states.
             tokens: N ids.
             bits: ``[N, words]`` of :meth:`allowed_bits`, in the order of the tokens.
+            sources: ``[N]`` the hidden state that each token follows; None where they lie side by side.
         """
         vocabulary = int(self.projection.weight.shape[0])
         size = max(1, self.max_piece_bytes // (4 * vocabulary))
-        if len(tokens) <= size:
-            return self._token_logprobs(hidden, tokens, bits)
+        if sources is not None and (bits is not None or len(hidden) > size):
+            hidden, sources = hidden.index_select(0, sources), None
+        if len(hidden) <= size:
+            return self._token_logprobs(hidden, tokens, bits, sources)
         parts = [None] * -(-len(tokens) // size) if bits is None else bits.split(size)
         pieces = zip(hidden.split(size), tokens.split(size), parts, strict=True)
         if not torch.is_grad_enabled():
@@ -83,25 +88,30 @@ class Head:
         # use_reentrant=True would give wrong gradients where the hidden states come from another checkpoint.
         return torch.cat([checkpoint(self._token_logprobs, *piece, use_reentrant=False) for piece in pieces])
 
-    def _token_logprobs(self, hidden: Tensor, tokens: Tensor, bits: Tensor | None) -> Tensor:
+    def _token_logprobs(
+        self, hidden: Tensor, tokens: Tensor, bits: Tensor | None, sources: Tensor | None = None
+    ) -> Tensor:
         allowed = None if bits is None or self.constraint is None else self.constraint.unpacked(bits)
         logits = self._tempered(self.projection(hidden), allowed)
-        logprobs: Tensor = _TokenLogprobs.apply(logits, tokens)
+        if sources is None:
+            sources = torch.arange(len(tokens), device=tokens.device)
+        logprobs: Tensor = _TokenLogprobs.apply(logits, tokens, sources)
         return logprobs
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """``logits[n, token[n]] - logsumexp(logits[n])``, whose gradient is ``one-hot - softmax``."""
+    """``logits[s[n], token[n]] - logsumexp(logits[s[n]])``, whose gradient is ``one-hot - softmax``, summed over n."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, tokens: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, tokens: Tensor, sources: Tensor) -> Tensor:
         total = logits.logsumexp(-1)
-        ctx.save_for_backward(logits, total, tokens)
-        return logits.gather(-1, tokens[:, None]).squeeze(-1) - total
+        ctx.save_for_backward(logits, total, tokens, sources)
+        return logits[sources, tokens] - total[sources]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        logits, total, tokens = ctx.saved_tensors
-        grad = grads[0][:, None]
-        slope = (logits - total[:, None]).exp_().mul_(-grad)
-        return slope.scatter_add_(-1, tokens[:, None], grad), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        logits, total, tokens, sources = ctx.saved_tensors
+        grad = grads[0]
+        of_row = torch.zeros_like(total).index_add_(0, sources, grad)
+        slope = (logits - total[:, None]).exp_().mul_(-of_row[:, None])
+        return slope.index_put_((sources, tokens), grad, accumulate=True), None, None

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visual_rft.policy.engine.attention import Layers
+from visual_rft.policy.engine.attention.shared_prefix import Layers
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.tower import Features
 from visual_rft.vision.coordinates import Frame
@@ -27,7 +27,7 @@ class Prefix:
 
     Attributes:
         lengths: tokens of each prompt.
-        layers: keys and values ``[1, heads, P, head_dim]`` of every language layer, prompt after prompt; empty on the
+        layers: keys and values ``[P, heads, head_dim]`` of every language layer, prompt after prompt; empty on the
             repeated path, which keeps none.
         last_hidden: ``[B, E]`` final hidden state of each prompt's last token, from which the first completion token is
             predicted; None on the repeated path.

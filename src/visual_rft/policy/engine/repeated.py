@@ -32,6 +32,11 @@ class RepeatedEngine:
     def __init__(self, core: Any, family: Family, head: Head) -> None:
         self.core, self.family, self.head = core, family, head
 
+    @property
+    def fuses_layers(self) -> bool:
+        """Never."""
+        return False
+
     def encode(self, inputs: Inputs, features: Features | None) -> Prefix:
         """Nothing is computed ahead; the prompts are kept."""
         tensors = {name: x.to(self.head.device) for name, x in inputs.tensors.items()}
@@ -78,6 +83,8 @@ class RepeatedEngine:
 
 class RepeatedDecoder:
     """See :class:`~visual_rft.policy.engine.interface.Decoder`."""
+
+    slots: Tensor | None = None
 
     def __init__(self, engine: RepeatedEngine, prefix: Prefix, group_size: int) -> None:
         self.engine = engine

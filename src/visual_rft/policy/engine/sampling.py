@@ -72,10 +72,10 @@ def sample_tokens(
     pad_id: int,
     uniform: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Draw one completion per slot.
+    """Draw the completions.
 
     Args:
-        decoder: N slots on encoded prompts.
+        decoder: N completions on encoded prompts.
         head: output embedding, from hidden states to log-probabilities.
         sampling: length, temperature and cuts.
         end_ids: tokens that end a completion.
@@ -87,18 +87,23 @@ def sample_tokens(
         ``[N, T]`` (nats, 0 in padding and where they are not kept).
     """
     hidden = decoder.first
-    count, device = len(hidden), hidden.device
+    count, device = len(hidden) if decoder.slots is None else len(decoder.slots), hidden.device
     uniform = None if uniform is None else uniform.to(device)
     shape = (count, sampling.max_new_tokens)
     ids = torch.full(shape, pad_id, dtype=torch.long, device=device)
     mask = torch.zeros(shape, dtype=torch.bool, device=device)
     logprobs, entropies = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
-    rows = torch.arange(count, device=device)  # the completion in each slot
+    rows = torch.arange(count, device=device)  # the completions that are left
     running = torch.ones(count, dtype=torch.bool, device=device)
     interval = CHECK_INTERVAL_TOKENS if device.type == "cuda" else 1
     following = head.constraint.follow(count) if head.constraint is not None else None
     for step in range(sampling.max_new_tokens):
+        slots = decoder.slots
+        if slots is not None and following is not None:  # what is allowed is told of each completion
+            hidden, slots = hidden.index_select(0, slots), None
         distribution = head(hidden, following.allowed(rows.tolist()) if following else None)
+        if slots is not None:
+            distribution = distribution.index_select(0, slots)
         token = distribution.argmax(-1) if uniform is None else _draw(distribution, sampling, uniform[rows, step])
         ids[rows, step] = torch.where(running, token, pad_id)
         mask[rows, step] = running

@@ -106,7 +106,9 @@ class NumberTypes:
         return 4 + (0 if self.adapter else self.weights)
 
 
-def activation_size(core: Any, inputs: Inputs, types: NumberTypes, *, vision_learns: bool) -> ActivationSize:
+def activation_size(
+    core: Any, inputs: Inputs, types: NumberTypes, *, vision_learns: bool, fused: bool = False
+) -> ActivationSize:
     """What encoding ``inputs`` and scoring completions on them keeps.
 
     Args:
@@ -114,6 +116,7 @@ def activation_size(core: Any, inputs: Inputs, types: NumberTypes, *, vision_lea
         inputs: the prompts.
         types: in which types it computes.
         vision_learns: whether the vision tower or projector is trained; otherwise its pass leaves no graph.
+        fused: whether our own execution of the decoder layers runs (``engine/layers.py``), which keeps less.
     """
     text = core.config.get_text_config()
     hidden, heads, layers, size = text.hidden_size, text.num_attention_heads, text.num_hidden_layers, types.computed
@@ -126,6 +129,10 @@ def activation_size(core: Any, inputs: Inputs, types: NumberTypes, *, vision_lea
     if any(name.endswith("q_norm.weight") for name, _ in core.named_parameters()):
         layer += (query + key_value) * types.norm
     prompt_layer = layer + 2 * query * size  # keys and values once per query head
+    if fused:  # inputs of both halves; gate, up; q, k, v, the output; queries and keys before their norm
+        normed = any(name.endswith("q_norm.weight") for name, _ in core.named_parameters())
+        values = 2 * text.intermediate_size + 2 * hidden + (3 if normed else 2) * (query + key_value)
+        layer = prompt_layer = values * size + 4 * heads
     passed = hidden * types.weights  # from layer to layer
     prefix = 2 * key_value * size  # what a checkpointed layer leaves for the completions
     # Logits, their log-softmax and its gradient, float32.

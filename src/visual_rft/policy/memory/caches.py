@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from visual_rft.policy.engine.decoding import BLOCK_TOKENS
+from visual_rft.policy.engine.attention.decoding import block_tokens
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.memory.activations import NumberTypes, vision_shape
 
@@ -36,7 +36,7 @@ def sampling_bytes(
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     cached = 2 * text.num_key_value_heads * width * text.num_hidden_layers * types.computed  # of one token
     prompts, tokens, longest = len(inputs.lengths), sum(inputs.lengths), max(inputs.lengths)
-    buffered = -(-max_new_tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+    buffered = block_tokens(max_new_tokens)
     layer = tokens * (3 * text.intermediate_size * types.computed + 4 * text.hidden_size * 4)
     if inputs.pixels is not None:
         patches, across, _, wide = vision_shape(core.config.vision_config, inputs)

@@ -129,7 +129,8 @@ def _update(
     """Bytes by name of an update on so many prompts, and of the graph that they keep while answers are sampled."""
     max_tokens = config.rollout.max_new_tokens
     tokens = float(prompts * group * max_tokens)
-    one = activation_size(policy.core, inputs, policy.types, vision_learns=not policy.tower.frozen)
+    learns, fused = not policy.tower.frozen, policy.fuses_layers
+    one = activation_size(policy.core, inputs, policy.types, vision_learns=learns, fused=fused)
     size = one.times(prompts) if policy.shares_prefix else one.repeated(1, max_tokens)
     plan = plan_memory(config.engine, size, limit_bytes, prompts, max_tokens)
     graph_bytes = size.prompt_bytes_at(plan.checkpoint_prompts)

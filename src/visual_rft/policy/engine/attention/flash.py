@@ -9,7 +9,8 @@ exactly (arXiv 2205.14135, section 3.1): with ``o_i`` and ``lse_i`` the output a
 and the gradients of each part are those of the ordinary backward kernel when it is given the *merged* ``o`` and
 ``lse``, because the kernel uses them only as the softmax's normaliser and as ``sum(o * do)``.
 
-Shapes: N batch, H heads, Q queries, K keys, D head dimension.
+Shapes: N batch, H query heads, G key/value heads, R = H / G query heads on each of them, Q queries, K keys, D head
+dimension.
 
 >>> import torch
 >>> q, k, v = torch.randn(3, 1, 2, 5, 16)
@@ -31,20 +32,23 @@ def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> t
 
     Args:
         q: queries ``[N, H, Q, D]``.
-        k: keys ``[N, H, K, D]``; heads may be expanded without a copy.
-        v: values ``[N, H, K, D]``, likewise.
+        k: keys ``[N, G, K, D]``.
+        v: values ``[N, G, K, D]``.
         causal: whether query i sees keys 0..i; needs Q = K.
         scale: factor of the scores.
     """
-    if _on_cpu(q):
+    if _on_cpu(q):  # this kernel knows that query heads share keys
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
         return out, lse
+    repeats = q.shape[1] // k.shape[1]
+    q_, (k, v) = _grouped(q, repeats), (_repeated(x, repeats) for x in (k, v))
     if q.device.type == "cuda" and q.dtype in _HALF:
-        result = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal, scale=scale)
-        return result[0], result[1]
-    scores = _scores(q, k, causal, scale)
-    lse = scores.logsumexp(-1)
-    return ((scores - lse[..., None]).exp().to(v.dtype) @ v), lse
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention(q_, k, v, 0.0, causal, scale=scale)[:2]
+    else:
+        scores = _scores(q_, k, causal, scale)
+        lse = scores.logsumexp(-1)
+        out = (scores - lse[..., None]).exp().to(v.dtype) @ v
+    return out.reshape(q.shape), lse.reshape(q.shape[:-1])
 
 
 def backward(
@@ -56,6 +60,18 @@ def backward(
             grad, q, k, v, out, lse, 0.0, causal, scale=scale
         )
         return gradients
+    shape, kv_shape, repeats = q.shape, k.shape, q.shape[1] // k.shape[1]
+    grad, q, out, lse = (_grouped(x, repeats) for x in (grad, q, out, lse))
+    k, v = (_repeated(x, repeats) for x in (k, v))
+    grad_q, *by_head = _backward(grad, q, k, v, out, lse, causal, scale)
+    grad_k, grad_v = (x.reshape(*kv_shape[:2], repeats, *kv_shape[2:]).sum(2) for x in by_head)
+    return grad_q.reshape(shape), grad_k, grad_v
+
+
+def _backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, causal: bool, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As :func:`backward`, with as many key heads as query heads."""
     if q.device.type == "cuda" and q.dtype in _HALF:
         none = torch.empty(0, dtype=torch.int64, device="cpu")  # no dropout: the random state is not read
         result = torch.ops.aten._scaled_dot_product_flash_attention_backward(
@@ -78,6 +94,20 @@ def merge(out: Tensor, lse: Tensor, other: Tensor, other_lse: Tensor) -> tuple[T
 
 def _on_cpu(q: Tensor) -> bool:
     return q.device.type == "cpu"
+
+
+def _grouped(x: Tensor, repeats: int) -> Tensor:
+    """``[G, R, ...]`` from ``[1, H, ...]``: a single batch leaves its place to the key heads, so that keys need not be
+    copied; several stay as they are."""
+    grouped: Tensor = x[0].unflatten(0, (-1, repeats)) if len(x) == 1 else x
+    return grouped
+
+
+def _repeated(x: Tensor, repeats: int) -> Tensor:
+    """Keys or values for each query head: ``[G, R, K, D]`` of a single batch without a copy, else ``[N, H, K, D]``."""
+    if len(x) == 1:
+        return x[0, :, None].expand(-1, repeats, -1, -1)
+    return x.repeat_interleave(repeats, dim=1)
 
 
 def _scores(q: Tensor, k: Tensor, causal: bool, scale: float) -> Tensor:
