@@ -128,6 +128,20 @@ def test_a_tree_of_nothing_alike_is_the_rows():
     assert (tree.paths, tree.rows) == ([[0], [], []], [[0, 1], [2], [3]])
 
 
+@pytest.mark.parametrize("kind", SHARED)
+def test_the_librarys_layers_are_given_no_mask(kind):
+    """Packed positions would make the library build one of tokens x tokens in every pass."""
+    policy = hooked(Policy(*random_model(kind)))
+    masks = []
+    policy.core.get_decoder().layers[0].self_attn.register_forward_pre_hook(
+        lambda _, a, k: masks.append(k.get("attention_mask")), with_kwargs=True
+    )
+    completions = random_completions(policy, 3, group=2, length=5)
+    with torch.no_grad():
+        policy.logprobs(policy.encode(prompts_of_mixed_size(3)), completions)
+    assert masks == [None, None]
+
+
 def operations(run) -> Counter[str]:
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
         run()
