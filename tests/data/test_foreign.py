@@ -13,6 +13,7 @@ from support.pictures import coco_content, coco_folder, picture
 
 from visual_rft.config.sources import SourceConfig
 from visual_rft.data.formats.foreign import kind_of_file, recognised
+from visual_rft.data.recognise import recognise
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError
 from visual_rft.tasks import load_task
@@ -81,6 +82,10 @@ TEXT = {
 }  # fmt: skip
 
 
+LIKE_OURS = ("CVAT for images", "CVAT for video", "LabelMe XML", "COCO panoptic")
+"""XML as VOC's, and lists as COCO's: told apart when they are read."""
+
+
 def samples(source: str, path: Path):
     return load_samples([SourceConfig(source=source, path=str(path))], load_task("detection"))
 
@@ -101,6 +106,10 @@ def test_data_of_another_tool_are_named_with_the_line_that_converts_them(tmp_pat
                 samples(source, tmp_path)
             assert f"{file}: this is {name}, not {source}; {kind.remedy} (" in str(caught.value)
             assert "\n" not in str(caught.value)
+        if kind.name not in LIKE_OURS:
+            with pytest.raises(DataError) as caught:
+                recognise(tmp_path)
+            assert str(caught.value).startswith(f"{file}: this is {name}; {kind.remedy}")
         file.unlink()
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from visual_rft.data.formats.coco import annotations_file
+from visual_rft.data.formats.foreign import recognised
 from visual_rft.errors import DataError
 from visual_rft.vision.drawing import is_drawn
 from visual_rft.vision.images import SUFFIXES
@@ -74,6 +75,7 @@ def recognise(path: Path) -> Found:
         raise DataError(f"{path}: there is no such file or folder")
     if path.is_file() and path.suffix not in (".jsonl", ".parquet", ".json"):
         if path.name != "data.yaml":
+            _refuse_foreign(path)
             raise DataError(f"{path}: is no data set; name a folder, or a .json (COCO), .jsonl or .parquet file")
         path = path.parent
     place = path
@@ -81,6 +83,7 @@ def recognise(path: Path) -> Found:
         place = only
     found = _looks(place) or _looks(path)
     if found is None:
+        _refuse_foreign(path)
         kinds = Counter(file.suffix.lower() or file.name for file in path.rglob("*") if file.is_file())
         held = ", ".join(f"{count} x {suffix}" for suffix, count in kinds.most_common(4)) or "nothing"
         raise DataError(
@@ -88,6 +91,14 @@ def recognise(path: Path) -> Found:
             "class, JSONL, RefCOCO, LISA and parquet; docs/data.md shows how each lies in its folder"
         )
     return found
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Name another tool's data, and what converts them."""
+    known = recognised(path)
+    if known is not None:
+        file, kind = known
+        raise DataError(f"{file}: this is {kind.name}; {kind.remedy}")
 
 
 def _looks(place: Path) -> Found | None:
