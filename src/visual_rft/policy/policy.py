@@ -23,6 +23,7 @@ from torch import Tensor
 from visual_rft.config.sections import EngineConfig
 from visual_rft.errors import ModelError
 from visual_rft.policy.engine.attention.shared_prefix import SHARED_PREFIX_ATTENTION
+from visual_rft.policy.engine.attention.windows import attend_in_windows
 from visual_rft.policy.engine.checkpointing import Checkpointing
 from visual_rft.policy.engine.constraint import Constraint
 from visual_rft.policy.engine.draws import Draws
@@ -90,6 +91,7 @@ class Policy:
         self.checkpointing = Checkpointing(self.core)
         self.budget = Budget(self.engine_config)
         self.fallback_reason: str | None = None
+        attend_in_windows(self.core, self.family)
         self.updates = 0
         self.constraint: Constraint | None = None
         if not self.engine_config.shared_prefix:
