@@ -14,7 +14,7 @@ from visual_rft.answering.local import LocalModel
 from visual_rft.app.answers import Models
 from visual_rft.cli.main import main
 from visual_rft.errors import ConfigError, DataError
-from visual_rft.tasks import load_task
+from visual_rft.tasks import TASKS, load_task
 from visual_rft.vision.drawing import PREDICTED
 
 RIGHT = "<think>on the *left*</think><answer>[{'Position': [100, 200, 500, 800], 'Confidence': 0.9}]</answer>"
@@ -46,17 +46,18 @@ def test_models_answer_side_by_side(models, picture):
 
 
 def test_another_task_than_that_of_the_model(models, picture):
-    prompts = models.askers["tuned"].policy.batches
+    prompts = models.askers["tuned"].model.policy.batches
     models.answer(picture, "animal", "classification")
     assert "kind of animal" in prompts[-1][0].text or "animal" in prompts[-1][0].text
-    assert models.tasks == ["detection", "classification", "grounding"]
+    assert models.tasks[0] == "detection"
+    assert set(models.tasks) == set(TASKS)
 
 
 def test_two_pictures_of_the_same_name_are_two_pictures(models, picture):
     models.answer(picture, "cat", "detection")
     Image.new("RGB", (200, 100), (1, 2, 3)).save(picture)
     models.answer(picture, "cat", "detection")
-    first, second = (batch[0].image_key for batch in models.askers["base"].policy.batches)
+    first, second = (batch[0].image_key for batch in models.askers["base"].model.policy.batches)
     assert first != second
 
 

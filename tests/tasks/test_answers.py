@@ -6,12 +6,15 @@ import json
 
 import pytest
 
-from visual_rft.tasks import Classification, Detection, Grounding
+from visual_rft.tasks import Classification, Detection, Grounding, load_task
 from visual_rft.tasks.parsing.answers import parse_box, parse_label
 from visual_rft.tasks.parsing.completion import Failure, Parsed, Reason, answer_text, has_tag_format
 from visual_rft.tasks.parsing.detections import MOST_BOXES, parse_detections
+from visual_rft.tasks.parsing.numbers import parse_number
+from visual_rft.vision.coordinates import Frame
 
 BOX = "{'Position': [10, 20, 110, 220], 'Confidence': 0.9}"
+POINTED, POINTED_FRAME = {"box": [0, 0, 9, 9], "image_size": [100, 100]}, Frame((100, 100), (1000, 1000))
 ONE = ((10.0, 20.0, 110.0, 220.0),)
 
 
@@ -112,6 +115,11 @@ def test_every_reason_is_given_for_some_answer():
     given += [parse_label(f"<answer>{body}</answer>") for body in ("", "['a', 'b']", "[1.5]")]
     given += [parse_box(f"<answer>{body}</answer>", (1000, 1000)) for body in ("there", f"{one} {one}")]
     given.append(parse_box("no tag", (1000, 1000)))
+    given += [parse_detections(f"<answer>[{BOX}]</answer>", (1000, 1000), classes=("cat",))]
+    given += [parse_number(f"<answer>{body}</answer>") for body in ("many", "3 or 4")]
+    given.append(load_task("pointing").parse("<answer>there</answer>", POINTED, POINTED_FRAME))
+    given.append(load_task("pointing").parse("<answer>(1, 2) (3, 4)</answer>", POINTED, POINTED_FRAME))
+    given.append(load_task("vqa").parse("<answer>E</answer>", {"choices": ["a", "b"], "choice": "A"}, None))
     reasons = [answer.reason for answer in given if isinstance(answer, Failure)]
     assert {type(reason) for reason in reasons} == {str}
     seen = {part for reason in reasons for part in (reason, *reason.rstrip(")").split(" (", 1))}

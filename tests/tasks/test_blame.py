@@ -107,7 +107,7 @@ def test_a_task_that_is_not_complete_is_one_line(tmp_path, monkeypatch, capsys, 
 
 def test_questions_of_an_unknown_kind_are_one_line(tmp_path):
     (tmp_path / "own.py").write_text(COUNTING.replace('questions = "present"', 'questions = "presnt"'))
-    with pytest.raises(ConfigError, match="questions is 'presnt'; choose from present, one, name, refer"):
+    with pytest.raises(ConfigError, match="questions is 'presnt'; choose from present, one, name, every, own, refer"):
         load_task(f"{tmp_path / 'own.py'}:Counting")
 
 

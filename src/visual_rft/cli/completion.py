@@ -20,12 +20,13 @@ from argcomplete.shell_integration import shellcode
 from visual_rft.cli.arguments import Parser
 from visual_rft.config.compose import names
 from visual_rft.config.describe import fields
+from visual_rft.config.objective import ADVANTAGES, LOSSES
 from visual_rft.config.paths import is_kept_by_a_run
+from visual_rft.tasks import TASKS
 
 Completer = Callable[..., Iterable[str]]
 """Given what is typed of a word, the words that it may become."""
 SHELLS = ("bash", "zsh", "fish")
-TASKS = ("detection", "classification", "grounding")
 _files, _folders = FilesCompleter(), DirectoriesCompleter()
 _yaml = FilesCompleter(allowednames=("yaml", "yml", "json"))
 
@@ -98,6 +99,10 @@ _COMPLETERS: dict[str, Completer] = {
 """By the name of an argument, which means the same in every verb."""
 
 
+_NAMES = {"--task.name": TASKS, "--objective.loss": LOSSES, "--objective.advantages": ADVANTAGES}
+"""Fields that take a name of ours or something of the user's."""
+
+
 def _of_metavar(action: argparse.Action) -> Completer:
     """Files or folders where the name of the value says so, or its type; nothing for numbers and words."""
     if action.metavar in ("DIR", "OUT"):
@@ -119,6 +124,6 @@ def _add_fields(parser: Parser) -> None:
 def _of_field(flag: str, values: tuple[str, ...]) -> Completer:
     if flag == "--model.path":
         return models
-    if flag == "--task.name":
-        return _words(TASKS)
+    if flag in _NAMES:
+        return _words(_NAMES[flag])
     return _files if flag.endswith((".path", ".annotations", ".folder")) else _words(values)

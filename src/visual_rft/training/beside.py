@@ -30,6 +30,7 @@ def beside_all(rewards: Rewards, advantages: Advantages, questions: Sequence[str
 def as_one_group(rewards: Rewards, advantages: Advantages, questions: Sequence[str] | None) -> Tensor:
     """Advantages ``[B, G]`` where groups of the same question are one larger group.
 
+    >>> from visual_rft.training.advantages import ADVANTAGES
     >>> twice = Rewards(torch.tensor([[0.0, 1.0], [4.0, 6.0], [2.0, 3.0]]))
     >>> as_one_group(twice, ADVANTAGES["none"], ["a", "b", "a"]).tolist()
     [[-1.5, -0.5], [-1.0, 1.0], [0.5, 1.5]]

@@ -7,7 +7,7 @@ ahead; with either, a step's questions are known only when the step before has b
 >>> samples = [Sample(name, (), "detection", {}, {}) for name in "abcd"]
 >>> drawing = Drawing(samples, History(), prompts=2, seed=0)
 >>> drawing.step(0), list(drawing.others(0, taken=drawing.step(0)))
-([2, 3], [1, 0])
+([2, 0], [3, 1])
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""Attention of a vision tower whose tokens see their own image or window: one call per layer.
+"""Attention of a vision tower whose tokens see their own image or window: one call per layer and length.
 
 Decision: the library cuts queries, keys and values at every boundary and calls attention once per piece, 63 times per
 layer for an image of 1,000 tokens in windows of 64 patches; for eight images that is 14,112 calls per pass, of some 78
-us each. It hands over the boundaries instead where the name of the attention holds "flash", so ours does. The pieces
-become the rows of a padded batch, whose padding no token sees. Windows have nearly one length; of images of very
-different sizes, sorted by length, those that would be padded to more than twice their own go into another call.
+us each. It hands over the boundaries instead where the name of the attention holds "flash", so ours does. Pieces of one
+length are a batch. Nothing is padded: what is computed about an image then does not depend on the others beside it, to
+the bit, as a run that is gone on with needs it.
 
->>> boundaries = torch.tensor([0, 2, 3])
->>> [part.places.tolist() for part in parts_of(boundaries)]
-[[[0, 1], [2, 2]]]
+>>> [(part.places.tolist(), part.tokens.tolist()) for part in parts_of(torch.tensor([0, 2, 3, 5]))]
+[([[0, 1], [3, 4]], [0, 1, 3, 4]), ([[2]], [2])]
 """
 
 from __future__ import annotations
@@ -26,24 +25,18 @@ from visual_rft.policy.families import Family
 
 WINDOWED_ATTENTION = "windows_as_flash"
 """Name under which the library finds it."""
-MOST_PADDED = 2.0
-"""Longest piece of a call over the shortest; attention costs the square, so four times as much at worst."""
 
 
 class Part(NamedTuple):
-    """Pieces that are attended to in one call.
+    """Pieces of one length, which are attended to in one call.
 
     Attributes:
-        places: ``[W, L]`` token of each place in the pieces, the last token of a piece again in its padding.
-        mask: ``[W, 1, 1, L]`` true where a place is no padding; None if there is none.
-        tokens: ``[n]`` the tokens, piece after piece.
-        rows: ``[n]`` where each of them stands in the flattened ``[W * L]``.
+        places: ``[W, L]`` number of each of their tokens.
+        tokens: ``[W * L]`` the same, piece after piece.
     """
 
     places: Tensor
-    mask: Tensor | None
     tokens: Tensor
-    rows: Tensor
 
 
 _known: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -57,32 +50,17 @@ def parts_of(boundaries: Tensor) -> list[Part]:
         boundaries: ``[W + 1]`` first token of each piece, and the number of all tokens.
     """
     if boundaries not in _known:
-        _known[boundaries] = [_part(pieces, boundaries.device) for pieces in _alike(boundaries.tolist())]
+        pieces: dict[int, list[int]] = {}
+        for start, end in pairwise(boundaries.tolist()):
+            pieces.setdefault(end - start, []).append(start)
+        _known[boundaries] = [_part(starts, length, boundaries.device) for length, starts in pieces.items() if length]
     parts: list[Part] = _known[boundaries]
     return parts
 
 
-def _alike(ends: list[int]) -> list[list[tuple[int, int]]]:
-    """Pieces (first token, length) in groups of similar length; empty ones are left out."""
-    pieces = [(start, end - start) for start, end in pairwise(ends) if end > start]
-    groups: list[list[tuple[int, int]]] = []
-    for piece in sorted(pieces, key=lambda piece: -piece[1]):
-        if groups and groups[-1][0][1] <= MOST_PADDED * piece[1]:
-            groups[-1].append(piece)
-        else:
-            groups.append([piece])
-    return groups
-
-
-def _part(pieces: list[tuple[int, int]], device: torch.device) -> Part:
-    longest = max(length for _, length in pieces)
-    starts, lengths = (torch.tensor(column) for column in zip(*pieces, strict=True))
-    steps = torch.arange(longest)
-    places = starts[:, None] + torch.minimum(steps, lengths[:, None] - 1)
-    real = steps < lengths[:, None]
-    mask = None if bool(real.all()) else real[:, None, None, :].to(device)
-    rows = real.flatten().nonzero().squeeze(1)
-    return Part(places.to(device), mask, places.flatten()[rows].to(device), rows.to(device))
+def _part(starts: list[int], length: int, device: torch.device) -> Part:
+    places = (torch.tensor(starts)[:, None] + torch.arange(length)).to(device)
+    return Part(places, places.flatten())
 
 
 def _attention(
@@ -102,11 +80,11 @@ def _attention(
     out = torch.empty_like(query[0].transpose(0, 1))  # [N, heads, E]
     for part in parts:
         q, k, v = (x[0][:, part.places].transpose(0, 1) for x in (query, key, value))  # [W, heads, L, E]
-        seen = scaled_dot_product_attention(q, k, v, attn_mask=part.mask, dropout_p=dropout, scale=scaling)
+        seen = scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
         flat = seen.transpose(1, 2).flatten(0, 1)  # [W * L, heads, E]
-        if len(parts) == 1 and part.mask is None:  # pieces of one length, in their order
+        if len(parts) == 1:  # all tokens, in their order
             return flat[None], None
-        out = out.index_copy(0, part.tokens, flat[part.rows])
+        out = out.index_copy(0, part.tokens, flat)
     return out[None], None
 
 
