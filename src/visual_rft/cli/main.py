@@ -70,7 +70,7 @@ _RESUME = "; continue with --resume"
 VERBS: dict[str, Verb] = {
     "demo": Verb(
         demo, "Few-shot reinforcement with the embedded model, before and after.",
-        "visual-rft demo --task grounding --seed 1", fields=True,
+        "visual-rft demo --task grounding --seed 1", fields=True, shared=True,
     ),
     "train": Verb(
         train, "Train by reinforcement (GRPO with verifiable rewards).",

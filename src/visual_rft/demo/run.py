@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from visual_rft.config.config import load_config
+from visual_rft.config.config import Config, load_config
 from visual_rft.errors import ConfigError
 from visual_rft.policy.prompt import task_for
 from visual_rft.report.ending import ending
@@ -20,8 +20,8 @@ from visual_rft.training.run.folder import RunFolder
 DEMOS = Path(__file__).parent
 
 
-def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Evaluate the base, train it, evaluate again; the summary names both.
+def demo_config(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) -> Config:
+    """The run that a demonstration is.
 
     Args:
         name: which demonstration: ``detection``, ``classification`` or ``grounding``.
@@ -29,11 +29,8 @@ def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) 
         seed: of the training images, batch order and sampling; the test images stay the same.
         overrides: more ``--section.field value`` flags.
 
-    Returns:
-        The summary: ``base`` and ``rft`` results, ``seconds``, ``model`` and ``checkpoint``.
-
     Raises:
-        VisualRFTError: if the run folder exists or cannot be written.
+        ConfigError: if there is no such demonstration, or a flag is wrong.
     """
     file = DEMOS / f"{name}.yaml"
     if not file.is_file():
@@ -41,14 +38,32 @@ def run_demo(name: str, folder: Path, seed: int, overrides: Sequence[str] = ()) 
         raise ConfigError(f"there is no demonstration {name!r}; choose from {known}")
     seeds = [f"--data.train.{i}.seed={seed}" for i in range(len(load_config(file).data.train))]
     flags = ["--run.folder", str(folder), "--run.seed", str(seed), *seeds, *overrides, "--run.evaluate_base=true"]
-    config = load_config(file, flags)
+    return load_config(file, flags)
+
+
+def run_demo(name: str, config: Config) -> dict[str, Any]:
+    """Evaluate the base, train it, evaluate again; the summary names both.
+
+    Args:
+        name: which demonstration it is.
+        config: what :func:`demo_config` gives.
+
+    Returns:
+        The summary: ``base`` and ``rft`` results, ``seconds``, ``model`` and ``checkpoint``; empty in all but the first
+        of several processes.
+
+    Raises:
+        VisualRFTError: if the run folder exists or cannot be written.
+    """
     trained = train(config)
+    if not trained:
+        return {}
     summary = {
         "base": trained["base"],
         "rft": trained["evaluation"],
         **{name: trained[name] for name in ("seconds", "steps", "model", "checkpoint")},
         "task": name,
-        "seed": seed,
+        "seed": config.run.seed,
     }
     RunFolder(Path(config.run.folder)).write_json("summary.json", summary)
     print(ending(trained, Path(config.run.folder), task_for(config).headline, "RFT"))

@@ -87,8 +87,14 @@ def prepare_process(config: Config) -> None:
     wait for each other.
 
     Raises:
-        ConfigError: if servers are to sample for several processes, each of which would push its weights.
+        ConfigError: if other processes were asked for than there are, or servers are to sample for several, each of
+            which would push its weights.
     """
+    if config.run.processes not in (1, here().size):
+        raise ConfigError(
+            f"run.processes is {config.run.processes}, but {here().size} was started; visual-rft train, sft and demo "
+            "start them, torchrun does, and Python does not"
+        )
     if here().size > 1 and config.rollout.engine != "own":
         raise ConfigError(
             f"rollout.engine {config.rollout.engine}: servers sample for one process; launch one, or set it to own"
