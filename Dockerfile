@@ -1,8 +1,8 @@
 # visual-rft in a container, for a CPU or an NVIDIA GPU.
 #
 #   docker build -t visual-rft .
-#   docker run --rm -it -v "$PWD:/work" visual-rft demo --folder runs/demo
-#   docker run --rm -it --gpus all -v "$PWD:/work" visual-rft train run.yaml
+#   docker run --rm -it -v "$PWD:/workspace" visual-rft demo --folder runs/demo
+#   docker run --rm -it --gpus all -v "$PWD:/workspace" visual-rft train run.yaml
 #
 # PyTorch as it is published brings its own CUDA libraries, so the same image runs with and without a GPU. Where an index
 # of CPU builds is at hand, the image is about 5 GB smaller: --build-arg TORCH_INDEX=URL --build-arg TORCH_LOCAL=+cpu
@@ -28,7 +28,7 @@ RUN if [ -n "$TORCH_INDEX" ]; then \
 # Models, runs and data belong to whoever runs it, not to root.
 RUN useradd --create-home --uid 1000 trainer
 USER 1000
-ENV HF_HOME=/work/.cache/huggingface
-WORKDIR /work
+ENV HF_HOME=/workspace/.cache/huggingface
+WORKDIR /workspace
 ENTRYPOINT ["visual-rft"]
 CMD ["--help"]
