@@ -13,7 +13,10 @@ from support.runs import config as run_config
 
 from visual_rft.cli.main import main
 from visual_rft.config.sources import SourceConfig
-from visual_rft.data.leakage import find_leakage
+from visual_rft.data.annotated import PresentClasses
+from visual_rft.data.lazy import LabelsAlone
+from visual_rft.data.leakage import _pictures, find_leakage
+from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.data.sources import load_samples
 from visual_rft.tasks import Sample, load_task
 from visual_rft.training.rft import train
@@ -149,3 +152,11 @@ def test_a_run_without_leakage_says_nothing_and_notes_it(classes, tmp_path, mode
     assert "leakage" not in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "data.json").read_text())["leakage"]["leaked"] == 0
     train(settings.model_copy(update={"run": settings.run.model_copy(update={"steps": 2})}), resume=True)
+
+
+def test_the_pictures_of_the_questions_are_those_of_the_images():
+    samples = PresentClasses(Shapes(7, seed=2), Shapes.classes, absent_rate=0.5)
+    wanted = list(dict.fromkeys(sample.images[0].key for sample in samples))
+    assert [image.key for image in samples.pictures()] == wanted
+    assert [image.key for image in _pictures(LabelsAlone(samples))] == wanted
+    assert [image.key for image in _pictures(list(samples))][:1] == wanted[:1]

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from visual_rft.data.annotated import PresentClasses
 from visual_rft.data.duplicates import Fingerprint, across, fingerprint
+from visual_rft.data.lazy import Completed, LabelsAlone
 from visual_rft.errors import DataError
 from visual_rft.tasks.samples import Sample
 from visual_rft.vision.images import ImageFile, ImageReference, RenderedImage, load_small
@@ -135,17 +137,26 @@ def find_leakage(training: Sequence[Sample], held_out: Sequence[Sample], seconds
 def _images(samples: Sequence[Sample], deadline: float) -> dict[str, ImageReference]:
     """Each distinct image by its key; a file by its real path, because two sources may name it in two ways."""
     found: dict[str, ImageReference] = {}
-    count = min(len(samples), MAX_QUESTIONS)
     folders: dict[Path, str] = {}
-    for place in range(count):
+    for place, image in enumerate(_pictures(samples)):
         if place % 256 == 255 and time.monotonic() > deadline:
             break
-        for image in samples[place * len(samples) // count].images:
-            key = image.key
-            if isinstance(image, ImageFile):
-                key = _without_links(image.path, folders)
-            found.setdefault(key, image)
+        key = _without_links(image.path, folders) if isinstance(image, ImageFile) else image.key
+        found.setdefault(key, image)
     return found
+
+
+def _pictures(samples: Sequence[Sample]) -> Iterator[ImageReference]:
+    """The pictures of the questions; where each question has to be made for its, at most :data:`MAX_QUESTIONS` of them,
+    evenly spread."""
+    while isinstance(samples, (Completed, LabelsAlone)):  # other questions about the same pictures
+        samples = samples.samples
+    if isinstance(samples, PresentClasses):
+        yield from samples.pictures()
+        return
+    count = min(len(samples), MAX_QUESTIONS)
+    for place in range(count):
+        yield from samples[place * len(samples) // count].images
 
 
 def _without_links(path: Path, folders: dict[Path, str]) -> str:
