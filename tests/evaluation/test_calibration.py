@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from visual_rft.evaluation.calibration import expected_calibration_error, reliability, score_kinds
+from visual_rft.evaluation.calibration import score_kinds
 from visual_rft.evaluation.tables import evaluation_text
 from visual_rft.tasks import Detection
+from visual_rft.tasks.metrics.calibration import expected_calibration_error, reliability
 from visual_rft.tasks.metrics.detection import asked_data_set
 from visual_rft.tasks.samples import Prediction, Sample, Score
 from visual_rft.vision.images import RenderedImage

@@ -6,39 +6,25 @@ if of the boxes with 0.7 seven in ten are right; the expected calibration error 
 from that, in ten bins of equal width, each weighted by its boxes. Right is an IoU of at least 0.5 with a true box that
 no box of a higher number has taken.
 
->>> bins = reliability([(0.9, True), (0.95, False), (0.1, False)])
->>> [(round(b.score, 3), b.right, b.boxes) for b in bins], round(expected_calibration_error(bins), 3)
-([(0.1, 0.0, 1), (0.925, 0.5, 2)], 0.317)
+    kinds = score_kinds(predictions, results, truth)
+    kinds["tokens"]["ece"]      # 0.12
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from visual_rft.tasks.metrics.calibration import expected_calibration_error, reliability
 from visual_rft.tasks.metrics.coco import Rules, box_precision
+from visual_rft.tasks.metrics.detection import corners
 from visual_rft.tasks.samples import Prediction
 from visual_rft.vision.boxes import Box, match_by_confidence
 
 RIGHT_IOU = 0.5
-BINS = 10
 KINDS = {"written": "confidence", "tokens": "token_scores", "asked": "asked_scores"}
 """The field of an answer that holds each kind of number."""
-
-
-class Bin(NamedTuple):
-    """Boxes whose number lies in one tenth of [0, 1].
-
-    Attributes:
-        score: their mean number.
-        right: share of them that is right.
-        boxes: how many they are, at least 1.
-    """
-
-    score: float
-    right: float
-    boxes: int
 
 
 def score_kinds(
@@ -93,32 +79,10 @@ def _judged(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> I
     answered: dict[Any, list[tuple[Box, float]]] = defaultdict(list)
     for row in truth["annotations"]:
         if not row.get("iscrowd"):
-            true[row["image_id"], row["category_id"]].append(_corners(row["bbox"]))
+            true[row["image_id"], row["category_id"]].append(corners(row["bbox"]))
     for row in results:
-        answered[row["image_id"], row["category_id"]].append((_corners(row["bbox"]), row["score"]))
+        answered[row["image_id"], row["category_id"]].append((corners(row["bbox"]), row["score"]))
     for place, rows in answered.items():
         boxes, scores = zip(*rows, strict=True)
         matching = match_by_confidence(boxes, scores, true[place], RIGHT_IOU)
         yield from zip(scores, (n >= 0 for n in matching.truth_index), strict=True)
-
-
-def reliability(boxes: Iterable[tuple[float, bool]]) -> list[Bin]:
-    """The bins that hold any box, of the number of each box (in [0, 1]) and whether it is right."""
-    bins: dict[int, list[tuple[float, bool]]] = defaultdict(list)
-    for score, right in boxes:
-        bins[min(BINS - 1, int(score * BINS))].append((score, right))
-    return [
-        Bin(sum(score for score, _ in rows) / len(rows), sum(right for _, right in rows) / len(rows), len(rows))
-        for _, rows in sorted(bins.items())
-    ]
-
-
-def expected_calibration_error(bins: Sequence[Bin]) -> float:
-    """Mean distance between number and share of right boxes, in [0, 1]; -1 without a box."""
-    boxes = sum(one.boxes for one in bins)
-    return sum(one.boxes * abs(one.score - one.right) for one in bins) / boxes if boxes else -1.0
-
-
-def _corners(bbox: Sequence[float]) -> Box:
-    x, y, width, height = bbox
-    return x, y, x + width, y + height

@@ -168,7 +168,9 @@ def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, mode
     parts = questions if cut is None else [tile for one in cut for tile in one.tiles]
     images = _asked(plan, task, parts, model, folder)
     predictions = [scored(task, row.answers) for row in images]
-    rates = answer_rates([one for row in predictions for one in row], task.think, task.bare)
+    tiles = (
+        {} if plan.tiles is None else {"tiles": {**asdict(plan.tiles), "n": len(images)}, **_form(task, predictions)}
+    )
     predictions = predictions if cut is None else all_together(task, cut, images)
     measured, coco = _measured(task, plan, predictions, data)
     draws = bootstrap(measured.statistic, measured.images)
@@ -180,7 +182,7 @@ def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, mode
         "protocol": plan.protocol,
         **({"rules": plan.rules} if coco is not None else {}),
         **measured.numbers,
-        **({} if plan.tiles is None else {"tiles": {**asdict(plan.tiles), "n": len(images)}, **_form(rates)}),
+        **tiles,
         **({"classes": class_list_numbers(questions, images)} if plan.protocol == "said" else {}),
         "intervals": {name: interval(values) for name, values in draws.items()},
         "per_class": measured.per_class,
@@ -193,8 +195,9 @@ def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, mode
     return Evaluated(result, measured.main, draws)
 
 
-def _form(rates: Mapping[str, Any]) -> dict[str, Any]:
-    """How the answers about tiles were written; those about whole pictures were put together by us."""
+def _form(task: Task, predictions: ByImage) -> dict[str, Any]:
+    """How the answers about tiles were written; those about whole pictures are put together by us."""
+    rates = answer_rates([one for row in predictions for one in row], task.think, task.bare)
     return {name: rates[name] for name in ("format_rate", "parse_rate", "failures")}
 
 

@@ -17,13 +17,12 @@ from typing import Any
 from visual_rft.report.held_out.mistakes import Matched, match
 from visual_rft.report.marks import of_answer, of_truth
 from visual_rft.report.reading import Row
+from visual_rft.tasks.metrics.calibration import reliability
 
 MAX_CONFUSED = 30
 """Classes of a confusion matrix; more would not be readable in a page."""
 RECALLS = 51
 """Points of a precision-recall curve."""
-BINS = 10
-"""Bins of confidence."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +122,7 @@ def precision_recall(answers: Sequence[Judged]) -> list[list[float]]:
 
 def calibration(answers: Sequence[Judged]) -> list[list[float]]:
     """Mean confidence, share of right boxes and number of boxes, for each tenth of confidence that holds any."""
-    bins: dict[int, list[tuple[float, bool]]] = defaultdict(list)
-    for confidence, hit in _by_confidence(answers):
-        bins[min(BINS - 1, int(confidence * BINS))].append((confidence, hit))
-    return [
-        [sum(c for c, _ in rows) / len(rows), sum(hit for _, hit in rows) / len(rows), len(rows)]
-        for _, rows in sorted(bins.items())
-    ]
+    return [list(one) for one in reliability(_by_confidence(answers))]
 
 
 def confusion(answers: Sequence[Judged]) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from visual_rft.tasks import rewards
 from visual_rft.tasks.base import UNITS, Comparison, Task
 from visual_rft.tasks.metrics.detection import detection_metrics
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, without_location_tokens
-from visual_rft.tasks.parsing.detections import NO_OBJECTS, parse_detections
+from visual_rft.tasks.parsing.detections import NO_OBJECTS, Detections, parse_detections
 from visual_rft.tasks.parsing.notations import Notation, tagged
 from visual_rft.tasks.patterns import box_list, largest_coordinate
 from visual_rft.tasks.samples import Prediction
@@ -52,6 +52,16 @@ class DetectionAnswer(TypedDict):
     """Boxes beyond the parser's cap, where there are any."""
     unstated: NotRequired[list[int]]
     """Places of the boxes that were written without a confidence, where there are any; ``confidence`` is 1 there."""
+
+
+def answer_of(found: Detections, frame: Frame) -> DetectionAnswer:
+    """Boxes that were read, as an answer."""
+    answer: DetectionAnswer = {"boxes": frame.to_pixels_each(found.boxes), "confidence": list(found.confidence)}
+    if found.unread:
+        answer["unread"] = found.unread
+    if found.unstated:
+        answer["unstated"] = list(found.unstated)
+    return answer
 
 
 @dataclass
@@ -159,16 +169,7 @@ class Detection(Task):
         parsed = parse_detections(text, frame.extent, category)
         if isinstance(parsed, Failure):
             return parsed
-        found = parsed.value
-        answer: DetectionAnswer = {
-            "boxes": frame.to_pixels_each(found.boxes),
-            "confidence": list(found.confidence),
-        }
-        if found.unread:
-            answer["unread"] = found.unread
-        if found.unstated:
-            answer["unstated"] = list(found.unstated)
-        return Parsed(answer, (*extra, *self._noted(said, parsed.notes)))
+        return Parsed(answer_of(parsed.value, frame), (*extra, *self._noted(said, parsed.notes)))
 
     def compare(self, answer: Any, truth: Mapping[str, Any]) -> Found:
         boxes, confidence, true_boxes = answer["boxes"], answer["confidence"], boxes_of(truth)

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from visual_rft.config.sources import QuestionKind
 from visual_rft.errors import DataError
 from visual_rft.tasks.base import UNITS
-from visual_rft.tasks.kinds.detection import MATCHING, Detection, Found, shifted, written
+from visual_rft.tasks.kinds.detection import MATCHING, Detection, Found, answer_of, shifted, written
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, normalized, without_location_tokens
 from visual_rft.tasks.parsing.detections import NO_OBJECTS, parse_detections
 from visual_rft.tasks.parsing.notations import tagged
@@ -81,16 +81,7 @@ class ManyClasses(Detection):
         parsed = parse_detections(text, frame.extent, classes=names_of(truth, "categories"))
         if isinstance(parsed, Failure):
             return parsed
-        found = parsed.value
-        answer: dict[str, Any] = {
-            "boxes": frame.to_pixels_each(found.boxes),
-            "labels": list(found.labels),
-            "confidence": list(found.confidence),
-        }
-        if found.unread:
-            answer["unread"] = found.unread
-        if found.unstated:
-            answer["unstated"] = list(found.unstated)
+        answer = {**answer_of(parsed.value, frame), "labels": list(parsed.value.labels)}
         return Parsed(answer, (*extra, *self._noted(said, parsed.notes)))
 
     def compare(self, answer: Any, truth: Mapping[str, Any]) -> Found:

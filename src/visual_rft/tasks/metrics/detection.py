@@ -96,9 +96,9 @@ def best_ious(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) ->
     """For each true box (annotation id) that is no crowd, the IoU with the best predicted box of its class, else 0."""
     found: dict[tuple[Any, Any], list[Box]] = defaultdict(list)
     for row in results:
-        found[row["image_id"], row["category_id"]].append(_corners(row["bbox"]))
+        found[row["image_id"], row["category_id"]].append(corners(row["bbox"]))
     return {
-        a["id"]: max((iou(_corners(a["bbox"]), box) for box in found[a["image_id"], a["category_id"]]), default=0.0)
+        a["id"]: max((iou(corners(a["bbox"]), box) for box in found[a["image_id"], a["category_id"]]), default=0.0)
         for a in truth["annotations"]
         if not a.get("iscrowd")
     }
@@ -110,6 +110,7 @@ def xywh(box: Sequence[float]) -> list[float]:
     return [x1, y1, x2 - x1, y2 - y1]
 
 
-def _corners(bbox: Sequence[float]) -> Box:
+def corners(bbox: Sequence[float]) -> Box:
+    """COCO's ``[x, y, width, height]`` as ``(x1, y1, x2, y2)``."""
     x, y, w, h = bbox
     return x, y, x + w, y + h
