@@ -212,7 +212,7 @@ def test_one_question_per_image():
 
 def test_imprecise_labels_contain_the_true_ones_and_are_larger():
     exact = PresentClasses(Shapes(50, seed=3), Shapes.classes)
-    for sample, loose in zip(exact, Imprecise(exact, 0.45), strict=True):
+    for sample, loose in zip(exact, Imprecise(exact, 0.45, 0), strict=True):
         a, b = np.array(sample.truth["boxes"]), np.array(loose.truth["boxes"])
         assert (b[:, :2] <= a[:, :2]).all()
         assert (b[:, 2:] >= a[:, 2:]).all()
@@ -223,7 +223,7 @@ def test_imprecise_labels_contain_the_true_ones_and_are_larger():
 def test_imprecise_names_are_those_of_the_look_alike():
     exact = load_samples([SourceConfig(source="flowers", count=240)], load_task("classification"))
     taken = mistaken = 0
-    for sample, loose in zip(exact, Imprecise(exact, 0.7), strict=True):
+    for sample, loose in zip(exact, Imprecise(exact, 0, 0.7), strict=True):
         twin = sample.truth.get("look_alike")
         if twin is None:
             assert loose.truth == sample.truth
@@ -238,7 +238,7 @@ def test_imprecise_names_are_those_of_the_look_alike():
 
 def test_an_imprecise_reference_has_a_larger_box():
     exact = load_samples([SourceConfig(source="shapes", count=20)], load_task("grounding"))
-    for sample, loose in zip(exact, Imprecise(exact, 0.5), strict=True):
+    for sample, loose in zip(exact, Imprecise(exact, 0.5, 0.5), strict=True):
         (a, b, c, d), (e, f, g, h) = sample.truth["box"], loose.truth["box"]
         assert e <= a
         assert f <= b

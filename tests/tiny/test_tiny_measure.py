@@ -37,7 +37,7 @@ def taught():
 def test_every_gold_answer_is_read_back(taught):
     assert {question.style for question in taught} == set(STYLES)
     assert {question.sample.task for question in taught} == set(TAUGHT)
-    for question in [*taught, *blurred(taught, 0.7, seed=3)]:
+    for question in [*taught, *blurred(taught, 1.0, 0.5, seed=3)]:
         truth = question.sample.truth
         if question.sample.task == "classification":
             assert TASKS["classification"]().score(question.gold, truth).parts["accuracy"] == 1

@@ -104,7 +104,8 @@ class SourceConfig(Section):
     """Besides each question so many copies of it with the picture and its boxes shifted and scaled by up to a quarter:
     more to see where few pictures are labelled. For training only."""
     imprecision: float = Field(0.0, ge=0)
-    """Enlarge the true boxes at random by up to this share and randomise confidence; supervised training only."""
+    """Enlarge the true boxes at random by up to this share, randomise confidence, and take a label for its look-alike
+    with this probability; supervised training only."""
 
     @property
     def format(self) -> str:

@@ -210,7 +210,7 @@ def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample
         if not source.reasoning:
             samples = LabelsAlone(samples)
         if source.imprecision > 0:
-            samples = Imprecise(samples, source.imprecision, source.seed)
+            samples = Imprecise(samples, source.imprecision, source.imprecision, source.seed)
         if source.copies > 0:
             objects = {image.image.key: image.boxes for image in dataset.images}
             samples = Moved(samples, source.copies, source.seed, objects)

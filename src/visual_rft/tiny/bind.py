@@ -54,7 +54,8 @@ class Plan:
         flat: share of the steps at the peak.
         whole: share of batches with whole answers, at the first and at the last step.
         helped: whether the helping losses are on.
-        imprecision: of the truths, as in :mod:`visual_rft.data.imprecise`.
+        imprecision: how far boxes are enlarged and how often labels are mistaken (:mod:`visual_rft.data.imprecise`);
+            None for the truth.
         first_scene: position in :data:`CYCLE`'s series.
         least_weight: of a token. Large boxes often begin at 0 or end at 1000, so where a number ends is learnt anew:
             with commas at 0.05, 3 of 10 blurred answers wrote digits without end.
@@ -66,7 +67,7 @@ class Plan:
     flat: float
     whole: tuple[float, float]
     helped: bool = True
-    imprecision: float = 0.0
+    imprecision: tuple[float, float] | None = None
     first_scene: int = 0
     least_weight: float = 0.0
 
@@ -98,12 +99,16 @@ def make_batch(
 
 
 def draw_exchanges(
-    images: Sequence[AnnotatedImage], writer: Writer, rng: np.random.Generator, whole: bool, imprecision: float = 0.0
+    images: Sequence[AnnotatedImage],
+    writer: Writer,
+    rng: np.random.Generator,
+    whole: bool,
+    imprecision: tuple[float, float] | None = None,
 ) -> list[list[Exchange]]:
     """What is asked about each image: 2 questions with whole answers, or 4 whose answers end after the last place."""
     rows = [ask(image, 2 if whole else 4, rng, styles=whole) for image in images]
     if imprecision:
-        rows = [blurred(row, imprecision, int(rng.integers(2**31))) for row in rows]
+        rows = [blurred(row, *imprecision, int(rng.integers(2**31))) for row in rows]
     exchanges = [[writer.write(question) for question in row] for row in rows]
     if whole:
         return exchanges

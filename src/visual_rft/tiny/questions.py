@@ -121,9 +121,9 @@ def ask(image: AnnotatedImage, count: int, rng: np.random.Generator, styles: boo
     return questions
 
 
-def blurred(questions: Sequence[Question], amount: float, seed: int) -> list[Question]:
+def blurred(questions: Sequence[Question], enlarged: float, mistaken: float, seed: int) -> list[Question]:
     """The same questions with imprecise truths (:mod:`visual_rft.data.imprecise`)."""
-    samples = Imprecise([question.sample for question in questions], amount, seed)
+    samples = Imprecise([question.sample for question in questions], enlarged, mistaken, seed)
     return [replace(question, sample=sample) for question, sample in zip(questions, samples, strict=True)]
 
 
