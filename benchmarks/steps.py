@@ -326,7 +326,7 @@ def measure(work: Workload, folder: Path, threads: int, repetitions: int, rows: 
 def measured_code() -> str:
     """A digest of everything a figure depends on: rows of other code are not mixed into a result."""
     package = Path(visual_rft.__file__).parent
-    files = [*sorted(package.glob("policy/*.py")), *sorted(package.glob("training/*.py"))]
+    files = [*sorted(package.glob("policy/**/*.py")), *sorted(package.glob("training/**/*.py"))]
     files += [HERE / name for name in ("workload.py", "ours.py", "peers.py", "measure.py")]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 

@@ -68,7 +68,7 @@ class Layers:
             set(kinds) == {"full_attention"}
             and rope.get("rope_type", "default") not in CHANGING_ROPE
             and all(_is_known(layer) for layer in text.layers)
-            and not any(x._forward_hooks or x._forward_pre_hooks or x._backward_hooks for x in text.modules())
+            and not any(x._forward_hooks or x._forward_pre_hooks or x._backward_hooks for x in _replaced(text))
         )
 
     def __call__(
@@ -173,6 +173,13 @@ def _layer(layer: Any, hidden: Tensor, rope: Rope, attend: Attend) -> Tensor:
         mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight,
     )  # fmt: skip
     return out
+
+
+def _replaced(text: Any) -> list[nn.Module]:
+    """The modules that our execution does not call: all but the embeddings, the last norm and the rotary positions.
+    The library hangs a hook on the embeddings wherever it checkpoints."""
+    called = {id(x) for part in (text.get_input_embeddings(), text.norm, text.rotary_emb) for x in part.modules()}
+    return [module for module in text.modules() if id(module) not in called]
 
 
 def _is_known(layer: Any) -> bool:
