@@ -18,7 +18,7 @@ def run(tmp_path):
         if ap is not None:
             (tmp_path / f"evaluation/step-{step:06d}.json").write_text(json.dumps({"step": step, "AP": ap}))
     (tmp_path / "checkpoints/step-000050.unfinished").mkdir()
-    (tmp_path / "config.yaml").write_text("run: {checkpoint_best: AP}")
+    (tmp_path / "config.yaml").write_text("run: {best: AP}")
     return tmp_path
 
 
@@ -53,9 +53,9 @@ def test_what_is_not_there_is_named(run, which, error, message):
 
 def test_best_of_a_run_that_was_not_told_what_is_best(run):
     (run / "config.yaml").write_text("run: {steps: 3}")
-    with pytest.raises(ConfigError, match=r"was not told what is best \(run.checkpoint_best, e.g. AP\)"):
+    with pytest.raises(ConfigError, match=r"was not told what is best \(run.best, e.g. AP\)"):
         chosen(str(run), "best")
-    (run / "config.yaml").write_text("run: {checkpoint_best: accuracy}")
+    (run / "config.yaml").write_text("run: {best: accuracy}")
     with pytest.raises(ModelError, match=r"no checkpoint of .* has an evaluation with 'accuracy'"):
         chosen(str(run), "best")
 

@@ -30,6 +30,7 @@ from visual_rft.training.household import Household
 from visual_rft.training.learner import Learner
 from visual_rft.training.rft import train
 from visual_rft.training.run import checkpoint as checkpoints
+from visual_rft.training.run import evaluating
 from visual_rft.training.run.lock import LOCK, STALE_SECONDS, RunLock
 from visual_rft.training.sft import train_supervised
 
@@ -202,7 +203,7 @@ def test_a_signal_in_an_evaluation_leaves_it_for_later(whole, model_folders, tmp
         progress(1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(household, "predict", signalled)
+        patch.setattr(evaluating, "predict", signalled)
         with pytest.raises(RunStopped, match="after 0 of 4 steps; nothing was trained yet"):
             train_supervised(run)
     summary = train_supervised(run, resume=True)
@@ -378,7 +379,7 @@ def test_old_checkpoints_go_when_a_newer_one_is_whole(model_folders, tmp_path, m
         file.write_text(json.dumps({**json.loads(file.read_text()), "AP": next(values)}))
 
     monkeypatch.setattr(Household, "evaluate", evaluate)
-    run = settings(folder, model_folders["qwen2_vl"], evaluate_every=1, checkpoint_keep=2, checkpoint_best="AP")
+    run = settings(folder, model_folders["qwen2_vl"], evaluate_every=1, checkpoint_keep=2, best="AP")
     train_supervised(run)
     kept = sorted(place.name for place in (folder / "checkpoints").iterdir())
     assert kept == ["step-000001", "step-000003", "step-000004"]

@@ -135,7 +135,7 @@ class DescribeFields(argparse.Action):
 def add_checkpoint(parser: argparse._ActionsContainer) -> None:
     """The flag that chooses among the checkpoints of a run folder."""
     parser.add_argument("--checkpoint", metavar="WHICH", help="of a run folder: last (default), best (by the run's "
-                        "run.checkpoint_best) or a step such as step-000040")  # fmt: skip
+                        "run.best) or a step such as step-000040")  # fmt: skip
 
 
 def add_tiles(parser: argparse._ActionsContainer) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from visual_rft.config.sections import Section
 
@@ -36,8 +37,13 @@ class LoopConfig(Section):
     """Write a checkpoint every this many steps; 0 writes one at the end only."""
     checkpoint_keep: int = Field(0, ge=0)
     """Keep the newest so many checkpoints; 0 keeps all. An old one goes only when a newer one is whole."""
-    checkpoint_best: str | None = None
-    """Keep the checkpoint whose evaluation has the greatest such number too, e.g. AP; null does not look."""
+    best: str | None = None
+    """Held-out number by which the best checkpoint is known, e.g. AP, or detection/AP where a run has several tasks: an
+    evaluation that is the best so far leaves a checkpoint, which is kept. The greatest is best, of ``mean_error`` the
+    least; a minus in front (-loss) means the least of a number of your own. Null does not look."""
+    patience: int = Field(0, ge=0)
+    """Evaluations in a row that are no better than the best one so far, after which the run stops; 0 goes on to the
+    last step."""
     checkpoint_failure: Literal["continue", "stop"] = "continue"
     """What a checkpoint that cannot be written means (a full disk): go on to the next one, or stop. The last one must
     be written in any case."""
@@ -67,6 +73,23 @@ class LoopConfig(Section):
     def prompts_per_step(self) -> int:
         """Prompts of an optimiser step."""
         return self.prompts_per_batch * self.accumulation
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_older_runs_have_it(cls, values: Any) -> Any:
+        """Every config in a run folder of before has ``checkpoint_best``, which is ``best`` now."""
+        if not isinstance(values, Mapping) or "checkpoint_best" not in values:
+            return values
+        best = values.get("best", values["checkpoint_best"])
+        return {**{name: value for name, value in values.items() if name != "checkpoint_best"}, "best": best}
+
+    @model_validator(mode="after")
+    def _patience_needs_a_number(self) -> LoopConfig:
+        if self.patience and not (self.best and self.evaluate_every):
+            raise ValueError(
+                "patience counts evaluations without a better number: set best (e.g. AP) and evaluate_every too"
+            )
+        return self
 
     @field_validator("end_time")
     @classmethod

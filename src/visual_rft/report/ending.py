@@ -45,6 +45,10 @@ def ending(summary: Mapping[str, Any], folder: Path, headline: Sequence[str], ki
             f"{after['n_images']} images, {after['n_questions']} questions; {duration(seconds['total'])} in all, "
             f"{duration(seconds.get('evaluation', 0.0))} of it evaluation"
         )
+    lines += [f"ended {summary['ended']}"] if "ended" in summary else []
+    if best := summary.get("best"):
+        lines.append(f"best      {label_of(best['metric'])} {best['value']:.3f} after {best['step']} steps: "
+                     f"{best['checkpoint']}   (--checkpoint best)")  # fmt: skip
     for what, place, note in (
         ("report", "report.html", "what was answered, with boxes; opens in a browser"),
         ("pictures", "plots/before_after.png", "green: truth, red: answer; base above, trained below"),

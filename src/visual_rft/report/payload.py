@@ -188,7 +188,9 @@ def _facts(run: Run) -> list[list[str]]:
     git = environment.get("git")
     packages = environment.get("packages")
     command = environment.get("command")
-    seconds = ((run.summary or {}).get("seconds") or {}).get("total")
+    summary = run.summary or {}
+    seconds = (summary.get("seconds") or {}).get("total")
+    best = summary.get("best")
     facts = {
         "model": (config.get("model") or {}).get("path"),
         "seed": (config.get("run") or {}).get("seed"),
@@ -198,6 +200,8 @@ def _facts(run: Run) -> list[list[str]]:
         "versions": ", ".join(f"{k} {v}" for k, v in packages.items()) if packages else None,
         "command": " ".join(map(str, command)) if command else None,
         "time": duration(seconds) if isinstance(seconds, (int, float)) else None,
+        "best": f"{best.get('metric')} {best.get('value')} after {best.get('step')} steps" if best else None,
+        "ended": summary.get("ended"),
     }
     return [[name, str(value)] for name, value in facts.items() if value is not None]
 

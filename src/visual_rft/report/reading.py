@@ -157,7 +157,7 @@ def read_run(path: Path, name: str | None = None) -> Run:
         environment.pop("git", None)
     summary = _read_json(path / "summary.json", problems)
     if summary is not None:
-        summary = _shaped(summary, path / "summary.json", problems, seconds=dict)
+        summary = _shaped(summary, path / "summary.json", problems, seconds=dict, best=dict)
     return Run(
         path, name or path.resolve().name, config, environment,
         tuple(_numbers(row) for row in metrics if type(row.get("step")) is int), tuple(evaluations),

@@ -18,25 +18,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from visual_rft.answering.answering import AskedToStop
-from visual_rft.answering.local import LocalModel
-from visual_rft.answering.predict import evaluation_line, predict
-from visual_rft.answering.questions import group_by_image
+from visual_rft.answering.predict import evaluation_line
 from visual_rft.config.config import Config
 from visual_rft.errors import RunFolderError, RunStopped
-from visual_rft.inspection.look import spread
 from visual_rft.parallel.meetings import by_first, check_equal, gather
 from visual_rft.parallel.processes import here
+from visual_rft.policy.stored.checkpoints import best_of
 from visual_rft.report.artefacts import write_artefacts
 from visual_rft.report.health import HealthWatch
 from visual_rft.tasks import Sample, Task
-from visual_rft.tasks.samples import Prediction
 from visual_rft.tasks.spaces import SpaceWatch
-from visual_rft.terminal.progress import Ticker
 from visual_rft.training.learner import Learner
 from visual_rft.training.metrics import Clock, Rollouts
+from visual_rft.training.run.best import best_checkpoint, out_of_patience, standing
 from visual_rft.training.run.checkpoint import prune_checkpoints
 from visual_rft.training.run.console import RunConsole
+from visual_rft.training.run.evaluating import answered, write_evaluation
 from visual_rft.training.run.folder import RunFolder
 from visual_rft.training.run.limits import Limits
 from visual_rft.training.run.lock import RunLock
@@ -66,6 +63,8 @@ class Household:
         evaluation: the newest evaluation.
         checkpoint: the newest checkpoint of this session.
         rows: what this process sampled in the step that goes on, a list of lines per batch.
+        done: steps.
+        ended: why the run ended before its last step; None if it did not.
     """
 
     config: Config
@@ -85,6 +84,8 @@ class Household:
     evaluation: dict[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
     rows: list[list[dict[str, Any]]] = field(default_factory=list)
+    done: int = 0
+    ended: str | None = None
 
     @classmethod
     def open(
@@ -98,17 +99,7 @@ class Household:
         steps_done: int,
         clock: Clock,
     ) -> Household:
-        """Start the console, the watches and the trackers.
-
-        Args:
-            config: the whole run.
-            task: asks and scores.
-            held_out: evaluation questions.
-            learner: whose policy is evaluated and saved.
-            folder: of the run, made already.
-            lock: of the folder, held; None in all but the first process.
-            steps_done: steps that the run has behind it.
-            clock: started when the session did.
+        """Start the console, the watches and the trackers; the arguments are attributes of the same name.
 
         Raises:
             ConfigError: if a tracker does not start.
@@ -129,6 +120,7 @@ class Household:
             stop=StopWatch(config.run),
             steps_done=steps_done,
             clock=clock,
+            done=steps_done,
         )
 
     def begin(self, trained_on: int) -> None:
@@ -149,6 +141,7 @@ class Household:
             self.evaluation = by_first(lambda: self.folder.evaluation(done), "the evaluation before")
         if not self.evaluation and (self._evaluation_due(done) if done else self.config.run.evaluate_base):
             self.evaluate(done)
+        self._is_best(done)
         self.stop_if_asked(done)
 
     def keep_rollouts(self, step: int, rollouts: Rollouts) -> None:
@@ -176,6 +169,7 @@ class Household:
         """
         self.clock.end_step()
         loop, done = self.config.run, step + 1
+        self.done = done
         self._write_rollouts(step)
         if here().first:
             self.folder.append_metrics(metrics)
@@ -184,10 +178,13 @@ class Household:
             for warning in self.health.new(metrics):
                 self.console.warn(f"step {done}: {warning}")
         self.limits.count_skipped(done, metrics["grad_norm"], self.checkpoint)
+        best = False
         if self._evaluation_due(done):
             self.evaluate(done)
-        if done == loop.steps or (loop.checkpoint_every and done % loop.checkpoint_every == 0):
-            self.save(done)
+            best = self._is_best(done)
+        last = done == loop.steps or self.ended is not None
+        if best or last or (loop.checkpoint_every and done % loop.checkpoint_every == 0):
+            self.save(done, needed=last)
 
     def leave_out(self, questions: Mapping[str, str]) -> None:
         """Name the training questions that cannot be used, by id with the reason.
@@ -221,7 +218,7 @@ class Household:
 
         Args:
             done: steps.
-            needed: whether the run cannot go on without it; the last one is needed in any case.
+            needed: whether the run cannot go on, or end, without it.
 
         Raises:
             RunFolderError: if it is needed, or ``run.checkpoint_failure`` is ``stop``, and it cannot be written.
@@ -233,13 +230,14 @@ class Household:
         try:
             self.checkpoint = self.learner.save(self.folder, done)
         except RunFolderError as error:
-            if needed or done == loop.steps or loop.checkpoint_failure == "stop":
+            if needed or loop.checkpoint_failure == "stop":
                 raise
             self.console.warn(f"{error}; going on to the next one")
             return
         if here().first:
-            best = self.folder.best_checkpoint(loop.checkpoint_best) if loop.checkpoint_best else None
-            prune_checkpoints(self.folder.checkpoints(), loop.checkpoint_keep, best, self.console.warn)
+            best = best_of(self.folder.path, loop.best) if loop.best else None
+            kept = best.checkpoint if best else None
+            prune_checkpoints(self.folder.checkpoints(), loop.checkpoint_keep, kept, self.console.warn)
 
     def _evaluation_due(self, done: int) -> bool:
         loop = self.config.run
@@ -252,21 +250,32 @@ class Household:
         """
         start = time.monotonic()
         policy = self.learner.policy
-        with Ticker(len(group_by_image(self.held_out)), "evaluating", say=self.console.say) as ticker:
-
-            def go_on(images: int) -> None:
-                if self.stop.asked is not None:
-                    raise AskedToStop
-                ticker.update(images)
-
-            try:
-                predictions = predict(LocalModel(policy), self.task, self.held_out, progress=go_on)
-            except AskedToStop:
-                return
+        predictions = answered(policy, self.task, self.held_out, self.stop, self.console.say)
+        if predictions is None:
+            return
         self.evaluation = self.task.metrics(predictions)
         if here().first:
-            self._write_evaluation(done, predictions)
+            write_evaluation(self.folder, self.config.run, self.task, policy.space, done, self.evaluation, predictions)
+            self.trackers.metrics(done, {f"evaluation/{name}": value for name, value in self.evaluation.items()})
+            when = f"after {done} steps" if done else "before the first step"
+            self.console.say(f"evaluation {when} | {evaluation_line(self.task, self.evaluation)}")
         self.clock.evaluation += time.monotonic() - start
+
+    def is_over(self) -> bool:
+        """Whether the run has ended before its last step."""
+        return self.ended is not None
+
+    def _is_best(self, done: int) -> bool:
+        """Whether the evaluation after ``done`` steps is the best so far; where that is too long ago, the run ends."""
+        loop = self.config.run
+        if loop.best is None:
+            return False
+        metric = loop.best
+        found = by_first(lambda: standing(self.folder.path, metric), "the best evaluation")
+        self.ended = out_of_patience(loop, found, done)
+        if self.ended is not None and here().first:
+            self.console.say(f"ended {self.ended}")
+        return found is not None and found.step == done
 
     def _write_rollouts(self, step: int) -> None:
         """Write the completions of all processes, batch after batch."""
@@ -279,23 +288,11 @@ class Household:
             for batch in zip(*parts, strict=True):
                 self.folder.write_rollouts(step, [row for part in batch for row in part])
 
-    def _write_evaluation(self, done: int, predictions: Sequence[Prediction]) -> None:
-        policy = self.learner.policy
-        kept = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_examples)]
-        looked_at = [predictions[i] for i in spread(len(predictions), self.config.run.evaluation_answers)]
-        prompts = {p.sample.id: self.task.worded(p.sample.question, policy.space) for p in [*kept, *looked_at]}
-        if looked_at:
-            self.folder.write_answers(done, prompts, looked_at)
-        self.folder.write_evaluation(done, self.evaluation, prompts, kept)
-        self.trackers.metrics(done, {f"evaluation/{name}": value for name, value in self.evaluation.items()})
-        when = f"after {done} steps" if done else "before the first step"
-        self.console.say(f"evaluation {when} | {evaluation_line(self.task, self.evaluation)}")
-
     def end(self) -> dict[str, Any]:
         """Write ``summary.json``, the plots and the report; returns the summary, {} in all but the first process.
 
         ``base`` is the evaluation before the first step (if there was one), ``evaluation`` the last; ``checkpoint`` is
-        the newest.
+        the newest, ``best`` the one with the best ``run.best``, and ``ended`` says why there were fewer steps.
         """
         if not here().first:
             return {}
@@ -305,10 +302,12 @@ class Household:
             **({"base": base} if base else {}),
             "evaluation": self.evaluation,
             "seconds": self.clock.seconds(),
-            "steps": self.config.run.steps,
+            "steps": self.done,
+            **({"ended": self.ended} if self.ended else {}),
+            **best_checkpoint(self.folder.path, self.config.run.best),
             "steps_skipped": self.folder.steps_skipped(),
             "questions_left_out": len(self.limits.left_out),
-            "checkpoint": str(self.checkpoint),
+            "checkpoint": str(self.checkpoint or next(reversed(self.folder.checkpoints()), None)),
             "model": {
                 "path": self.config.model.path,
                 "type": policy.model_config.model_type,

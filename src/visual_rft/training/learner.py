@@ -22,7 +22,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import get_scheduler
 
 from visual_rft.config.config import Config
@@ -161,11 +161,21 @@ class Learner:
     def restore(self, checkpoint: Path) -> int:
         """Go on with what a checkpoint holds besides the policy, which was loaded from it; returns the steps done.
 
+        The learning rate is that of this run's schedule after those steps: where more steps were asked for than the
+        checkpoint's run had, that of the longer one.
+
         Raises:
             RunFolderError: if the checkpoint is broken.
         """
         self.averages.checkpoint = checkpoint
-        return load_trainer(checkpoint, self._state)
+        done = load_trainer(checkpoint, self._state)
+        assert isinstance(self.schedule, LambdaLR)
+        done_updates, peaks = self.schedule.last_epoch, self.schedule.base_lrs
+        rates = [peak * share(done_updates) for peak, share in zip(peaks, self.schedule.lr_lambdas, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self.schedule._last_lr = rates
+        return done
 
     @property
     def _state(self) -> dict[str, Any]:

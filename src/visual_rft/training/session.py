@@ -44,13 +44,15 @@ from visual_rft.training.household import Household
 from visual_rft.training.learner import Learner
 from visual_rft.training.metrics import BatchResult, Clock
 from visual_rft.training.prompts.drawing import Drawing
+from visual_rft.training.run.best import refuse_unknown_number
 from visual_rft.training.run.checkpoint import newest_whole
-from visual_rft.training.run.continuing import continued
+from visual_rft.training.run.continuing import continued, extension
 from visual_rft.training.run.folder import RunFolder
 from visual_rft.training.run.trackers import make_accelerator
 from visual_rft.training.starting import (
     hold_lock,
     make_folder,
+    note_extension,
     note_leakage,
     prepare_process,
     refuse_other_data,
@@ -126,9 +128,10 @@ class Session:
         folder = RunFolder(Path(config.run.folder))
         with ExitStack() as undo:  # whatever fails from here on lets go of the lock and deletes a new folder
             # The folder is only looked at: what cannot be made or resumed is known before anything is read.
-            checkpoint = None
+            checkpoint, longer = None, None
             if resume:
                 config = continued(folder.path, config)
+                longer = by_first(lambda: extension(folder.path, config), "the steps of before")
                 lock = hold_lock(folder, undo)
                 by_first(lambda: refuse_other_data(folder, config, anyway), "the data of before")
                 checkpoint = by_first(lambda: newest_whole(folder.checkpoints(), warn_of), "the newest checkpoint")
@@ -150,8 +153,10 @@ class Session:
                 constrain(policy, task, label_names(task, (*samples, *held_out)))
             look(policy, task, samples, skips)
             try_rewards(task, prepared(policy, task, samples, [0], skips))
+            refuse_unknown_number(config.run.best, task, held_out)
             learner = Learner.of(policy, config, accelerator, supervised=supervised)
             first_step = learner.restore(checkpoint) if checkpoint else 0
+            note_extension(longer, learner.learning_rate)
             check_equal(learner.trained, "the weights")
             if here().size > 1 and config.rollout.engine != "own" and not supervised:
                 raise ConfigError("rollout.engine vllm: each process would push weights of its own; launch one process")
@@ -229,6 +234,8 @@ class Session:
         loop, skips = self.config.run, leaves_out(self.config.data.train)
         places = shares(loop.prompts_per_step, at_once)
         self.household.begin(len(self.samples))
+        if self.household.is_over():
+            return
         numbers, make = range(self.first_step, loop.steps), partial(self.prepare, at_once=at_once)
         ahead = prefetch(make, self.first_step, loop.steps, loop.workers)
         wholes = map(make, numbers) if self.drawing.looks_back else ahead
@@ -242,6 +249,8 @@ class Session:
             if skips:
                 told = gather(left_out, "the questions left out")
                 self.household.leave_out({name: why for part in told for name, why in part.items()})
+            if self.household.is_over():
+                return
             self.household.stop_if_asked(step + 1)
 
     def _announced(self, steps: Sequence[int], wholes: Iterable[Batch]) -> Iterator[Batch]:

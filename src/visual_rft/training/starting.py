@@ -9,6 +9,7 @@ Decision: the first process of several does what is done once, and all know how 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -50,6 +51,14 @@ def note_leakage(folder: RunFolder, samples: Sequence[Sample], held_out: Sequenc
     leakage = find_leakage(samples, held_out)
     folder.note_leakage(leakage)
     warn([leakage.line()] if leakage.pairs else [])
+
+
+def note_extension(steps: tuple[int, int] | None, learning_rate: float) -> None:
+    """Say that more steps were asked for, and where the schedule of the learning rate stands then."""
+    if steps is not None and here().first:
+        was, now = steps
+        print(f"this run was one of {was} steps and goes on to {now}; what follows a schedule is from here on as in a "
+              f"run of {now}: the learning rate is {learning_rate:.3g}", file=sys.stderr)  # fmt: skip
 
 
 def warn_of(text: str) -> None:

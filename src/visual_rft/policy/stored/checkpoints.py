@@ -1,6 +1,6 @@
 """Which checkpoint of a run is meant: the last, the best, or one by name. Light: no torch.
 
-Decision: *best* is what the run itself was told to look at (``run.checkpoint_best``), on its own evaluations, so that
+Decision: *best* is what the run itself was told to look at (``run.best``), on its own evaluations, so that
 the same word means the same checkpoint to ``export``, ``predict`` and ``evaluate``; the number is never picked anew.
 
     chosen("runs/coins", "best")             # runs/coins/checkpoints/step-000120
@@ -22,8 +22,12 @@ from visual_rft.policy.stored.places import CHECKPOINT, RUN_CONFIG
 _WHICH = re.compile(r"(?:step-)?(\d+)")
 
 
+LOWER_IS_BETTER = frozenset({"mean_error"})
+"""Held-out numbers of which the least is the best; of all others it is the greatest."""
+
+
 class Best(NamedTuple):
-    """The checkpoint with the greatest number.
+    """The checkpoint with the best number.
 
     Attributes:
         checkpoint: its folder.
@@ -43,8 +47,8 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Steps that a checkpoint has behind it."""
-    return int(checkpoint.name.removeprefix("step-"))
+    """Steps that a checkpoint, or the weights of an evaluation, have behind them."""
+    return int(checkpoint.stem.removeprefix("step-"))
 
 
 def evaluation_of(run: Path, step: int) -> dict[str, Any]:
@@ -53,14 +57,36 @@ def evaluation_of(run: Path, step: int) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name not in ("step", "examples")}
 
 
+def evaluations_of(run: Path) -> list[int]:
+    """The steps after which there is an evaluation, ascending."""
+    return sorted(step_of(file) for file in (run / "evaluation").glob("step-*.json") if CHECKPOINT.fullmatch(file.stem))
+
+
+def direction_of(metric: str) -> tuple[str, int]:
+    """The name of the number that ``run.best`` means, and 1 where the greatest is the best, -1 where the least is.
+
+    >>> direction_of("detection/AP"), direction_of("counting/mean_error"), direction_of("-loss")
+    (('detection/AP', 1), ('counting/mean_error', -1), ('loss', -1))
+    """
+    name = metric.removeprefix("-")
+    lower = name != metric or name.rpartition("/")[2] in LOWER_IS_BETTER
+    return name, -1 if lower else 1
+
+
 def best_of(run: Path, metric: str) -> Best | None:
-    """The checkpoint whose evaluation has the greatest ``metric``; the earlier of equal ones, None without any."""
+    """The checkpoint whose evaluation has the best ``metric``; the earlier of equal ones, None without any.
+
+    Args:
+        run: the folder.
+        metric: as ``run.best`` names it.
+    """
+    name, sign = direction_of(metric)
     found = []
     for place in checkpoints_of(run):
-        value = evaluation_of(run, step_of(place)).get(metric)
+        value = evaluation_of(run, step_of(place)).get(name)
         if isinstance(value, (int, float)):
-            found.append(Best(place, metric, value))
-    return max(found, key=lambda best: best.value, default=None)
+            found.append(Best(place, name, value))
+    return max(found, key=lambda best: sign * best.value, default=None)
 
 
 def chosen(model: str, which: str | None) -> str:
@@ -108,10 +134,10 @@ def chosen_of(models: Sequence[str], which: str | None) -> list[str]:
 def _best(run: Path) -> Path:
     settings = read_yaml(run / RUN_CONFIG, ConfigError)
     loop = settings.get("run") if isinstance(settings, dict) else None
-    metric = loop.get("checkpoint_best") if isinstance(loop, dict) else None
+    metric = (loop.get("best") or loop.get("checkpoint_best")) if isinstance(loop, dict) else None  # of before
     if not isinstance(metric, str):
         raise ConfigError(
-            f"--checkpoint best: {run} was not told what is best (run.checkpoint_best, e.g. AP); choose a step "
+            f"--checkpoint best: {run} was not told what is best (run.best, e.g. AP); choose a step "
             f"instead: {_names(run)}"
         )
     best = best_of(run, metric)

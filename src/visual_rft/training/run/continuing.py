@@ -28,7 +28,7 @@ LEAKAGE = "leakage"
 
 
 def continued(folder: Path, config: Config) -> Config:
-    """The config with which this run goes on: the one it was started with, but for more ``run.steps``.
+    """The config with which this run goes on: the one it was started with, but for more ``run.steps`` or patience.
 
     Args:
         folder: of the run.
@@ -46,18 +46,28 @@ def continued(folder: Path, config: Config) -> Config:
         config = config.with_model(autocast=before.model.autocast)
     for field, was, given in differences(before, config):
         free = field in ("run.folder", "run.processes") or field.split(".")[0] == "parallel"
-        if free or (field == "run.steps" and given > was):
+        longer = field == "run.patience" and was and (given == 0 or given > was)
+        if free or longer or (field == "run.steps" and given > was):
             continue
         raise RunFolderError(
             f"{folder}: cannot resume: {field} is {given!r}, but this run was started with {was!r}; give it the "
             "same again, or start a new run"
         )
-    if (folder / "summary.json").is_file() and before.run.steps == config.run.steps:
+    ended = json_or_nothing(folder / "summary.json").get("ended")
+    if ended is not None and before.run.patience == config.run.patience:
+        raise RunFolderError(f"{folder}: this run ended {ended}; to go on, raise run.patience, or set it to 0")
+    if ended is None and (folder / "summary.json").is_file() and before.run.steps == config.run.steps:
         raise RunFolderError(
             f"{folder}: this run is finished, there is nothing to resume; to go on, raise run.steps above "
             f"{before.run.steps}"
         )
     return config
+
+
+def extension(folder: Path, config: Config) -> tuple[int, int] | None:
+    """Steps that this run was to have, and those it is to have now; None where they are the same."""
+    before = load_config(folder / "config.yaml").run.steps
+    return None if before == config.run.steps else (before, config.run.steps)
 
 
 def changed_since(folder: Path, config: Config) -> tuple[list[str], list[str]]:

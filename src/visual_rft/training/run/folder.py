@@ -28,11 +28,11 @@ from visual_rft.data.leakage import Leakage
 from visual_rft.errors import RunFolderError, printable
 from visual_rft.files import append_json_lines, json_or_nothing, write_json, write_whole
 from visual_rft.parallel.processes import here
-from visual_rft.policy.stored.checkpoints import best_of, checkpoints_of, evaluation_of
+from visual_rft.policy.stored.checkpoints import checkpoints_of, evaluation_of
 from visual_rft.report.reading import finite, read_lines
 from visual_rft.tasks.samples import Prediction
 from visual_rft.training.metrics import Rollouts
-from visual_rft.training.run.continuing import DATA, LEAKAGE, data_of
+from visual_rft.training.run.continuing import DATA, LEAKAGE, data_of, extension
 from visual_rft.training.run.environment import environment
 from visual_rft.training.run.rows import completion_row, question_row
 from visual_rft.vision.images import ImageReference
@@ -99,7 +99,7 @@ class RunFolder:
     def reopen(self, config: Config, step: int) -> None:
         """Forget what a run that continues after ``step`` steps makes again, and note with what it was continued.
 
-        The config is written anew, because more steps may have been asked for.
+        The config is written anew, because more steps may have been asked for, which is noted too.
 
         Raises:
             RunFolderError: if a file cannot be written.
@@ -125,7 +125,9 @@ class RunFolder:
         except (OSError, ValueError):
             print(f"warning: {printable(str(file))}: cannot be read; written anew", file=sys.stderr)
             before = {}
-        resumed = [*before.get("resumed", []), {"after_steps": step, **environment(config.run.seed)}]
+        longer = extension(self.path, config)
+        noted = {"after_steps": step, **({"run_steps": list(longer)} if longer else {})}
+        resumed = [*before.get("resumed", []), {**noted, **environment(config.run.seed)}]
         self.write_json("environment.json", {**before, "resumed": resumed})
 
     def checkpoints(self) -> list[Path]:
@@ -135,11 +137,6 @@ class RunFolder:
     def evaluation(self, step: int) -> dict[str, Any]:
         """The numbers of ``evaluation/step-N.json``, {} if there is none."""
         return evaluation_of(self.path, step)
-
-    def best_checkpoint(self, metric: str) -> Path | None:
-        """The checkpoint whose evaluation has the greatest ``metric``; the earlier of equal ones, None without any."""
-        best = best_of(self.path, metric)
-        return best.checkpoint if best else None
 
     def steps_skipped(self) -> int:
         """Steps whose gradient was not finite, of the whole run; ``metrics.jsonl`` has null for it."""
