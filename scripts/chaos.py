@@ -11,6 +11,7 @@ which an import would make ten.
 
     make chaos                                       # everything
     python scripts/chaos.py --points 3 --kills 3 --files 2 --out /tmp/chaos.json
+    python scripts/chaos.py --only ranks             # one of two processes is killed, fails or stands still
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,14 @@ FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.lin
 class Process:
     """A run in a fork of this process, and what it says."""
 
-    def __init__(self, words: list[str], said: Path) -> None:
+    def __init__(self, words: list[str], said: Path, environment: Mapping[str, str] | None = None) -> None:
         self.out, self.err = said.with_suffix(".out"), said.with_suffix(".err")
-        self._fork = multiprocessing.get_context("fork").Process(target=self._work, args=(words,))
+        arguments = (words, environment or {})
+        self._fork = multiprocessing.get_context("fork").Process(target=self._work, args=arguments)
         self._fork.start()
 
-    def _work(self, words: list[str]) -> None:
+    def _work(self, words: list[str], environment: Mapping[str, str]) -> None:
+        os.environ.update(environment)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores in the background,
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
         for number, file in ((1, self.out), (2, self.err)):
@@ -89,16 +92,22 @@ class Process:
 class Bench:
     """A folder with a base model, a run that nothing happened to, and how to run others like it."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, *, whole: bool = True) -> None:
         sys.path.insert(0, str(ROOT / "tests"))
         from support.tiny_models import random_model
 
-        self.place = place
+        self.place, self.run_seconds = place, RUN_SECONDS
         self.results: dict[str, Counter[str]] = {}
         model, processor = random_model("qwen2_vl")
         model.save_pretrained(place / "base")
         processor.save_pretrained(place / "base")
         (place / "rewards.py").write_text(REWARD)
+        if whole:
+            self._run_whole()
+
+    def _run_whole(self) -> None:
+        """The run that nothing happens to."""
+        place = self.place
         started = time.monotonic()
         done = self.run("whole", count=True)
         if done.wait(0):
@@ -107,9 +116,9 @@ class Bench:
         self.operations = int((place / "whole.count").read_text())
         self.wanted = outcome_of(place / "whole")
 
-    def start(self, name: str, *words: str) -> Process:
-        """A process of a run named ``name``; ``words`` go to the child's own parser first."""
-        values = {
+    def config_of(self, name: str, **sections: Mapping[str, Any]) -> Path:
+        """The config of a run named ``name``; fields in ``sections`` are added."""
+        values: dict[str, dict[str, Any]] = {
             "model": {"path": str(self.place / "base")},
             "task": {"weights": {f"{self.place / 'rewards.py'}:letters": 1}},
             "data": {"train": [{"source": "digits", "count": 6}], "evaluation": [{"source": "digits", "count": 1}]},
@@ -121,9 +130,29 @@ class Bench:
                 "evaluate_every": 2, "threads": 1,
             },
         }  # fmt: skip
+        for section, fields in sections.items():
+            values[section] = {**values.get(section, {}), **fields}
         config = self.place / f"{name}.yaml"
         config.write_text(json.dumps(values))
-        return Process([str(config), *words], self.place / name)
+        return config
+
+    def start(
+        self, name: str, *words: str, said: str = "", environment: Mapping[str, str] | None = None, **sections: Any
+    ) -> Process:
+        """A process of a run named ``name``.
+
+        Args:
+            name: of the run, its folder and its config.
+            words: for the child's own parser.
+            said: name of the files of what it says; that of the run without one.
+            environment: variables of this process alone.
+            sections: fields that are added to the config.
+        """
+        return Process([str(self.config_of(name, **sections)), *words], self.place / (said or name), environment)
+
+    def outcome(self, name: str) -> Any:
+        """What a run has ended with."""
+        return outcome_of(self.place / name)
 
     def run(self, name: str, *, resume: bool = False, kill_at: int = 0, count: bool = False) -> Process:
         """One process of a run, to its end."""
@@ -314,8 +343,8 @@ def full_disk(bench: Bench) -> None:
     bench.note("a full disk", bench.ending("moved"))
 
 
-def write_table(results: dict[str, Counter[str]]) -> None:
-    """Put the counts into the page."""
+def table_of(results: dict[str, Counter[str]]) -> list[str]:
+    """The counts as Markdown."""
     rows = [
         "| what was done | trials | equal | refused in one line | different | traceback |",
         "|---|---|---|---|---|---|",
@@ -323,11 +352,46 @@ def write_table(results: dict[str, Counter[str]]) -> None:
     for kind, ends in results.items():
         counts = " | ".join(str(ends[end]) for end in ("equal", "refused", "different", "traceback"))
         rows.append(f"| {kind} | {sum(ends.values())} | {counts} |")
-    begin, end = "<!-- chaos -->", "<!-- end of chaos -->"
+    return rows
+
+
+def write_table(name: str, rows: list[str]) -> None:
+    """Put a table into the page, in its place of this name."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     text = TABLE.read_text(encoding="utf-8")
     before, rest = text.split(begin)
     table = "\n".join(rows)
     TABLE.write_text(f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}", encoding="utf-8")
+
+
+def in_one_process(given: argparse.Namespace, place: Path) -> bool:
+    """The trials of runs in one process; whether one failed."""
+    bench = Bench(place)
+    print(f"{bench.operations} operations on files, {bench.seconds:.0f} seconds a run", flush=True)
+    damage(bench, given.files)
+    signals(bench, [name for name in given.signals.split(",") if name])
+    if given.disk:
+        full_disk(bench)
+    kill_points(bench, given.points)
+    random_kills(bench, given.kills, random.Random(given.seed))  # noqa: S311
+    results = {kind: dict(ends) for kind, ends in bench.results.items()}
+    content = {"steps": STEPS, "operations": bench.operations, "seed": given.seed, "results": results}
+    given.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if given.out == RESULT:
+        write_table("chaos", table_of(bench.results))
+    return any(ends["different"] or ends["traceback"] for ends in bench.results.values())
+
+
+def in_two_processes(given: argparse.Namespace, place: Path) -> bool:
+    """The trials of runs in two processes; whether one failed."""
+    import chaos_ranks
+
+    ranks = chaos_ranks.trials(Bench(place, whole=False), given.ranks, given.faults, given.seed)
+    content = json.dumps(ranks.content(given.seed), indent=2) + "\n"
+    chaos_ranks.place_of(given.out).write_text(content, encoding="utf-8")
+    if given.out == RESULT:
+        write_table("chaos of ranks", chaos_ranks.table_of(ranks))
+    return chaos_ranks.failed(ranks)
 
 
 def main() -> int:
@@ -338,26 +402,21 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=100, help="files of a checkpoint that are damaged")
     parser.add_argument("--signals", default="SIGINT,SIGTERM,SIGHUP,SIGUSR1")
     parser.add_argument("--disk", action=argparse.BooleanOptionalAction, default=True, help="try a full disk")
+    parser.add_argument("--ranks", type=int, default=20, help="random kills of one of two processes")
+    parser.add_argument("--faults", type=int, default=2, help="of each other fault of one of two processes")
+    parser.add_argument("--only", choices=("one", "ranks"), help="runs in one process, or in two")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else a fork is warned of
-    with tempfile.TemporaryDirectory(prefix="chaos-") as place:
-        bench = Bench(Path(place))
-        print(f"{bench.operations} operations on files, {bench.seconds:.0f} seconds a run", flush=True)
-        damage(bench, given.files)
-        signals(bench, [name for name in given.signals.split(",") if name])
-        if given.disk:
-            full_disk(bench)
-        kill_points(bench, given.points)
-        random_kills(bench, given.kills, random.Random(given.seed))  # noqa: S311
-    results = {kind: dict(ends) for kind, ends in bench.results.items()}
-    content = {"steps": STEPS, "operations": bench.operations, "seed": given.seed, "results": results}
-    given.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    if given.out == RESULT:
-        write_table(bench.results)
-    return int(any(ends["different"] or ends["traceback"] for ends in bench.results.values()))
+    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as the command itself says before torch is imported
+    failed = []
+    for name, trials in (("one", in_one_process), ("ranks", in_two_processes)):
+        if given.only in (None, name):
+            with tempfile.TemporaryDirectory(prefix="chaos-") as place:
+                failed.append(trials(given, Path(place)))
+    return int(any(failed))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 
 import pytest
@@ -39,6 +40,44 @@ def test_published_hyper_parameters(name):
     precision = (config.model.dtype, config.model.autocast, config.model.lora is not None)
     assert precision in PRECISIONS
     assert config.optimizer.learning_rate == (1e-6 if config.model.lora is None else 1e-5)
+
+
+LAUNCHES = [
+    (model, re.sub(r"\s+", " ", line).split())
+    for model in MODELS
+    for note in yaml.safe_load((ROOT / "models" / f"{model}.yaml").read_text()).get("about", {}).get("notes", [])
+    for line in re.findall(r"torchrun .*?(?= \()", note, re.DOTALL)
+]
+BILLIONS = {"qwen2-vl-7b": 8.29, "qwen2.5-vl-7b": 8.29, "qwen3-vl-8b": 8.77}
+"""Parameters, as the hub states them."""
+
+
+def test_every_large_model_says_how_all_of_it_is_trained():
+    assert [model for model, _ in LAUNCHES] == [model for model in MODELS if "7b" in model or "8b" in model]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize(("model", "words"), LAUNCHES, ids=[model for model, _ in LAUNCHES])
+def test_launch_lines_are_understood_and_fit(model, words, experiment, capsys):
+    processes = int(words[words.index("--nproc-per-node") + 1])
+    assert words[:5] == ["torchrun", "--nproc-per-node", str(processes), "-m", "visual_rft"]
+    name = words[6].replace("EXPERIMENT", experiment)
+    assert words[5:7] == ["train", f"{model}/EXPERIMENT"]
+    if f"{model}/{experiment}" not in names():
+        pytest.skip("the paper has no such experiment on this model")
+    config = load_config(name, words[7:])
+    assert (config.model.lora, config.model.dtype, config.model.autocast) == (None, "bfloat16", "no")
+    assert config.optimizer.learning_rate == 1e-6
+    assert config.run.prompts_per_step >= processes
+    # docs/scaling.md: 4 + 12 / N bytes a parameter, and 2 more with a reference.
+    held = BILLIONS[model] * (4 + 12 / processes + 2 * (config.objective.beta > 0))
+    notes = " ".join(load_notes(model).split())
+    assert f"about {held:.0f} GB held on each" in notes
+    assert held < 80
+
+
+def load_notes(model: str) -> str:
+    return (ROOT / "models" / f"{model}.yaml").read_text()
 
 
 def test_the_model_is_the_one_of_the_name():

@@ -1,4 +1,4 @@
-"""Two processes for all tests of this folder."""
+"""Two and four processes for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -11,4 +11,10 @@ from support.pool import Pool
 @pytest.fixture(scope="session")
 def two() -> Iterator[Pool]:
     with Pool(2) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="session")
+def four() -> Iterator[Pool]:
+    with Pool(4) as pool:
         yield pool

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.pool import Pool
 from support.shared_runs import gradients, parts_of, run, run_settings
 from support.tiny_models import FAMILIES
 
@@ -96,18 +95,17 @@ def test_every_family_takes_a_sharded_step(two, model_folders, tmp_path, kind):
     assert row["grad_norm"] > 0
 
 
-def test_four_processes(tmp_path):
+def test_four_processes(four):
     whole = torch.arange(10.0)
     objective = ObjectiveConfig(beta=0.0, loss="dapo")
     expected, _ = gradients("qwen2_vl", True, objective, True)
-    with Pool(4) as four:
-        # Two groups of two: inside a group tensors are cut, and the groups hold the same.
-        for rank, (part, grad, norm, after) in enumerate(four.ask(parts_of, whole, 2)):
-            own = slice(0, 5) if rank % 2 == 0 else slice(5, 10)
-            torch.testing.assert_close(part, whole[own])
-            torch.testing.assert_close(grad, 10 * whole[own])  # 1 + 2 + 3 + 4 times
-            assert norm == pytest.approx(float((10 * whole).norm()))
-            torch.testing.assert_close(after, -9 * whole)
-        for found, _ in four.ask(gradients, "qwen2_vl", True, objective, True):
-            for name, gradient in expected.items():
-                torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
+    # Two groups of two: inside a group tensors are cut, and the groups hold the same.
+    for rank, (part, grad, norm, after) in enumerate(four.ask(parts_of, whole, 2)):
+        own = slice(0, 5) if rank % 2 == 0 else slice(5, 10)
+        torch.testing.assert_close(part, whole[own])
+        torch.testing.assert_close(grad, 10 * whole[own])  # 1 + 2 + 3 + 4 times
+        assert norm == pytest.approx(float((10 * whole).norm()))
+        torch.testing.assert_close(after, -9 * whole)
+    for found, _ in four.ask(gradients, "qwen2_vl", True, objective, True):
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)

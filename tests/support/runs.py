@@ -50,6 +50,19 @@ def reward_the_letter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Detection, "score", score)
 
 
+def half_always_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Questions about even digits are always right; others earn by their text, which a random model varies."""
+
+    from visual_rft.tasks import Detection, Score
+
+    def score(self, completion, truth, frame=None):
+        digit = int(truth["category"].split()[-1])
+        value = 1.0 if digit % 2 == 0 else sum(map(ord, completion)) % 997 / 997
+        return Score({"iou": 0.0, "confidence": 0.0, "format": value}, value)
+
+    monkeypatch.setattr(Detection, "score", score)
+
+
 def interrupt(loop: Callable[..., Any], settings: Config, last: int) -> None:
     """Run until the checkpoint of step ``last`` would be written: the step before has left its line of metrics."""
     real = learner.save_checkpoint

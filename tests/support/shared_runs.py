@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +12,16 @@ import pytest
 import torch
 
 from support.oracles import prompts_of_mixed_size, random_completions
-from support.runs import metrics, reward_the_letter
+from support.runs import half_always_right, metrics, reward_the_letter
 from support.tiny_models import random_model
 from visual_rft.answering.local import LocalModel
 from visual_rft.answering.predict import predict
+from visual_rft.cli.main import main
 from visual_rft.config.config import parse_config
 from visual_rft.config.objective import ObjectiveConfig
 from visual_rft.config.sections import EngineConfig, LoraConfig, ModelConfig
 from visual_rft.data.sources import load_samples
+from visual_rft.inspection.check import check_run
 from visual_rft.parallel.meetings import gather, sum_gradients
 from visual_rft.parallel.processes import here
 from visual_rft.parallel.shards import Shards
@@ -75,13 +80,38 @@ def gradients(kind: str, lora: bool, objective: ObjectiveConfig, flat_first: boo
     return {n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None}, total
 
 
-def run(values: dict[str, Any], supervised: bool = False, resume: bool = False) -> list[dict[str, Any]]:
-    """A whole run whose reward a random model can learn; its metrics."""
+def run(
+    values: dict[str, Any], supervised: bool = False, resume: bool = False, flat_groups: bool = False
+) -> list[dict[str, Any]]:
+    """A whole run whose reward a random model can learn, or that is the same for half of the questions; its metrics."""
     config = parse_config(values, "test")
     with pytest.MonkeyPatch.context() as patch:
-        reward_the_letter(patch)
+        (half_always_right if flat_groups else reward_the_letter)(patch)
         (train_supervised if supervised else train)(config, resume=resume)
     return metrics(Path(config.run.folder))
+
+
+def texts(folder: Path) -> list[Any]:
+    """Everything that was sampled, with its rewards and advantages, in the order of the files."""
+    lines = [line for file in sorted((folder / "rollouts").glob("*.jsonl")) for line in file.read_text().splitlines()]
+    return [
+        [row["step"], row["id"], row["images"], [[c["text"], c["total"], c["tokens"]] for c in row["completions"]]]
+        for row in map(json.loads, lines)
+    ]
+
+
+def checked(values: dict[str, Any], samples: int, sheet: Path) -> tuple[bool, str]:
+    """Whether a run passes ``check``, and what the first process says of it."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said if here().first else io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        passed = check_run(parse_config(values, "test"), samples, sheet)
+    return passed, said.getvalue()
+
+
+def reproduced(folder: Path) -> int:
+    """The exit code of three short runs of an experiment on one process or all."""
+    words = ["reproduce", "few-shot-detection", "--quick", "--seeds", "2", "--shots", "1", "--methods", "base,rft"]
+    return main([*words, "--domains", "handwriting", "--out", str(folder)])
 
 
 def answers(values: dict[str, Any]) -> list[tuple[str, str]]:

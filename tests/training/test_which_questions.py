@@ -6,17 +6,17 @@ import json
 
 import pytest
 import torch
-from support.runs import config, interrupt, metrics
+from support.runs import config, half_always_right, interrupt, metrics
 
 from visual_rft.errors import ConfigError
-from visual_rft.tasks import Detection, Sample, Score
+from visual_rft.tasks import Sample, Score
 from visual_rft.training import household
 from visual_rft.training.advantages import ADVANTAGES, Rewards
 from visual_rft.training.beside import as_one_group
 from visual_rft.training.prompts.drawing import Drawing
 from visual_rft.training.prompts.history import History
 from visual_rft.training.rft import train
-from visual_rft.training.rollout import Rollout
+from visual_rft.training.rollout import Rollout, flat
 from visual_rft.training.session import Questions
 
 
@@ -27,17 +27,6 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def samples(count: int) -> list[Sample]:
     return [Sample(str(number), (), "detection", {}, {}) for number in range(count)]
-
-
-def half_always_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Questions about even digits are always right; others earn by their text, which a random model varies."""
-
-    def score(self, completion, truth, frame=None):
-        digit = int(truth["category"].split()[-1])
-        value = 1.0 if digit % 2 == 0 else sum(map(ord, completion)) % 997 / 997
-        return Score({"iou": 0.0, "confidence": 0.0, "format": value}, value)
-
-    monkeypatch.setattr(Detection, "score", score)
 
 
 def run_of(folder, base, steps=3, advantages="group", **rollout):
@@ -114,8 +103,8 @@ def test_what_is_flat_depends_on_what_is_compared():
     equal = [Score({"a": 1.0, "b": 0.0}, 1.0)] * 2
     questions = Questions(samples(3), None, None)
     rollout = Rollout(questions, None, None, [same_in_all, differs, equal], 0, {})
-    assert rollout.flat(by_parts=False) == [0, 2]
-    assert rollout.flat(by_parts=True) == [2]
+    assert flat(rollout.earned(by_parts=False)) == [0, 2]
+    assert flat(rollout.earned(by_parts=True)) == [2]
 
 
 def test_hard_questions_and_a_batch_wide_spread_are_refused():

@@ -12,6 +12,7 @@ evaluation continues where it stopped.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 from visual_rft.answering.box_questions import asked_about_boxes
 from visual_rft.answering.class_list import AsksForClasses, said_classes
 from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
-from visual_rft.errors import RunFolderError
+from visual_rft.errors import DataError, RunFolderError
 from visual_rft.files import append_json_lines
 from visual_rft.parallel.meetings import by_first, gather
 from visual_rft.parallel.processes import here
@@ -200,7 +201,10 @@ def answer(
 
     Raises:
         AskedToStop: if ``progress`` raised it in one of the processes.
+        DataError: if the processes have different questions.
     """
+    if here().size > 1:
+        _check_alike(questions)
     known = [journal.answers(i, asked) if journal else None for i, asked in enumerate(questions)]
     answers = {i: row for i, row in enumerate(known) if row is not None}
     waiting = [i for i in range(len(questions)) if i not in answers][here().rank :: here().size]
@@ -226,6 +230,21 @@ def answer(
     for part in told:
         answers |= _unpacked(questions, part or {})
     return [answers[i] for i in range(len(questions))]
+
+
+def _check_alike(questions: Sequence[ImageQuestions]) -> None:
+    """An answer goes from process to process by its number, so that all have to count the same questions."""
+    digest = hashlib.sha256()
+    for one in questions:
+        rows = [[sample.id, sample.question] for sample in one.samples]
+        digest.update(json.dumps([rows, one.choose], sort_keys=True, default=str).encode())
+    told = gather((len(questions), digest.hexdigest()), "a look at the questions")
+    for rank, other in enumerate(told):
+        if other != told[0]:
+            raise DataError(
+                f"process {rank} has other questions than process 0, about {other[0]:,} images there and "
+                f"{told[0][0]:,} here; give all machines the same files"
+            )
 
 
 def _answered(

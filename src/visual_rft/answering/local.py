@@ -17,6 +17,7 @@ from visual_rft.answering.box_questions import NO, YES, share_of_yes
 from visual_rft.answering.fitting import in_parts
 from visual_rft.answering.scores import number_logprobs
 from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig
+from visual_rft.parallel.meetings import check_equal
 from visual_rft.parallel.processes import here
 from visual_rft.policy.agreement import verify_together
 from visual_rft.policy.constrained import constrain
@@ -45,9 +46,11 @@ class LocalModel:
         """The model of a config, on the GPU if there is one.
 
         Raises:
-            ModelError: if it cannot be loaded.
+            ModelError: if it cannot be loaded, or other processes have loaded another.
         """
-        return cls(load_policy(model, rollout, engine=engine).to(best_device()), model.path)
+        policy = load_policy(model, rollout, engine=engine).to(best_device())
+        check_equal(policy.model.parameters(), "the weights")
+        return cls(policy, model.path)
 
     @property
     def space(self) -> CoordinateSpace:

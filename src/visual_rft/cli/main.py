@@ -84,7 +84,7 @@ VERBS: dict[str, Verb] = {
     ),
     "check": Verb(
         check, "Check a run before training: data, coordinates, rewards, token counts, memory.",
-        "visual-rft check examples/coco.yaml --samples 50", fields=True,
+        "visual-rft check examples/coco.yaml --samples 50", fields=True, shared=True,
     ),
     "play": Verb(
         play, "Answer a question of a run yourself: see its rewards, the parsed answer and the boxes.",
@@ -129,6 +129,7 @@ VERBS: dict[str, Verb] = {
     "reproduce": Verb(
         reproduce, "The paper's experiments in miniature: base, supervised and reinforcement fine-tuning.",
         "visual-rft reproduce few-shot-detection --seeds 1 --shots 4", interrupted="; the same command continues",
+        shared=True,
     ),
     "data": Verb(data, "Build, convert and look at data sets.", "visual-rft data few-shot --help"),
 }  # fmt: skip
@@ -198,35 +199,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         if launched() == 1:
             return verb.command.run(arguments, fields) or 0
         return _together(verb, arguments, fields)
-    except VisualRFTError as error:
-        from visual_rft.tasks.plugins import blame
-
-        told = blame(error) or printable(str(error))
-        print(f"visual-rft: {told}", file=sys.stderr)
-        return error.exit_code if isinstance(error, RunStopped) else 2
     except BrokenPipeError:  # the reader has seen enough: visual-rft ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
         return 1
-    except OSError as error:  # a name of 300 characters, a folder that may not be listed, a disk that went away
-        from visual_rft.tasks.plugins import blame
-
-        print(f"visual-rft: {blame(error) or printable(_os_error(error))}", file=sys.stderr)
-        return 2
-    except Exception as error:
-        if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):  # the second is torch's
-            said = printable(str(error), limit=200)
-            text: str | None = f"out of memory ({said}); take less at once{verb.interrupted}"
-        else:
-            from visual_rft.tasks.plugins import blame
-
-            text = blame(error)
-        if text is None:
+    except (Exception, KeyboardInterrupt) as error:
+        known = _verdict(error, verb)
+        if known is None:
             raise  # ours
-        print(f"visual-rft: {text}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"visual-rft: interrupted{verb.interrupted}", file=sys.stderr)
-        return 130
+        print(f"visual-rft: {known.line}", file=sys.stderr)
+        return known.exit_code
+
+
+class _Verdict(NamedTuple):
+    """What is said about an error, and how the command ends."""
+
+    line: str
+    exit_code: int
+
+
+def _verdict(error: BaseException, verb: Verb) -> _Verdict | None:
+    """The verdict on an error that the user can mend; None on a bug, whose traceback is wanted."""
+    if isinstance(error, KeyboardInterrupt):
+        return _Verdict(f"interrupted{verb.interrupted}", 130)
+    if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):  # the second is torch's
+        said = printable(str(error), limit=200)
+        return _Verdict(f"out of memory ({said}); take less at once{verb.interrupted}", 2)
+    from visual_rft.tasks.plugins import blame
+
+    told = blame(error) if isinstance(error, Exception) else None
+    if isinstance(error, VisualRFTError):
+        return _Verdict(told or printable(str(error)), error.exit_code if isinstance(error, RunStopped) else 2)
+    if isinstance(error, OSError):  # a name of 300 characters, a folder that may not be listed, a disk that went away
+        return _Verdict(told or printable(_os_error(error)), 2)
+    return None if told is None else _Verdict(told, 2)
 
 
 def _together(verb: Verb, arguments: argparse.Namespace, fields: Sequence[str]) -> int:
@@ -235,9 +240,15 @@ def _together(verb: Verb, arguments: argparse.Namespace, fields: Sequence[str]) 
     Raises:
         ConfigError: if one process does all that the verb does.
     """
+    # The store of a first process that is gone is warned of by a page per try; what is to be said is said in a line.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from visual_rft.parallel.processes import together
 
-    with together():
+    def exit_code(error: BaseException) -> int | None:
+        known = _verdict(error, verb)
+        return None if known is None else known.exit_code
+
+    with together(exit_code):
         if not verb.shared:
             raise ConfigError(f"visual-rft {arguments.verb} runs in one process; call it without the launcher")
         return verb.command.run(arguments, fields) or 0

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +172,20 @@ def _values(source: Config | Mapping[str, Any] | Path | str) -> tuple[Any, str]:
 def dump_config(config: Config) -> str:
     """The config as YAML that :func:`load_config` reads back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def differences(before: Config, now: Config) -> Iterator[tuple[str, Any, Any]]:
+    """Every field that differs, with its value before and now.
+
+    >>> list(differences(Config(), parse_config({"run": {"steps": 3}}, "run.yaml")))
+    [('run.steps', 200, 3)]
+    """
+    pairs: list[tuple[str, Any, Any]] = [("", before.model_dump(mode="json"), now.model_dump(mode="json"))]
+    while pairs:
+        name, was, given = pairs.pop(0)
+        if isinstance(was, dict) and isinstance(given, dict):
+            pairs += [
+                (f"{name}.{key}".lstrip("."), was.get(key), given.get(key)) for key in dict.fromkeys([*was, *given])
+            ]
+        elif was != given:
+            yield name, was, given

@@ -127,6 +127,7 @@ class Coco(NamedTuple):
 
 
 def _evaluate(config: Config, plan: Plan) -> Evaluated:
+    here().wait_at_most(config.parallel.timeout)
     task = task_for(config)
     asked = chosen_questions(config, task, plan)
     with _model(config, plan, task) as model:

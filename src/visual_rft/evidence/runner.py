@@ -4,6 +4,7 @@ Decision: a cell's file appears whole (written under another name and renamed) a
 the same command continues after an interruption and runs no cell twice. The training itself is that of
 ``visual-rft train`` and ``visual-rft sft``; its run folder is deleted once the cell is evaluated. A cell computes on
 one thread: more cores are used by more processes, and change no number but those of the arm whose budget is time.
+That holds for the processes of a launcher, too: each takes the next cells that belong together and runs them alone.
 
     runs/evidence/few-shot-detection/
       cells/handwriting-k4-seed0-rft.json      numbers, draws of the bootstrap, steps and CPU seconds
@@ -40,6 +41,8 @@ from visual_rft.evaluation.measures import measure, measure_detection
 from visual_rft.evaluation.resampling import Floats, bootstrap
 from visual_rft.evidence.cells import Cell
 from visual_rft.files import write_whole
+from visual_rft.parallel.meetings import by_first, taken
+from visual_rft.parallel.processes import alone, here
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import task_for
@@ -64,6 +67,9 @@ def run_cells(cells: Sequence[Cell], metrics: Sequence[str], folder: Path, jobs:
     Raises:
         VisualRFTError: if a cell cannot be run or written; those that run beside it are finished first.
     """
+    if here().size > 1:
+        _run_divided(cells, metrics, folder)
+        return
     results = {cell.name: result for cell in cells if (result := finished(cell, folder)) is not None}
     waiting = [cell for cell in cells if cell.name not in results]
     running: dict[Future[dict[str, Any]], Cell] = {}
@@ -85,6 +91,32 @@ def run_cells(cells: Sequence[Cell], metrics: Sequence[str], folder: Path, jobs:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 results[running.pop(future).name] = future.result()
                 bar.update()
+
+
+def _run_divided(cells: Sequence[Cell], metrics: Sequence[str], folder: Path) -> None:
+    """Run the cells in the processes of a launcher."""
+
+    def names_left() -> list[list[str]]:
+        return [
+            [cell.name for cell in family] for family in families(cells) if any(not finished(c, folder) for c in family)
+        ]
+
+    left = by_first(names_left, "which runs are left")
+    by_name = {cell.name: cell for cell in cells}
+    for number in taken(len(left), "the end of the runs"):
+        with alone():
+            run_cells([by_name[name] for name in left[number]], metrics, folder)
+
+
+def families(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells, each with those that it is matched with."""
+    found: list[list[Cell]] = []
+    for cell in cells:
+        names = {other.name for other in cell.matched}
+        near = [family for family in found if any(other.name in names for other in family)]
+        found = [family for family in found if all(family is not one for one in near)]
+        found.append([*(other for family in near for other in family), cell])
+    return found
 
 
 class _Here(Executor):

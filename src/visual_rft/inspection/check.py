@@ -3,13 +3,13 @@
 Decision: everything a training step would do short of computing is done on real questions: images are opened and
 processed, boxes go to the model's space and back, the gold answer is scored (it must be full) and so are wrong ones
 (each must be less). An IoU reward that stays at zero is then found in seconds instead of after a night. The model's
-weights are not loaded.
+weights are not loaded. Several processes divide the questions; what they find is put together in their order.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +21,15 @@ from visual_rft.data.leakage import find_leakage
 from visual_rft.data.sources import load_samples
 from visual_rft.data.tiled import size_for
 from visual_rft.errors import DataError, PromptTooLongError, printable
+from visual_rft.inspection.alike import check_alike
 from visual_rft.inspection.dry_run import memory_lines
 from visual_rft.inspection.fitting import does_not_fit
 from visual_rft.inspection.look import TokenCounts, look_at_data, spread
+from visual_rft.parallel.meetings import by_first, gather
+from visual_rft.parallel.processes import here
 from visual_rft.policy.inputs import OpenedReasoning
 from visual_rft.policy.loading import load_policy
+from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt, task_for
 from visual_rft.tasks import Sample, Task
 from visual_rft.tasks.parsing.completion import Parsed
@@ -59,8 +63,10 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
         VisualRFTError: if the config, data set or model cannot be used at all.
     """
     # The questions and the model without its weights.
+    here().wait_at_most(config.parallel.timeout)
     task = task_for(config)
     questions = load_samples(config.data.train, task)
+    check_alike(config, questions)
     policy = load_policy(config.model, config.rollout, empty=True)
     chosen = [questions[i] for i in spread(len(questions), samples)]
     print(
@@ -68,32 +74,14 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     )
 
     # Each chosen question: its image, prompt, gold answer and wrong answers.
-    violations: list[str] = []
-    tokens = TokenCounts(policy)
+    looks, tokens = _look_at_all(config, task, policy, chosen)
+    violations = [text for look in looks for text in look.violations]
     totals: dict[str, list[float]] = defaultdict(list)
-    round_trips: list[float] = []
-    pictures: list[Image.Image] = []
-    for sample in chosen:
-        try:
-            inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
-            frame = frame_of(sample.truth, inputs.frames[0])
-            checked = _check_answers(task, sample, frame, policy.reasoning)
-        except (DataError, PromptTooLongError) as error:
-            violations.append(f"{sample.id}: {error}")
-            continue
-        for name, total in checked.totals.items():
+    for look in looks:
+        for name, total in look.totals.items():
             totals[name].append(total)
-        round_trips += checked.ious
-        violations += [f"{sample.id}: {text}" for text in checked.faults]
-        answer = tokens.add(inputs, checked.gold)
-        if answer > config.rollout.max_new_tokens:
-            violations.append(
-                f"{sample.id}: the gold answer has {answer} tokens, but rollout.max_new_tokens is "
-                f"{config.rollout.max_new_tokens}: a right answer would be cut off"
-                f"{_tiles_instead(sample, answer, config.rollout.max_new_tokens)}"
-            )
-        if len(pictures) < MAX_PICTURES:
-            pictures.append(_drawn(task, sample, checked.gold, frame))
+    round_trips = [value for look in looks for value in look.ious]
+    pictures = [look.picture for look in looks if look.picture is not None][:MAX_PICTURES]
 
     # What they say together: units, rewards, tokens, memory.
     if round_trips:
@@ -108,7 +96,75 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
         problem = does_not_fit(config, policy, tokens.longest)
         violations += [] if problem is None else [problem]
 
-    # The data as a whole: units of boxes, shrunk images, the longest prompts.
+    violations += by_first(lambda: _look_at_whole(config, task, policy, questions), "a look at the data as a whole")
+
+    # The contact sheet, and the verdict.
+    if pictures:
+        by_first(lambda: save_picture(contact_sheet(pictures, columns=4), sheet, "contact sheet"), "the contact sheet")
+        print(f"contact sheet with the truth drawn: {sheet}")
+    for violation in violations[:MAX_VIOLATIONS_PRINTED]:
+        print(f"VIOLATION {printable(violation)}")
+    if len(violations) > MAX_VIOLATIONS_PRINTED:
+        print(f"... and {len(violations) - MAX_VIOLATIONS_PRINTED} more")
+    print(f"{len(violations)} violation{'s' * (len(violations) > 1)}" if violations else "no violation")
+    return not violations
+
+
+class Look(NamedTuple):
+    """What was found about one question, by the process that looked at it.
+
+    Attributes:
+        violations: one text for each.
+        totals: total reward of the gold answer and of each wrong one, by name.
+        ious: IoU of each true box with itself after rounding to the model's units.
+        picture: with the truth drawn; None where there are enough.
+    """
+
+    violations: list[str]
+    totals: Mapping[str, float]
+    ious: Sequence[float]
+    picture: Image.Image | None
+
+
+def _look_at_all(
+    config: Config, task: Task, policy: Policy, chosen: Sequence[Sample]
+) -> tuple[list[Look], TokenCounts]:
+    """What all processes find about the chosen questions, each about its share, in the order of the questions."""
+    looks: list[Look] = []
+    tokens = TokenCounts(policy)
+    for place in here().share(len(chosen)):
+        drawn = sum(look.picture is not None for look in looks)
+        looks.append(_look_at(config, task, policy, chosen[place], tokens, draw=drawn < MAX_PICTURES))
+    told = gather((looks, tokens.counts, tokens.longest), "what was found about the questions")
+    whole = TokenCounts(policy)
+    for _, counts, longest in told:
+        whole.join(counts, longest)
+    return [look for part, _, _ in told for look in part], whole
+
+
+def _look_at(config: Config, task: Task, policy: Policy, sample: Sample, tokens: TokenCounts, draw: bool) -> Look:
+    try:
+        inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
+        frame = frame_of(sample.truth, inputs.frames[0])
+        checked = _check_answers(task, sample, frame, policy.reasoning)
+    except (DataError, PromptTooLongError) as error:
+        return Look([f"{sample.id}: {error}"], {}, (), None)
+    violations = [f"{sample.id}: {text}" for text in checked.faults]
+    answer, limit = tokens.add(inputs, checked.gold), config.rollout.max_new_tokens
+    if answer > limit:
+        violations.append(
+            f"{sample.id}: the gold answer has {answer} tokens, but rollout.max_new_tokens is {limit}: a right answer "
+            f"would be cut off{_tiles_instead(sample, answer, limit)}"
+        )
+    picture = _drawn(task, sample, checked.gold, frame) if draw else None
+    return Look(violations, checked.totals, checked.ious, picture)
+
+
+def _look_at_whole(config: Config, task: Task, policy: Policy, questions: Sequence[Sample]) -> list[str]:
+    """Violations of the data as a whole; what is less is printed."""
+    violations: list[str] = []
+
+    # Units of boxes, shrunk images, the longest prompts.
     try:
         warn(look_at_data(policy, task, questions))
     except (DataError, PromptTooLongError) as error:
@@ -125,17 +181,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
                 warn([leakage.line()])
             else:
                 print(leakage.line())
-
-    # The contact sheet, and the verdict.
-    if pictures:
-        save_picture(contact_sheet(pictures, columns=4), sheet, "contact sheet")
-        print(f"contact sheet with the truth drawn: {sheet}")
-    for violation in violations[:MAX_VIOLATIONS_PRINTED]:
-        print(f"VIOLATION {printable(violation)}")
-    if len(violations) > MAX_VIOLATIONS_PRINTED:
-        print(f"... and {len(violations) - MAX_VIOLATIONS_PRINTED} more")
-    print(f"{len(violations)} violation{'s' * (len(violations) > 1)}" if violations else "no violation")
-    return not violations
+    return violations
 
 
 class Checked(NamedTuple):

@@ -162,6 +162,13 @@ class TokenCounts:
         self.counts["gold answer"].append(int(self.policy.completions_of([gold]).ids.shape[-1]))
         return self.counts["gold answer"][-1]
 
+    def join(self, counts: Mapping[str, Sequence[int]], longest: Inputs | None) -> None:
+        """Add what another process counted."""
+        for name, values in counts.items():
+            self.counts[name].extend(values)
+        if longest is not None and (self.longest is None or longest.lengths > self.longest.lengths):
+            self.longest = longest
+
     def lines(self) -> list[str]:
         """One line per kind of text: least, median and most."""
         return [

@@ -8,6 +8,7 @@ meeting has a name, which is what a time-out says (``watch.py``). In a single pr
     gather(rows, "metrics")                # [rows of process 0, rows of process 1, ...]
     by_first(lambda: make(), "folder")     # made by process 0, known to all; its error is everybody's
     total(3.0, "tokens")                   # the sum over processes
+    for number in taken(9, "the runs"): ...  # each number in the process that is free
 """
 
 from __future__ import annotations
@@ -80,6 +81,26 @@ def by_first(make: Callable[[], T], name: str) -> T:
         raise told[1]
     made: T = told[0]
     return made
+
+
+def taken(count: int, name: str) -> Iterator[int]:
+    """The numbers 0 to ``count`` - 1, each in one process: who is free takes the next. Ends in all when all are done.
+
+    Args:
+        count: the same in all processes.
+        name: of the meeting in the end, which is as patient as the longest piece of work needs.
+    """
+    watch = here().watch
+    if watch is None:
+        yield from range(count)
+        return
+    import torch.distributed as dist
+
+    row = f"taken/{watch.meetings}"
+    while (number := watch.take(row)) < count:
+        yield number
+    with watch.meeting(name, patient=True):
+        dist.barrier()
 
 
 def rows_of_all(mine: Tensor, name: str) -> tuple[Tensor, slice]:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from visual_rft.errors import VisualRFTError
+from visual_rft.errors import RunStopped, VisualRFTError
 from visual_rft.parallel.launch import launched
 
 if TYPE_CHECKING:
@@ -70,6 +70,11 @@ class Processes:
         """
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on a meeting that is not complete after so long ends the run."""
+        if self.watch is not None:
+            self.watch.patience = seconds
+
 
 _here = Processes()
 
@@ -79,12 +84,22 @@ def here() -> Processes:
     return _here
 
 
+def exit_code_of(error: BaseException) -> int | None:
+    """The exit code of an error of ours; None of any other."""
+    if isinstance(error, RunStopped):
+        return error.exit_code
+    return 2 if isinstance(error, VisualRFTError) else None
+
+
 @contextmanager
-def together() -> Iterator[Processes]:
+def together(exit_code: Callable[[BaseException], int | None] = exit_code_of) -> Iterator[Processes]:
     """Inside, all processes that a launcher started are one group; in a single process, or inside another such block,
     nothing happens.
 
     An error of one ends all: it is raised here in that one, and the others end with its exit code, silently.
+
+    Args:
+        exit_code: how whoever catches an error ends this process; None for a bug, which ends it with a traceback.
 
     Raises:
         ConfigError: if what the launcher left in the environment cannot be used.
@@ -100,7 +115,7 @@ def together() -> Iterator[Processes]:
     watch = _here.watch
     assert watch is not None
     try:
-        with watch.fate():
+        with watch.fate(exit_code):
             yield _here
             with watch.meeting("the end"):
                 dist.barrier()
@@ -108,6 +123,19 @@ def together() -> Iterator[Processes]:
         watch.close()
         dist.destroy_process_group()
         _here = Processes()
+
+
+@contextmanager
+def alone() -> Iterator[Processes]:
+    """Inside, this process is a run of its own, on its own device, and meets no other: for work that is divided by the
+    piece, where a piece is what one process does."""
+    global _here
+    before = _here
+    _here = Processes(local=before.local)
+    try:
+        yield _here
+    finally:
+        _here = before
 
 
 def _joined() -> Processes:

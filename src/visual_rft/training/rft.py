@@ -61,8 +61,7 @@ def reinforce(session: Session) -> None:
         results: list[BatchResult] = []
         for questions in batches:
             # Encode, sample and score; other questions take the place of those that teach nothing.
-            budget = round(config.rollout.extra * len(questions.samples))
-            rollout = with_spread(answer(questions), answer, others, budget)
+            rollout = with_spread(answer(questions), answer, others, config.rollout.extra)
             samples, inputs, completions = rollout.questions.samples, rollout.questions.inputs, rollout.completions
             prefix = rollout.prefix
             with watch("reference"):

@@ -24,6 +24,7 @@ import torch
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, ServerError
+from visual_rft.inspection.alike import check_alike
 from visual_rft.inspection.fitting import refuse_what_cannot_fit
 from visual_rft.parallel.meetings import by_first, check_equal, gather
 from visual_rft.parallel.processes import here
@@ -76,8 +77,9 @@ class Questions(NamedTuple):
     draws: Draws
 
 
-Others = Callable[[int], Questions | None]
-"""Gives so many other questions of a step, fewer where there are not so many, None where there are none."""
+Others = Callable[[int], tuple[int, Questions | None]]
+"""Takes so many other questions of a step, fewer where there are not so many: how many that are, and this process's
+part of them, None where it has none."""
 
 
 @dataclass
@@ -143,6 +145,7 @@ class Session:
             task = task_for(config)
             samples = load_samples(config.data.train, task)
             held_out = load_samples(config.data.evaluation, task)
+            check_alike(config, samples, held_out)
             refuse_what_cannot_fit(config, task, samples, supervised=supervised)
             weights = checkpoint / "model" if checkpoint else None
             policy = load_policy(config.model, config.rollout, weights, engine=config.engine)
@@ -217,7 +220,7 @@ class Session:
             for name, rewards in earned.items():
                 seen.setdefault(name, []).extend(rewards)
             self.learner.history.note_parts(parts)
-        noted = self.learner.history.note(step, seen)
+        noted = self.learner.history.note(step, dict(sorted(seen.items())))
         if here().first:
             self.household.folder.append_history(step, noted)
 
@@ -271,20 +274,21 @@ class Session:
             whole = following
 
     def _others(self, draws: Draws, asked: Sequence[int], left_out: dict[str, str]) -> Others:
-        """Questions of a step beside those that it asks, prepared when they are wanted; every process has others.
+        """Questions of a step beside those that it asks, divided among the processes and prepared when they are wanted.
 
         What cannot be used of them is added to ``left_out``.
         """
         numbered = enumerate(self.drawing.others(draws.step, asked), len(asked))
-        own = islice(numbered, here().rank, None, here().size)
 
-        def others(wanted: int) -> Questions | None:
-            some = list(islice(own, wanted))
-            if not some:
-                return None
-            batch = self._prepared([number for _, number in some])
+        def others(wanted: int) -> tuple[int, Questions | None]:
+            some = list(islice(numbered, wanted))
+            own = [some[place] for place in here().share(len(some))]
+            if not own:
+                return len(some), None
+            batch = self._prepared([number for _, number in own])
             left_out.update(batch.left_out)
-            return Questions(batch.samples, batch.inputs, replace(draws, prompts=tuple(place for place, _ in some)))
+            draw = replace(draws, prompts=tuple(place for place, _ in own))
+            return len(some), Questions(batch.samples, batch.inputs, draw)
 
         return others
 

@@ -110,7 +110,5 @@ def prepare_process(config: Config) -> None:
         )
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    watch = here().watch
-    if watch is not None:
-        watch.patience = config.parallel.timeout
+    here().wait_at_most(config.parallel.timeout)
     torch.manual_seed(config.run.seed)

@@ -23,6 +23,8 @@ from typing import Any
 from visual_rft.errors import ConfigError, RunFolderError
 from visual_rft.evidence.published import published
 from visual_rft.files import write_whole
+from visual_rft.parallel.launch import launched
+from visual_rft.parallel.processes import here
 
 NAMES = (
     "few-shot-detection", "augmented-detection", "few-shot-classification", "open-vocabulary", "reasoning-grounding",
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="where results go; the same command continues there (default: runs/evidence)")  # fmt: skip
     parser.add_argument("--page", type=Path, metavar="FILE",
                         help="tables: the page whose tables are replaced (default: a file per result)")  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=JOBS, metavar="N",
+    parser.add_argument("--jobs", type=int, metavar="N",
                         help=f"runs at once, each on one thread and in about 1.5 GB (default: {JOBS})")  # fmt: skip
     parser.add_argument("--tune", action="store_true",
                         help="run the learning rates of each arm on validation instead of the experiment")  # fmt: skip
@@ -137,8 +139,13 @@ def _grids(name: str, arguments: argparse.Namespace) -> tuple[list[Any], list[An
     if arguments.tune and not tuning and arguments.what != "all":
         raise ConfigError(f"--tune: {name} takes the learning rates of the ablations")
     for flag in ("seeds", "jobs"):
-        if getattr(arguments, flag) < 1:
-            raise ConfigError(f"--{flag} {getattr(arguments, flag)}: at least 1")
+        given = getattr(arguments, flag)
+        if given is not None and given < 1:
+            raise ConfigError(f"--{flag} {given}: at least 1")
+    if launched() > 1 and arguments.jobs is not None:
+        raise ConfigError(
+            f"--jobs: each of the {launched()} processes that were started runs one at a time; leave it out"
+        )
     shots: Sequence[int | None] = experiment.shots
     if arguments.shots and experiment.shots != (None,):
         try:
@@ -181,10 +188,10 @@ def _reproduce(name: str, cells: list[Any], tuning: list[Any], arguments: argpar
 
     experiment, folder = EXPERIMENTS[name], arguments.out / name
     try:
-        run_cells(tuning if arguments.tune else cells, experiment.metrics, folder, arguments.jobs)
+        run_cells(tuning if arguments.tune else cells, experiment.metrics, folder, arguments.jobs or JOBS)
     finally:
         result = _result(name, cells, tuning, folder)
-        if result["rows"]:
+        if result["rows"] and here().first:
             write_whole(arguments.out / f"{name}.json", dump_result(result), make_folder=True)
     from visual_rft.evidence.tables import markdown
 

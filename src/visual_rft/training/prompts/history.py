@@ -63,7 +63,8 @@ class History:
         """
         noted = {}
         for name, values in rewards.items():
-            mean, spread = sum(values) / len(values), max(values) - min(values)
+            # Exact, so that it does not matter in which order processes tell what the completions earned.
+            mean, spread = math.fsum(values) / len(values), max(values) - min(values)
             before = self.records.get(name)
             self.records[name] = Record(before.asked + 1 if before else 1, step, mean, spread)
             noted[name] = [mean, spread]

@@ -10,11 +10,10 @@ More steps may be asked for, on other processes, and the folder may have been mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from visual_rft.config.config import Config, load_config
+from visual_rft.config.config import Config, differences, load_config
 from visual_rft.data.fingerprint import changes, fingerprint
 from visual_rft.errors import RunFolderError
 from visual_rft.files import json_or_nothing
@@ -96,21 +95,3 @@ def data_of(config: Config) -> dict[str, Any]:
         DataError: if one cannot be read.
     """
     return {"train": fingerprint(config.data.train), "evaluation": fingerprint(config.data.evaluation)}
-
-
-def differences(before: Config, now: Config) -> Iterator[tuple[str, Any, Any]]:
-    """Every field that differs, with its value before and now.
-
-    >>> from visual_rft.config.config import parse_config
-    >>> list(differences(Config(), parse_config({"run": {"steps": 3}}, "run.yaml")))
-    [('run.steps', 200, 3)]
-    """
-    pairs: list[tuple[str, Any, Any]] = [("", before.model_dump(mode="json"), now.model_dump(mode="json"))]
-    while pairs:
-        name, was, given = pairs.pop(0)
-        if isinstance(was, dict) and isinstance(given, dict):
-            pairs += [
-                (f"{name}.{key}".lstrip("."), was.get(key), given.get(key)) for key in dict.fromkeys([*was, *given])
-            ]
-        elif was != given:
-            yield name, was, given
