@@ -87,13 +87,14 @@ def test_a_run_on_two_hosts_is_the_run_of_one(model_folders, tmp_path):
             words = [
                 "ip", "netns", "exec", host, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2",
                 "--nproc-per-node", "1", "--node-rank", str(number), "--local-addr", address, "--rdzv-id", "test",
-                "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:29500", "-m", "visual_rft", "train",
-                str(tmp_path / "run.yaml"),
+                "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:29500",
+                # Found out by the machine's name, which both have.
+                "--rdzv-conf", f"is_host={number == 0}", "-m", "visual_rft", "train", str(tmp_path / "run.yaml"),
             ]  # fmt: skip
             with (tmp_path / f"said-{number}.txt").open("w") as said:
                 agents.append(subprocess.Popen(words, env=environment, stdout=said, stderr=said))
         try:
-            codes = [agent.wait(300) for agent in agents]
+            codes = [agent.wait(200) for agent in agents]
         finally:
             for agent in agents:
                 agent.kill()
