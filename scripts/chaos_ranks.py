@@ -53,10 +53,13 @@ class Ranks:
         self.slowest: dict[str, float] = {}
         (bench.place / "shared_rewards.py").write_text(REWARD)
         started = time.monotonic()
-        codes, said = self.ends(self.start("two"), bench.run_seconds)
+        processes = self.start("two")
+        self.wait_for_folder("two", processes)
+        begun = time.monotonic()
+        codes, said = self.ends(processes, bench.run_seconds)
         if codes != [0] * SIZE:
             raise SystemExit(f"the run of two that nothing happens to fails:\n{said}")
-        self.seconds = time.monotonic() - started
+        self.seconds, self.seconds_before = time.monotonic() - begun, begun - started
         self.wanted = bench.outcome("two")
 
     def start(self, name: str, *words: str, fails: str = "") -> list[Process]:
@@ -73,6 +76,11 @@ class Ranks:
             )
             for rank in range(SIZE)
         ]  # fmt: skip
+
+    def wait_for_folder(self, name: str, processes: list[Process]) -> None:
+        """Until a run has its folder: before, there is nothing to go on with."""
+        while not (self.bench.place / name / "config.yaml").exists() and processes[0].wait(0.01) is None:
+            pass
 
     def ends(self, processes: list[Process], seconds: float) -> tuple[list[int | None], str]:
         """Exit codes of processes that are waited for so long, None of those that had to be killed; what they said."""
@@ -112,13 +120,21 @@ class Ranks:
         shutil.rmtree(self.bench.place / name, ignore_errors=True)
         print(f"one of {SIZE} processes, {kind}: {ends}; the others had ended after {seconds:.1f} s", flush=True)
 
-    def kill(self, name: str, rank: int, after: float) -> None:
-        """Kill one ``after`` so many seconds."""
+    def kill(self, name: str, rank: int, share: float, early: bool) -> None:
+        """Kill one after a share of the seconds that a run takes from its folder on, or of those before if ``early``.
+
+        A run that was over already is no trial; another is killed a little earlier.
+        """
         processes = self.start(name)
-        time.sleep(after)
+        if not early:
+            self.wait_for_folder(name, processes)
+        time.sleep(share * (self.seconds_before if early else self.seconds))
         killed = processes.pop(rank)
         if killed.wait(0) is not None:
-            raise SystemExit(f"{name}: over before it could be killed:\n{killed.stderr}")
+            self.ends(processes, LIMIT)
+            shutil.rmtree(self.bench.place / name)
+            self.kill(name, rank, 0.8 * share, early)
+            return
         killed.send(signal.SIGKILL)
         started = time.monotonic()
         codes, said = self.ends(processes, LIMIT)
@@ -168,14 +184,14 @@ def trials(bench: Bench, kills: int, faults: int, seed: int) -> Ranks:
 
     Args:
         bench: with the base model.
-        kills: random kills, every other one of the first process.
+        kills: random kills, every other one of the first process; two in ten before the run has its folder.
         faults: of each other kind, the same.
         seed: of the moments.
     """
     ranks, choose = Ranks(bench), random.Random(seed)  # noqa: S311
-    print(f"{ranks.seconds:.0f} seconds a run of {SIZE} processes", flush=True)
+    print(f"{ranks.seconds_before:.0f} and {ranks.seconds:.0f} seconds a run of {SIZE} processes", flush=True)
     for trial in range(kills):
-        ranks.kill(f"killed-{trial}", trial % SIZE, choose.uniform(0.1, 0.9) * ranks.seconds)
+        ranks.kill(f"killed-{trial}", trial % SIZE, choose.uniform(0.0, 0.9), early=trial % 10 in (4, 9))
     for trial in range(faults):
         ranks.fail(f"raises-{trial}", trial % SIZE)
         ranks.stop(f"stopped-{trial}", trial % SIZE)
