@@ -96,6 +96,8 @@ class Bench:
         sys.path.insert(0, str(ROOT / "tests"))
         from support.tiny_models import random_model
 
+        import visual_rft.training.rft  # noqa: F401 - before the forks, which would do it each
+
         self.place, self.run_seconds = place, RUN_SECONDS
         self.results: dict[str, Counter[str]] = {}
         model, processor = random_model("qwen2_vl")
