@@ -9,6 +9,8 @@ The parts, each a process with a time box of its own, and its result written as 
     SHAPE, full | LoRA    a whole GRPO step of this package: its parts, its memory against the estimate of --dry-run,
                           and decoding per token. full: bfloat16 weights with float32 masters, and a reference; LoRA:
                           rank 64 on bfloat16 under autocast
+    SHAPE, fsdp           the same in full with masters, gradients and averages in shards, of which there is one here:
+                          held as they are, and by layer with the optimiser in the CPU's memory
     SHAPE, TRL            the same step of TRL's GRPOTrainer (bfloat16, its defaults, the library's generate)
     SHAPE, TRL and vLLM   the same with vLLM in the same process, where it is installed
 
@@ -40,11 +42,15 @@ from measure import PeakMemory, origin
 from memory import Case, estimate
 from workload import DEVICE, Workload
 
+from visual_rft.config.parallel import ParallelConfig
+from visual_rft.policy.loading import load_policy
+from visual_rft.policy.memory.footprint import count_parameters, most_held
+
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "gpu"
 BUDGET_SECONDS = 480.0
 """Of all parts together, on a GPU."""
-BOX_SECONDS = {"tests": 150.0, "step": 60.0, "trl": 60.0, "vllm": 75.0}
+BOX_SECONDS = {"tests": 150.0, "step": 60.0, "fsdp": 45.0, "trl": 60.0, "vllm": 75.0}
 """Of each kind of part; a part gets less where less of the budget is left."""
 REHEARSAL_PATIENCE = 5.0
 """Times as much in a rehearsal, which may share its cores and is not to fail by that."""
@@ -58,6 +64,11 @@ WORK = {
 }
 TUNINGS = {"full": (0, "no"), "LoRA": (64, "bfloat16")}
 """Rank of the adapter, and the type of autocast."""
+SHARDED = {
+    "fsdp": {"strategy": "fsdp"},
+    "fsdp by layer, offloaded": {"strategy": "fsdp", "gather": "layer", "offload": "optimizer"},
+}
+"""Settings of ``parallel`` that are measured, with the first shape."""
 TRL_ROWS = 8
 """Rows of a forward pass of TRL's update, as GRPOConfig comes."""
 
@@ -67,6 +78,8 @@ def parts_of(rehearsal: bool) -> list[tuple[str, str, list[str]]]:
     parts = [("tests", "tests", ["tests"])]
     for shape in SHAPES[rehearsal]:
         parts += [(f"{shape}, {tuning}", "step", ["step", shape, tuning]) for tuning in TUNINGS]
+    first = SHAPES[rehearsal][0]
+    parts += [(f"{first}, {way}", "fsdp", ["fsdp", first, way]) for way in SHARDED]
     for shape in SHAPES[rehearsal]:
         parts.append((f"{shape}, TRL", "trl", ["trl", shape]))
         if find_spec("vllm") is not None:
@@ -121,6 +134,33 @@ def run_step(rehearsal: bool, shape: str, tuning: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def run_fsdp(rehearsal: bool, shape: str, way: str) -> dict[str, Any]:
+    """A whole step with shards: seconds by stage, and the highest mark of memory against what the estimate counts."""
+    from ours import Ours
+
+    work = WORK[rehearsal]
+    case = Case(shape, 0, work.dtype, work, None)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        case.save(folder)
+        memory = PeakMemory()
+        memory.start()
+        config = case.config(folder)
+        run = config.model_copy(update={"parallel": ParallelConfig.model_validate(SHARDED[way])})
+        ours = Ours(work, folder, run.engine, run.model, run)
+        ours.step()
+        ours.step()
+        peak = memory.peak
+        policy = load_policy(run.model, run.rollout, engine=run.engine, empty=True)
+        count = count_parameters(policy)["model"]
+        held = most_held(run, policy)
+    return {
+        "shape": shape, "way": way, "parameters": count.total, "trainable": count.trainable,
+        "seconds": medians([ours.times()]), "peak_gib": round(peak / 2**30, 3),
+        "held_beside_activations_gib": round(held / 2**30, 3),
+    }  # fmt: skip
+
+
 def run_trl(rehearsal: bool, shape: str, *, vllm: bool = False) -> dict[str, Any]:
     """The same step in TRL."""
     from peers import serve
@@ -147,6 +187,7 @@ def medians(steps: list[dict[str, float]]) -> dict[str, float]:
 RUNNERS: dict[str, Callable[..., dict[str, Any]]] = {
     "tests": run_tests,
     "step": run_step,
+    "fsdp": run_fsdp,
     "trl": run_trl,
     "vllm": lambda rehearsal, shape: run_trl(rehearsal, shape, vllm=True),
 }

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from measure import peak_memory
 from PIL import Image
 from workload import DEVICE, Workload, load, reward
 
+from visual_rft.config.config import Config
 from visual_rft.config.objective import ObjectiveConfig
 from visual_rft.config.sections import EngineConfig, ModelConfig, OptimizerConfig
 from visual_rft.policy.engine.draws import Draws
@@ -30,7 +32,7 @@ from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.reference import Reference
 from visual_rft.policy.trainable import trainable
 from visual_rft.training.advantages import group_advantages
-from visual_rft.training.learner import make_optimizer
+from visual_rft.training.learner import Learner, make_optimizer
 from visual_rft.training.objective import GroupLoss
 
 
@@ -52,11 +54,13 @@ def prompts_of(work: Workload, processor: Any) -> list[Prompt]:
 
 
 class Ours:
-    """One policy, its optimiser and, with ``beta`` above 0, its reference, on one workload."""
+    """One policy, its optimiser and, with ``beta`` above 0, its reference, on one workload; with ``run`` the optimiser
+    is that of a run, which may keep it in shards."""
 
     def __init__(
-        self, work: Workload, folder: Path, engine: EngineConfig | None = None, config: ModelConfig | None = None
-    ) -> None:
+        self, work: Workload, folder: Path, engine: EngineConfig | None = None, config: ModelConfig | None = None,
+        run: Config | None = None,
+    ) -> None:  # fmt: skip
         config = config or ModelConfig()
         model, processor = load(folder, work.dtype)
         family = family_of(model.config.model_type)
@@ -65,9 +69,14 @@ class Ours:
         self.work = work
         sampling = Sampling(max_new_tokens=work.completion)
         self.policy = Policy(model.eval(), processor, sampling, autocast, engine, family).to(DEVICE)
+        self.learner = None
+        if run is not None:
+            self.learner = Learner.of(self.policy, run, Accelerator())
+            self.learner.go_by_layer(run.parallel)
         self.reference = Reference(self.policy) if work.beta > 0 else None
-        self.optimizer, _ = make_optimizer(model, OptimizerConfig(learning_rate=work.learning_rate), 1)
-        self.policy.budget.optimizer = self.optimizer
+        if self.learner is None:
+            self.optimizer, _ = make_optimizer(model, OptimizerConfig(learning_rate=work.learning_rate), 1)
+            self.policy.budget.optimizer = self.optimizer
         self.rollouts = 0
         self.prompts = prompts_of(work, processor)
         self.stages: dict[str, float] = {}
@@ -101,6 +110,9 @@ class Ours:
         with self._watch("backward"):
             self.policy.backward(prefix, completions, loss)
         with self._watch("optimizer"):
+            if self.learner is not None:
+                self.learner.optimize()
+                return
             torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad()

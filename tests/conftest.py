@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from support.pool import Pool
 from support.tiny_models import FAMILIES, UNLISTED, random_model
 
 
@@ -25,3 +27,10 @@ def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         model.save_pretrained(folders[kind])
         processor.save_pretrained(folders[kind])
     return folders
+
+
+@pytest.fixture(scope="session")
+def two() -> Iterator[Pool]:
+    """Two processes of one run, started once for all tests of a worker."""
+    with Pool(2) as pool:
+        yield pool

@@ -317,6 +317,19 @@ def test_the_eight_bit_optimizer_trains_and_resumes(monkeypatch, model_folders, 
     assert any(not torch.equal(after[name], before[name]) for name in before)
 
 
+@pytest.mark.parametrize("parallel", [{}, {"gather": "layer"}, {"gather": "layer", "offload": "optimizer"}])
+def test_shards_take_the_same_steps(parallel, monkeypatch, model_folders, tmp_path):
+    """One process: layers that come and go, and an optimiser in the CPU's memory, beside the plain bfloat16 run."""
+    reward_the_letter(monkeypatch)
+    common = {"model": {"dtype": "bfloat16"}, "optimizer": {"learning_rate": 1e-5}}
+    train(config(tmp_path / "plain", model_folders["qwen2_vl"], **common))
+    common["parallel"] = {"strategy": "fsdp", **parallel}
+    train(config(tmp_path / "shards", model_folders["qwen2_vl"], **common))
+    plain, shards = (metrics(tmp_path / name) for name in ("plain", "shards"))
+    for name in ("reward", "grad_norm"):
+        assert [x[name] for x in shards] == pytest.approx([x[name] for x in plain], rel=0.05), name
+
+
 def test_free_memory_is_that_of_the_gpu():
     model, _ = random_model("qwen2_vl")
     free = free_memory(model.cuda())

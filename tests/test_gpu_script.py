@@ -40,6 +40,12 @@ def test_every_part_of_the_rehearsal_leaves_its_figures(tmp_path):
             assert found["estimated_gib"] > 0
             assert found["milliseconds_per_token"] > 0
             assert (found["trainable"] == found["parameters"]) == (tuning == "full")
+    for way in ("fsdp", "fsdp by layer, offloaded"):
+        found = parts[f"qwen2-vl toy, {way}"]["result"]
+        assert {f"stage/{stage}" for stage in STAGES} <= found["seconds"].keys()
+        assert found["trainable"] == found["parameters"]
+        assert found["held_beside_activations_gib"] > 0
+    for shape in ("qwen2-vl toy", "qwen2.5-vl toy"):
         assert parts[f"{shape}, TRL"]["result"]["seconds"]["step"] > 0
 
 

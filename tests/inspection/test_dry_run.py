@@ -16,12 +16,13 @@ from visual_rft.config.config import Config, load_config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError
 from visual_rft.evaluation.protocols import detection_set
-from visual_rft.inspection.dry_run import step_lines
+from visual_rft.inspection.dry_run import SHARED_AS, process_lines, step_lines
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.loss import WeightedLogprobs
-from visual_rft.policy.memory.footprint import Footprint, count_parameters
+from visual_rft.policy.memory.footprint import Footprint, count_parameters, most_held
 from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import task_of
+from visual_rft.terminal.units import byte_size
 from visual_rft.training.learner import make_optimizer
 from visual_rft.vision.images import RenderedImage
 
@@ -208,3 +209,28 @@ def test_what_a_step_holds_is_what_a_step_leaves(kind, model_folders):
     assert 0.95 < sum(x.nbytes for x in gradients) / held["gradients"] <= 1
     assert 0.95 < sum(x.nbytes for x in state) / held["optimiser"] <= 1
     assert 0.9 < sum(cast.values()) / held["weights as bfloat16"] < 1.1
+
+
+def test_what_processes_hold_is_told_by_number_and_strategy(model_folders):
+    """bfloat16: weights, gradients, masters and averages are 2, 2, 4 and 8 bytes a parameter."""
+    model = {"path": str(model_folders["qwen2_vl"]), "dtype": "bfloat16"}
+    for offload in ("none", "optimizer"):
+        parallel = {"strategy": "fsdp", "offload": offload}
+        config = Config.model_validate({"model": model, "objective": {"beta": 0.0}, "parallel": parallel})
+        policy = load_policy(config.model, config.rollout, empty=True)
+        count = sum(p.numel() for p in policy.model.parameters())
+        layers = [sum(p.numel() for p in layer.parameters()) for layer in policy.core.model.language_model.layers]
+        there = count - sum(layers) + max(layers)  # in an update, of weights and of gradients
+        shared = 0.0 if offload == "optimizer" else 1.0
+        for processes in (1, 2, 4, 8):
+            expected = {
+                "replicated": 16 * count,
+                "fsdp, gather step": 4 * count + shared * 12 * count / processes,
+                "fsdp, gather layer": max(2 * count, 4 * there) + shared * 16 * count / processes,
+            }
+            for way, fields in SHARED_AS.items():
+                one = config.model_copy(update={"parallel": config.parallel.model_copy(update=fields)})
+                assert most_held(one, policy, processes=processes) == pytest.approx(expected[way]), (way, processes)
+    said = process_lines(config, policy)
+    assert [line.split("  ")[1] for line in said[1:]] == list(SHARED_AS)
+    assert said[1].split()[1:3] == byte_size(16 * count).split()

@@ -1,4 +1,4 @@
-"""Two and four processes for all tests of this folder."""
+"""Four processes for all tests of this folder; two are everywhere (tests/conftest.py)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 from support.pool import Pool
-
-
-@pytest.fixture(scope="session")
-def two() -> Iterator[Pool]:
-    with Pool(2) as pool:
-        yield pool
 
 
 @pytest.fixture(scope="session")

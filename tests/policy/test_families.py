@@ -16,6 +16,8 @@ import pytest
 import torch
 from PIL import Image
 from support.oracles import alone_logprobs, prompts_of_mixed_size, random_completions
+from support.shared_runs import run as shared_run
+from support.shared_runs import run_settings
 from support.tiny_models import FAMILIES, QWEN, REPEATED, SHARED, random_model
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
@@ -45,7 +47,17 @@ from visual_rft.training.sft import train_supervised
 from visual_rft.vision.coordinates import CoordinateSpace
 from visual_rft.vision.images import RenderedImage
 
-COLUMNS = ("load", "GRPO", "SFT", "shared prefix", "LoRA", "frozen tower", "save, load, evaluate", "coordinates")
+COLUMNS = (
+    "load",
+    "GRPO",
+    "SFT",
+    "shared prefix",
+    "LoRA",
+    "frozen tower",
+    "save, load, evaluate",
+    "coordinates",
+    "fsdp",
+)
 TICKS: dict[tuple[str, str], str] = {}
 TABLE = Path(__file__).parent.parent.parent / "docs" / "models.md"
 
@@ -468,6 +480,22 @@ def test_bfloat16_and_eager_attention_answer_too(kind, model_folders):
     scored = policy.backward(prefix, completions, WeightedLogprobs(completions.mask.float()))
     assert (scored - completions.logprobs).abs().mean() < 0.1
     assert all(p.grad.isfinite().all() for p in policy.model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_sharded_step_of_two_processes_is_the_step_of_one(kind, two, model_folders, tmp_path):
+    sections = {"run": {"steps": 1, "prompts_per_batch": 2}, "objective": {"beta": 0.1}}
+    alone = run_settings(tmp_path / "one", model_folders[kind], **sections)
+    layers = {"strategy": "fsdp", "gather": "layer"}
+    together = run_settings(tmp_path / "two", model_folders[kind], parallel=layers, **sections)
+    (expected,) = shared_run(alone)
+    two.ask(shared_run, together)
+    (line,) = (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()
+    found = json.loads(line)
+    assert expected["grad_norm"] > 0
+    for name in ("reward", "loss", "grad_norm", "length"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-4), name
+    TICKS[kind, "fsdp"] = "yes"
 
 
 def table() -> str:

@@ -22,6 +22,7 @@ from visual_rft.config.objective import ObjectiveConfig
 from visual_rft.config.sections import EngineConfig, LoraConfig, ModelConfig
 from visual_rft.data.sources import load_samples
 from visual_rft.inspection.check import check_run
+from visual_rft.parallel.gathering import ByLayer, layers_of
 from visual_rft.parallel.meetings import gather, sum_gradients
 from visual_rft.parallel.processes import here
 from visual_rft.parallel.shards import Shards
@@ -54,30 +55,43 @@ def policy_of(kind: str, lora: bool, engine: EngineConfig | None = None) -> Poli
     return policy
 
 
-def gradients(kind: str, lora: bool, objective: ObjectiveConfig, flat_first: bool) -> tuple[dict[str, Any], float]:
+def gradients(
+    kind: str, lora: bool, objective: ObjectiveConfig, flat_first: bool, short_first: bool = False
+) -> tuple[dict[str, Any], float]:
     """The gradient of a batch of 5 prompts of different length with 4 completions each, and the loss.
 
     Processes cut their micro-batches differently. With ``flat_first`` the groups of the first process have equal
     rewards, so that it has no gradient of its own.
     """
     policy = policy_of(kind, lora, EngineConfig(micro_batch=3 + here().rank))
-    everything = random_completions(policy, PROMPTS, GROUP, TOKENS)
-    rewards = torch.rand(PROMPTS, GROUP, generator=torch.Generator().manual_seed(7))
-    if flat_first:
-        rewards[:2] = 0.5
     own = list(here().share(PROMPTS))
-    completions = Completions(
-        everything.ids[own], everything.mask[own], everything.logprobs[own], [],
-        everything.truncated[own],
-    )  # fmt: skip
-    advantages = advantages_of(Rewards(rewards[own], rewards[own][..., None], (1.0,)), objective, completions, None)
-    loss = GroupLoss(completions, advantages, None, objective, len(own) / PROMPTS, TOKENS)
+    completions, loss = batch_of(policy, objective, flat_first, short_first)
     prompts = prompts_of_mixed_size(PROMPTS)
     logprobs = policy.backward(policy.encode([prompts[i] for i in own]), completions, loss)
     learning = [p for p in policy.model.parameters() if p.requires_grad]
     sum_gradients(learning)
     total = sum(gather(loss.stats(logprobs).loss * len(own) / PROMPTS, "the loss"))
     return {n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None}, total
+
+
+def batch_of(
+    policy: Policy, objective: ObjectiveConfig, flat_first: bool, short_first: bool = False
+) -> tuple[Completions, GroupLoss]:
+    """This process's share of the completions, and their loss; with ``short_first`` those of the first two prompts are
+    one token each."""
+    own = list(here().share(PROMPTS))
+    everything = random_completions(policy, PROMPTS, GROUP, TOKENS)
+    if short_first:
+        everything.mask[:2, :, 1:] = False
+    rewards = torch.rand(PROMPTS, GROUP, generator=torch.Generator().manual_seed(7))
+    if flat_first:
+        rewards[:2] = 0.5
+    completions = Completions(
+        everything.ids[own], everything.mask[own], everything.logprobs[own], [],
+        everything.truncated[own],
+    )  # fmt: skip
+    advantages = advantages_of(Rewards(rewards[own], rewards[own][..., None], (1.0,)), objective, completions, None)
+    return completions, GroupLoss(completions, advantages, None, objective, len(own) / PROMPTS, TOKENS)
 
 
 def run(
@@ -89,6 +103,14 @@ def run(
         (half_always_right if flat_groups else reward_the_letter)(patch)
         (train_supervised if supervised else train)(config, resume=resume)
     return metrics(Path(config.run.folder))
+
+
+def assert_alike(found: list[dict], expected: list[dict], tolerance: float = 1e-4) -> None:
+    """The same steps, within so much."""
+    assert len(found) == len(expected)
+    for row, other in zip(found, expected, strict=True):
+        for name in ("reward", "loss", "grad_norm", "length", "kl", "learning_rate"):
+            assert row[name] == pytest.approx(other[name], rel=tolerance, abs=tolerance), name
 
 
 def texts(folder: Path) -> list[Any]:
@@ -158,3 +180,39 @@ def parts_of(whole: torch.Tensor, within: int | None = None) -> tuple[Any, ...]:
     shards.parts[0].data.sub_(grad)
     shards.spread()
     return part, grad, norm, weight.detach()
+
+
+def layer_gradients(
+    kind: str, lora: bool, objective: ObjectiveConfig, flat_first: bool = False, gather: bool = True,
+    within: int | None = None, short_first: bool = False, first_only_joins: bool = False,
+) -> tuple[dict[str, Any], float, float]:  # fmt: skip
+    """As :func:`gradients`, layer by layer, the parts of all processes put together; their norm; and the share of the
+    decoder layers' bytes that was there at most when a layer had computed.
+
+    Processes have other numbers of micro-batches and encode other numbers of prompts at once. With
+    ``first_only_joins`` the first of several computes nothing.
+    """
+    policy = policy_of(kind, lora, EngineConfig(micro_batch=3 + 4 * here().rank, prompts_at_once=1 + here().rank))
+    learning = [(name, p) for name, p in policy.model.named_parameters() if p.requires_grad]
+    shards = Shards(learning, within)
+    policy.by_layer = by_layer = ByLayer(layers_of(policy.core), shards, gather=gather, reduce=True)
+    completions, loss = batch_of(policy, objective, flat_first, short_first)
+    prompts = prompts_of_mixed_size(PROMPTS)
+    there = [0]
+
+    def look(*_: object) -> None:
+        if by_layer.updating:
+            there.append(sum(w.untyped_storage().nbytes() for layer in by_layer.layers for w, _ in layer.sources))
+
+    handles = [layer.module.register_forward_hook(look) for layer in by_layer.layers]
+    if first_only_joins and here().size > 1 and here().first:
+        policy.join_backward()
+    else:
+        policy.backward(policy.encode([prompts[i] for i in here().share(PROMPTS)]), completions, loss)
+    for handle in handles:
+        handle.remove()
+    assert not any(layer.away or layer.module._forward_hooks for layer in by_layer.layers)
+    norm = shards.reduce()
+    whole = shards.whole([part.grad for part in shards.parts])
+    found = {name: grad.view_as(weight) for (name, weight), grad in zip(learning, whole, strict=True)}
+    return found, norm, max(there) / max(1, sum(layer.bytes for layer in by_layer.layers))

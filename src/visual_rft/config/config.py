@@ -68,6 +68,11 @@ class Config(Section):
                     "an average over all tokens, or the spread of a batch, needs the whole step in one rollout: leave "
                     "rollout.prompts_at_once out"
                 )
+        if self.model.quantization != "none" and self.parallel.gather == "layer":
+            raise ValueError(
+                f"parallel.gather layer cuts plain weights, and quantization {self.model.quantization!r} leaves none; "
+                "leave gather at step"
+            )
         teaches = self.objective.warm_start or self.objective.ever("sft_weight") > 0
         if self.rollout.constrained and teaches:
             raise ValueError(

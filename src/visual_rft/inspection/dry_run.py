@@ -10,7 +10,7 @@ from pathlib import Path
 
 from visual_rft.config.config import Config, dump_config
 from visual_rft.data.sources import load_samples
-from visual_rft.inspection.fitting import does_not_fit, least_footprint
+from visual_rft.inspection.fitting import does_not_fit, gathering_chosen, least_footprint
 from visual_rft.inspection.look import (
     TokenCounts,
     likely_longest,
@@ -21,12 +21,18 @@ from visual_rft.inspection.look import (
 )
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import load_policy
-from visual_rft.policy.memory.footprint import Footprint, activation_limit, count_parameters, held_bytes
+from visual_rft.policy.memory.footprint import Footprint, activation_limit, count_parameters, most_held
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt, task_for
 from visual_rft.terminal.notes import warn
 from visual_rft.terminal.units import byte_size
 
+SHARED_AS: dict[str, dict[str, str]] = {
+    "replicated": {"strategy": "replicated"},
+    "fsdp, gather step": {"strategy": "fsdp", "gather": "step"},
+    "fsdp, gather layer": {"strategy": "fsdp", "gather": "layer"},
+}
+"""Ways in which processes share a run, and their fields of ``parallel``."""
 MAX_QUESTIONS_PREPARED = 50
 """Questions that go through the processor, beside those that are likely to be the longest."""
 
@@ -45,6 +51,7 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
     print("# resolved config")
     print(dump_config(config))
     samples = load_samples(config.data.train, task)
+    config = gathering_chosen(config, task, samples, supervised=supervised)
     held_out = load_samples(config.data.evaluation, task)
     policy = load_policy(config.model, config.rollout, engine=config.engine, empty=True)
     print("\n".join(parameter_lines(config, policy)))
@@ -100,24 +107,19 @@ def step_lines(config: Config, questions: int, supervised: bool = False) -> list
 
 
 def process_lines(config: Config, policy: Policy, supervised: bool = False) -> list[str]:
-    """What each process holds throughout and its gradients, by strategy and number of processes."""
-    learning = [p for p in policy.model.parameters() if p.requires_grad]
-    gradients = sum(p.numel() * p.element_size() for p in learning)
+    """What each process holds beside activations, by how the run is shared and number of processes."""
     lines = ["held by each of 1, 2, 4, 8 processes, gradients included, activations not:"]
-    for strategy in ("replicated", "fsdp"):
-        parallel = config.parallel.model_copy(update={"strategy": strategy})
-        one = config.model_copy(update={"parallel": parallel})
-        sizes = [
-            sum(held_bytes(one, policy, supervised=supervised, processes=n).values()) + gradients for n in (1, 2, 4, 8)
-        ]
-        lines.append(f"  {strategy:10}  " + "  ".join(byte_size(size) for size in sizes))
+    for name, changed in SHARED_AS.items():
+        one = config.model_copy(update={"parallel": config.parallel.model_copy(update=changed)})
+        sizes = [most_held(one, policy, supervised=supervised, processes=n) for n in (1, 2, 4, 8)]
+        lines.append(f"  {name:18}  " + "  ".join(byte_size(size) for size in sizes))
     return lines
 
 
 def memory_lines(config: Config, policy: Policy, longest: Inputs, supervised: bool = False) -> list[str]:
     """The memory of a step: with the limit that is known, or the most and the least it may take."""
     whole = Footprint.of(config, policy, longest, supervised=supervised)
-    limit = activation_limit(config, sum(whole.held.values()) + whole.update["gradients"])
+    limit = activation_limit(config, whole.beside_activations)
     if limit is not None:
         bounded = Footprint.of(config, policy, longest, limit, supervised=supervised)
         return [f"memory, roughly: {memory_text(bounded.parts)}"]

@@ -18,6 +18,7 @@ from typing import Any
 from visual_rft.config.config import Config, parse_config
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.inspection.look import likely_longest, size_of_image, spread
+from visual_rft.parallel.meetings import by_first
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.memory.budget import card_bytes
@@ -81,6 +82,34 @@ def does_not_fit(config: Config, policy: Policy, longest: Inputs, *, supervised:
     )
 
 
+def gathering_chosen(config: Config, task: Task, samples: Sequence[Sample], *, supervised: bool) -> Config:
+    """The config with ``parallel.gather`` decided where it is ``auto``: ``step``, unless that does not
+    fit on the card and ``layer`` takes less. As given where there are no shards, or no card to compare with.
+
+    Args:
+        config: the whole run.
+        task: writes the prompts.
+        samples: training questions.
+        supervised: whether the run is one of ``visual-rft sft``.
+    """
+    card = card_bytes(config)
+    if config.parallel.strategy != "fsdp" or config.parallel.gather != "auto" or card is None:
+        return config
+    if config.model.quantization != "none":  # nothing to cut but an adapter
+        return config
+    policy = load_policy(config.model, config.rollout, engine=config.engine, empty=True)
+    longest = _longest(policy, task, samples)
+    ways = [
+        config.model_copy(update={"parallel": config.parallel.model_copy(update={"gather": gather})})
+        for gather in ("step", "layer")
+    ]
+    if longest is None:
+        return ways[0]
+    step, layer = (least_footprint(way, policy, longest, supervised=supervised).total for way in ways)
+    # The same in all processes, whatever their cards have.
+    return ways[by_first(lambda: int(step > card and layer < step), "how weights are gathered")]
+
+
 def refuse_what_cannot_fit(config: Config, task: Task, samples: Sequence[Sample], *, supervised: bool) -> None:
     """Compare the run with its card, by the prompts that are likely to be the longest; without a card, nothing is done.
 
@@ -96,16 +125,20 @@ def refuse_what_cannot_fit(config: Config, task: Task, samples: Sequence[Sample]
     if card_bytes(config) is None:
         return
     policy = load_policy(config.model, config.rollout, engine=config.engine, empty=True)
+    longest = _longest(policy, task, samples)
+    problem = None if longest is None else does_not_fit(config, policy, longest, supervised=supervised)
+    if problem is not None:
+        raise ConfigError(problem)
+
+
+def _longest(policy: Policy, task: Task, samples: Sequence[Sample]) -> Inputs | None:
+    """The longest prompt of those that are likely to be it; None where none can be read."""
     looked = [samples[i] for i in spread(len(samples), MAX_QUESTIONS_LOOKED_AT)]
     prompts = []
     for sample in likely_longest(policy, task, looked, [size_of_image(sample) for sample in looked]):
         with suppress(DataError):  # said where it is met, or left out
             prompts.append(policy.prepare([Prompt.of(task, sample, policy.space)]))
-    if prompts:
-        longest = max(prompts, key=lambda inputs: inputs.lengths)
-        problem = does_not_fit(config, policy, longest, supervised=supervised)
-        if problem is not None:
-            raise ConfigError(problem)
+    return max(prompts, key=lambda inputs: inputs.lengths, default=None)
 
 
 def _tried(config: Config, longest: Inputs, supervised: bool) -> Iterator[tuple[str, float]]:

@@ -137,7 +137,7 @@ def sum_gradients(parameters: Iterable[Tensor]) -> int:
     moved = 0
     learning = [parameter for parameter in parameters if parameter.requires_grad]
     with meeting("the sum of the gradients"):
-        for bucket in _buckets(learning):
+        for bucket in buckets(learning):
             for parameter in bucket:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
@@ -167,7 +167,7 @@ def check_equal(tensors: Iterable[Tensor], what: str) -> None:
         raise ModelError(f"{what} of process {others[0]} are not those of process 0; do both read the same files?")
 
 
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Consecutive tensors of one type, up to :data:`BUCKET_BYTES` together."""
     bucket: list[Tensor] = []
     size = 0

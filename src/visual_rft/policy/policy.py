@@ -12,7 +12,7 @@ Log-probabilities are those of the *sampled* distribution: tempered, without ima
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from visual_rft.config.sections import EngineConfig
 from visual_rft.errors import ModelError
+from visual_rft.parallel.gathering import ByLayer
 from visual_rft.policy.engine.attention.shared_prefix import SHARED_PREFIX_ATTENTION
 from visual_rft.policy.engine.attention.windows import attend_in_windows
 from visual_rft.policy.engine.checkpointing import Checkpointing
@@ -38,10 +39,10 @@ from visual_rft.policy.inputs import Inputs, OpenedReasoning, prepare
 from visual_rft.policy.loss import Loss
 from visual_rft.policy.memory.activations import NumberTypes, activation_size, copied_bytes
 from visual_rft.policy.memory.budget import Budget
-from visual_rft.policy.memory.halving import in_halves
 from visual_rft.policy.memory.plan import MemoryPlan, plan_memory
 from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.tower import FeatureCache, Features, VisionTower
+from visual_rft.policy.update import backward, join_backward
 from visual_rft.vision.coordinates import CoordinateSpace
 
 
@@ -60,6 +61,7 @@ class Policy:
         fallback_reason: why the shared prefix is not used, in words; None where it is.
         updates: steps of an optimiser that changes weights unseen (a fused one).
         constraint: pattern that completions follow; None lets them say anything.
+        by_layer: which of the weights are away during an update.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Policy:
         attend_in_windows(self.core, self.family)
         self.updates = 0
         self.constraint: Constraint | None = None
+        self.by_layer = ByLayer()
         if not self.engine_config.shared_prefix:
             self.fall_back("engine.shared_prefix is false")
         elif not self.family.is_causal(self.model_config):
@@ -186,8 +189,10 @@ class Policy:
         if graph := torch.is_grad_enabled():
             plan = self.memory_plan(inputs)
             graph = plan.keep_graph or not for_sampling
+            if self.by_layer and not self.by_layer.updating:  # an update goes through the layers in its own way
+                graph = False
             share = plan.checkpoint_prompts if graph else 0.0
-        with torch.set_grad_enabled(graph), self._computing(), self.checkpointing(share):
+        with torch.set_grad_enabled(graph), self.computing(), self.checkpointing(share):
             prefix = self.engine.encode(inputs, features)
         return replace(prefix, weights=self.weights_version)
 
@@ -213,7 +218,7 @@ class Policy:
         size = (len(prefix), group_size, self.sampling.max_new_tokens)
         uniform = None if greedy else (draws or Draws(0)).uniform(*size)
         # inference_mode takes 4 % off a step of 32 rows on two cores; its tensors may enter no graph: copies leave.
-        with torch.inference_mode(), self._computing():
+        with torch.inference_mode(), self.computing():
             decoder = self.engine.decoder(prefix, group_size)
             drawn = sample_tokens(decoder, self.head, self.sampling, ends, self.pad_id, uniform)
         ids, mask, logprobs, entropies = (x.clone().unflatten(0, size[:2]) for x in drawn)  # [B, G, T]
@@ -231,7 +236,7 @@ class Policy:
         self._check_weights(prefix)
         prompts, group, length = completions.ids.shape
         rows = Rows.of(completions, range(prompts * group))
-        with self._computing():
+        with self.computing():
             logprobs = self.engine.score(prefix, rows)
         padding = length - logprobs.shape[1]
         return torch.nn.functional.pad(logprobs, (0, padding)).view(prompts, group, length)
@@ -255,50 +260,11 @@ class Policy:
             ModelError: if the weights have changed since ``prefix`` was encoded.
         """
         self._check_weights(prefix)
-        logprobs = completions.logprobs.flatten(0, 1).clone()  # [B * G, T]
-        group, needed = completions.ids.shape[1], loss.needed
-        if not needed:
-            return logprobs.view_as(completions.logprobs)
-        for prompts, first_prompt in self._with_graph(prefix):
-            rows_here = [i for i in needed if first_prompt <= i // group < first_prompt + len(prompts)]
-            if rows_here:
-                self._backward(prompts, first_prompt, completions, loss, rows_here, logprobs)
-        return logprobs.view_as(completions.logprobs)
+        return backward(self, prefix, completions, loss)
 
-    def _with_graph(self, prefix: Prefix) -> Iterator[tuple[Prefix, int]]:
-        """``prefix`` if it has a graph, else its prompts encoded again, as many at once as fit; each part with the
-        number of its first prompt among all B."""
-        if prefix.has_graph or not prefix.layers:
-            yield prefix, 0
-            return
-        for chunk in self.memory_plan(prefix.inputs).chunks(len(prefix)):
-            known = None
-            if prefix.features is not None and self.tower.frozen:
-                known = prefix.features.only(prefix.inputs.used_sets(chunk))
-            yield self.encode(prefix.inputs.select(chunk), known), chunk.start
-
-    def _backward(
-        self, prompts: Prefix, first_prompt: int, completions: Completions, loss: Loss, rows: list[int], out: Tensor
-    ) -> None:
-        """Both phases for some of the prompts, with graph; the first of them is number ``first_prompt`` of all B,
-        ``rows`` the numbers (of B * G, ascending) of those of its completions that the loss needs; fills ``out``."""
-        # The completions; their gradients to the prompts are collected in the leaves.
-        plan, leaves = self.memory_plan(prompts.inputs), prompts.leaves()
-        lengths = completions.lengths.flatten()[rows].tolist()
-
-        def compute(micro_batch: list[int], only: Sequence[Tensor] | None) -> None:
-            with self._computing(), self.checkpointing(float(plan.checkpoint_completions)):
-                logprobs = self.engine.score(leaves, Rows.of(completions, micro_batch, first_prompt))
-            numbers = torch.tensor(micro_batch, device=logprobs.device)
-            if only is None or only:  # tensors that have their gradients already are not given them twice
-                torch.autograd.backward(loss.share(logprobs, numbers), inputs=only)
-            out[numbers, : logprobs.shape[1]] = logprobs.detach()
-
-        learning = [x for x in (*self.core.parameters(), *leaves.tensors) if x.requires_grad]
-        batches = plan.micro_batches(lengths, rows)
-        self.budget.most_completions = in_halves(batches, compute, learning, self.budget.most_completions)
-        # The prompts, once.
-        prompts.backward(leaves)
+    def join_backward(self) -> None:
+        """Compute nothing at a place where other processes may call :meth:`backward`."""
+        join_backward(self)
 
     def decode(self, ids: Tensor, mask: Tensor) -> list[str]:
         """Texts of ``[N, T]`` tokens without special tokens, with the tag that the chat template opened."""
@@ -319,7 +285,8 @@ class Policy:
         limit_bytes = self.budget.limit_bytes(self.model, copied_bytes(self.core, self.family, self.types))
         return plan_memory(self.engine_config, size, limit_bytes, prompts, tokens)
 
-    def _computing(self) -> torch.autocast:
+    def computing(self) -> torch.autocast:
+        """Inside, the policy computes in its type."""
         return torch.autocast(self.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None)
 
     def _check_weights(self, prefix: Prefix) -> None:

@@ -5,6 +5,7 @@ starting weights; with ``beta`` 0 there is no reference at all. Where the vision
 both, and the reference takes the policy's image features; where it is trained, the reference keeps its own from step
 to step, because its tower never changes. Under autocast the copy's linear layers are held in the type they compute in,
 where that loses nothing (weights that were published in bfloat16): the same numbers to the last bit in half the memory.
+Where the policy's layers are gathered one by one, the copy's are too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from visual_rft.config.config import Config
+from visual_rft.parallel.gathering import ByLayer, layers_of
 from visual_rft.policy.engine.prefix import Completions, Prefix
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
@@ -44,6 +46,9 @@ class Reference:
                 hold_as_computed(self.frozen.core, self.frozen.autocast)
             if policy.fallback_reason is not None:  # what is not exact for the one is not for its copy
                 self.frozen.fall_back(policy.fallback_reason)
+            if policy.by_layer.gathers:  # away from now on, but for the layer that computes
+                self.frozen.by_layer = ByLayer(layers_of(self.frozen.core), policy.by_layer.shards, gather=True)
+                self.frozen.by_layer.release()
 
     @classmethod
     def at_start(cls, policy: Policy, config: Config, resumed_from: Path | None) -> Reference | None:
@@ -67,7 +72,12 @@ class Reference:
         if self.frozen is not None:
             self.frozen.sampling = self.policy.sampling  # the temperature may change over the run
             self.frozen.constraint = self.policy.constraint
-            return self.frozen.logprobs(self.frozen.encode(prefix.inputs, features), completions)
+            by_layer = self.frozen.by_layer
+            with by_layer.update(whole_after=False):
+                with by_layer.forward():
+                    encoded = self.frozen.encode(prefix.inputs, features)
+                with by_layer.forward():
+                    return self.frozen.logprobs(encoded, completions)
         with self.policy.model.disable_adapter():
             return self.policy.logprobs(self.policy.encode(prefix.inputs, features), completions)
 

@@ -26,8 +26,10 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import get_scheduler
 
 from visual_rft.config.config import Config
+from visual_rft.config.parallel import ParallelConfig
 from visual_rft.config.sections import OptimizerConfig
 from visual_rft.errors import ConfigError, ModelError
+from visual_rft.parallel.gathering import ByLayer, layers_of
 from visual_rft.parallel.meetings import by_first, sum_gradients
 from visual_rft.parallel.processes import here
 from visual_rft.parallel.shards import Shards
@@ -85,10 +87,23 @@ class Learner:
         if config.parallel.strategy == "fsdp":
             if config.optimizer.name != "adamw":
                 raise ConfigError(f"optimizer.name {config.optimizer.name}: parallel.strategy fsdp shards adamw")
-            shards = Shards(_learning(policy.model), config.parallel.shard_within)
+            offload = config.parallel.offload == "optimizer"
+            shards = Shards(_learning(policy.model), config.parallel.shard_within, offload=offload)
         optimizer, schedule = make_optimizer(policy.model, config.optimizer, updates, shards)
         policy.budget.optimizer = optimizer
         return cls(policy, accelerator, optimizer, schedule, config.optimizer.max_grad_norm, shards)
+
+    def go_by_layer(self, config: ParallelConfig) -> None:
+        """From now on, gather weights and reduce gradients layer by layer in every update, where the config says so.
+
+        Raises:
+            ModelError: if the decoder layers are not found.
+        """
+        if self.shards is not None and (config.by_layer or config.at_once):
+            layers = layers_of(self.policy.core)
+            by_layer = ByLayer(layers, self.shards, gather=config.by_layer, reduce=config.at_once)
+            self.policy.by_layer = by_layer
+            self.policy.budget.spare(by_layer.spared_bytes)
 
     @property
     def device(self) -> torch.device:

@@ -25,7 +25,7 @@ from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, ServerError
 from visual_rft.inspection.alike import check_alike
-from visual_rft.inspection.fitting import refuse_what_cannot_fit
+from visual_rft.inspection.fitting import gathering_chosen, refuse_what_cannot_fit
 from visual_rft.parallel.meetings import by_first, check_equal, gather
 from visual_rft.parallel.processes import here
 from visual_rft.policy.agreement import verify_together
@@ -146,6 +146,7 @@ class Session:
             samples = load_samples(config.data.train, task)
             held_out = load_samples(config.data.evaluation, task)
             check_alike(config, samples, held_out)
+            config = gathering_chosen(config, task, samples, supervised=supervised)
             refuse_what_cannot_fit(config, task, samples, supervised=supervised)
             weights = checkpoint / "model" if checkpoint else None
             policy = load_policy(config.model, config.rollout, weights, engine=config.engine)
@@ -179,6 +180,7 @@ class Session:
             )  # fmt: skip
             session = cls(config, task, samples, learner, household, drawing, sampler, first_step, checkpoint)
             verify_together(policy, session.prepare(min(first_step, config.run.steps - 1)).inputs)
+            learner.go_by_layer(config.parallel)
             undo.pop_all()
         return session
 

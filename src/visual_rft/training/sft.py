@@ -109,6 +109,7 @@ def teach_beside(policy: Policy, task: Task, rollout: Rollout, config: Objective
         return None
     if not chosen:
         tokens_of_batch(0, 0)  # where the other processes count theirs
+        policy.join_backward()
         return None
     weight = config.sft_weight * scale * len(chosen) / len(samples)
     return teach(policy, task, [samples[place] for place in chosen], inputs.select(chosen), weight)

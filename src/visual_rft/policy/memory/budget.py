@@ -45,6 +45,12 @@ class Budget:
         self.most_completions: int | None = None
         self.most_answers: int | None = None
         self._limit_bytes: float | None = None
+        self._spared_bytes = 0.0
+
+    def spare(self, spared_bytes: float) -> None:
+        """Count on so many bytes more than what the model and its gradients would leave, because an update does without
+        some of them."""
+        self._spared_bytes, self._limit_bytes = spared_bytes, None
 
     def limit_bytes(self, model: Any, copied_bytes: float) -> float:
         """The limit of the config, or a share of what was free when it was first asked for.
@@ -55,7 +61,8 @@ class Budget:
         """
         if self._limit_bytes is None:
             given = self.config.memory_gib
-            self._limit_bytes = given * 2**30 if given else free_memory(model, self.optimizer, copied_bytes)
+            lost_bytes = copied_bytes - self._spared_bytes
+            self._limit_bytes = given * 2**30 if given else free_memory(model, self.optimizer, lost_bytes)
         return self._limit_bytes
 
     def answer_bytes(self, device: torch.device) -> float:
@@ -79,8 +86,10 @@ def owed_bytes(model: Any, optimizer: Optimizer | None = None) -> float:
     averages = AVERAGES_BYTES["adamw_8bit" if type(optimizer).__name__ == "AdamW8bit" else "adamw"]
     state = [] if optimizer is None else [x for one in optimizer.state.values() for x in one.values()]
     held = sum(x.numel() * x.element_size() for x in state if torch.is_tensor(x) and x.numel() > 1)
-    # What the optimiser works on, which may be a part of every weight (parallel.strategy fsdp).
+    # What the optimiser works on, which may be a part of every weight, and elsewhere (parallel.strategy fsdp).
     owners = learning if optimizer is None else [p for group in optimizer.param_groups for p in group["params"]]
+    if owners and owners[0].device != learning[0].device:
+        return gradients
     return gradients + max(0.0, float(averages * sum(p.numel() for p in owners) - held))
 
 

@@ -11,12 +11,13 @@ its three phases: sampling, the update, and an evaluation. ``benchmarks/memory.p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from visual_rft.config.config import Config
+from visual_rft.parallel.gathering import layers_of
 from visual_rft.parallel.processes import here
 from visual_rft.policy.engine.logits import MAX_PIECE_BYTES
 from visual_rft.policy.inputs import Inputs
@@ -92,6 +93,11 @@ class Footprint:
         totals = [sum(phase.values()) for phase in phases]
         return {**self.held, **phases[totals.index(max(totals))]}
 
+    @property
+    def beside_activations(self) -> float:
+        """What is there during an update whatever fits: weights, gradients and the optimiser."""
+        return sum(self.held.values()) + self.update.get("weights", 0.0) + self.update["gradients"]
+
     @classmethod
     def of(
         cls, config: Config, policy: Policy, inputs: Inputs, limit: float | None = None, *, supervised: bool = False
@@ -116,11 +122,13 @@ class Footprint:
         if not supervised:
             each = _sampling(policy, inputs, rollout.max_new_tokens, prompts, group, graph_bytes > 0)
             sampling = {"prompts with graph": graph_bytes, **each}
+        held = held_bytes(config, policy, supervised=supervised, processes=here().size)
         most = answered_at_once(policy.core, inputs, policy.types, rollout.max_new_tokens, limit_bytes)
         evaluation = _sampling(policy, inputs, rollout.max_new_tokens, min(most, ANSWERED_AT_ONCE), 1, graph=False)
-        return cls(
-            held_bytes(config, policy, supervised=supervised, processes=here().size), sampling, update, evaluation
-        )
+        if "weights" in update:  # fewer than there are in the other phases
+            weights = {"weights": held.pop("weights")}
+            sampling, evaluation = {**weights, **sampling}, {**weights, **evaluation}
+        return cls(held, sampling, update, evaluation)
 
 
 def _update(
@@ -139,9 +147,8 @@ def _update(
         tokens_at_once = min(tokens, plan.micro_batch * max_tokens)
     # Logits, their log-softmax and its gradient, float32.
     logit_bytes = 12.0 * policy.model_config.get_text_config().vocab_size
-    learning = (p for p in policy.model.parameters() if p.requires_grad)
     update = {
-        "gradients": float(sum(p.numel() * p.element_size() for p in learning)),
+        **update_bytes(config, policy),
         "prompts with graph": graph_bytes if plan.keep_graph else graph_bytes / prompts * plan.prompts_at_once,
         "completions": tokens_at_once * (plan.bytes_per_token - logit_bytes),
         "logits": min(tokens_at_once * logit_bytes, 3.0 * MAX_PIECE_BYTES),
@@ -164,15 +171,57 @@ def held_bytes(config: Config, policy: Policy, *, supervised: bool = False, proc
     weights = sum(_bytes(name, p, config, policy) for name, p in policy.model.named_parameters())
     state = AVERAGES_BYTES[config.optimizer.name] * sum(p.numel() for p in learning)
     masters = 4.0 * sum(p.numel() for p in learning if p.element_size() < 4)
-    if config.parallel.strategy == "fsdp":
-        masters = 4.0 * sum(p.numel() for p in learning)
-        shares = min(config.parallel.shard_within or processes, processes)
-        state, masters = state / shares, masters / shares
+    parallel, share = config.parallel, 1.0  # of what is cut, on this process's device
+    if parallel.strategy == "fsdp":
+        share = 1 / min(parallel.shard_within or processes, processes)
+        if parallel.offload == "optimizer":
+            share = 0.0
+        # Masters, and what is collected of the gradients where that is not once, at the end.
+        masters = (8.0 if parallel.at_once else 4.0) * sum(p.numel() for p in learning)
+        state, masters = share * state, share * masters
     held = {"weights": weights, "optimiser": state + masters}
+    layers = _in_layers(policy, _bytes_of) if parallel.by_layer else []
     if not supervised and config.objective.ever("beta") > 0 and config.model.lora is None:
         held["reference"] = weights - _halved(policy)
+        if layers:
+            held["reference"] *= 1 - (1 - share) * sum(layers) / weights
+    if layers and 0 < share < 1 and len(learning) < len(parameters):
+        held["frozen weights in shards"] = share * sum(_in_layers(policy, _frozen_bytes))
     copies = copied_bytes(policy.core, policy.family, policy.types, graphs=2 if policy.shares_prefix else 1)
     return {**held, "weights as bfloat16": copies} if copies else held
+
+
+def update_bytes(config: Config, policy: Policy) -> dict[str, float]:
+    """Gradients, and the weights if an update does not have all of them, on each process."""
+    gradients = float(sum(_bytes_of(p) for p in policy.model.parameters() if p.requires_grad))
+    if config.parallel.at_once:
+        layers = _in_layers(policy, lambda p: _bytes_of(p) - _frozen_bytes(p))
+        gradients += max(layers) - sum(layers)
+    if not config.parallel.by_layer:
+        return {"gradients": gradients}
+    layers = _in_layers(policy, _bytes_of)
+    whole = sum(_bytes(name, p, config, policy) for name, p in policy.model.named_parameters())
+    return {"weights": whole + max(layers) - sum(layers), "gradients": gradients}
+
+
+def most_held(config: Config, policy: Policy, *, supervised: bool = False, processes: int = 1) -> float:
+    """Bytes that each of so many processes needs beside activations, gradients included."""
+    held = held_bytes(config, policy, supervised=supervised, processes=processes)
+    weights, update = held.pop("weights"), update_bytes(config, policy)
+    return sum(held.values()) + max(weights, update.get("weights", weights) + update["gradients"])
+
+
+def _in_layers(policy: Policy, bytes_of: Callable[[torch.nn.Parameter], float]) -> list[float]:
+    """Bytes of the parameters of each decoder layer."""
+    return [sum(bytes_of(p) for p in layer.parameters()) for layer in layers_of(policy.core)]
+
+
+def _frozen_bytes(parameter: torch.nn.Parameter) -> float:
+    return 0.0 if parameter.requires_grad else _bytes_of(parameter)
+
+
+def _bytes_of(parameter: torch.nn.Parameter) -> float:
+    return float(parameter.numel() * parameter.element_size())
 
 
 def _halved(policy: Policy) -> float:
@@ -186,7 +235,7 @@ def _halved(policy: Policy) -> float:
 
 def _bytes(name: str, parameter: torch.nn.Parameter, config: Config, policy: Policy) -> float:
     """Bytes of a weight; the linear layers of a quantised language model have few bits, see ``policy/loading.py``."""
-    full = float(parameter.numel() * parameter.element_size())
+    full = _bytes_of(parameter)
     quantised = config.model.quantization in BYTES_OF_WEIGHT and not parameter.requires_grad and parameter.ndim == 2
     if not quantised or policy.family.is_vision(name) or "embed_tokens" in name or "lm_head" in name:
         return full
