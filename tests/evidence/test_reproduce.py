@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import pytest
+from support.evidence import cells_of, tries_of
 
 from visual_rft.cli import main as cli
-from visual_rft.cli.verbs.reproduce import dump_result, read_result
+from visual_rft.cli.verbs.reproduce import is_result, read_result
 from visual_rft.config.compose import names
-from visual_rft.config.sources import SourceConfig
-from visual_rft.data.procedural.digits import scans
-from visual_rft.data.sources import load_dataset, load_samples
 from visual_rft.errors import ModelError, RunFolderError
 from visual_rft.evidence import runner
-from visual_rft.evidence.cells import grid, tuning_grid
-from visual_rft.evidence.experiments import ARMS, EXPERIMENTS, TRAIN_SEED, TUNING_SEED, Variant
+from visual_rft.evidence.choices import COMMITTED, Choice, Tuned, key_of
+from visual_rft.evidence.experiments.catalogue import EXPERIMENTS
+from visual_rft.evidence.experiments.description import ARMS, TUNING_SEED, WITH_RECIPES
 from visual_rft.evidence.plots import plot
 from visual_rft.evidence.published import CONFIGS
+from visual_rft.evidence.reproduction import best_of, dump_result
 from visual_rft.evidence.results import means_of, over_seeds, pick_seeds, rows_of
 from visual_rft.evidence.tables import NAMES, markdown
-from visual_rft.tasks import task_of
+from visual_rft.policy.stored.places import weights_fingerprint
 
 SHORT = ["reproduce", "few-shot-detection", "--quick", "--seeds", "1", "--shots", "1", "--domains", "handwriting",
          "--jobs", "1"]  # fmt: skip
@@ -54,9 +57,16 @@ def test_every_arm_and_no_run_twice_after_an_interruption(tmp_path, monkeypatch,
     assert {row["method"] for row in early["rows"]} == {"base", "rft"}
     assert cli.main(command) == 0
     assert cli.main(command) == 0
-    arms = ["handwriting-base", *(f"handwriting-k1-seed0-{arm}" for arm in ("rft", "sft", "sft-time"))]
+    arms = ["handwriting-base", *(f"handwriting-k1-seed0-{arm}" for arm in ("rft", "sft", "sft-time", *WITH_RECIPES))]
     assert done == Counter(dict.fromkeys(arms, 1))
-    assert "RFT - SFT, equal time" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "RFT - SFT, equal time" in said.out
+    assert "RFT, best recipe - SFT, best recipe" in said.out
+    assert "5 of 7 runs are to be made: about" in said.out
+    assert "all 7 runs have been made" in said.out
+    assert "no learning rate was tuned for rft, sft, sft-time" in said.err
+    calls = [json.loads(line) for line in (tmp_path / "reproduce.jsonl").read_text().splitlines()]
+    assert [(call["ended"], call["runs"]) for call in calls] == [("interrupted", 0), ("finished", 5), ("finished", 0)]
 
     result = read_result(tmp_path / "few-shot-detection.json")
     check_schema(result)
@@ -91,14 +101,14 @@ def test_several_runs_at_once_wait_for_those_they_are_matched_with(tmp_path, mon
 
     monkeypatch.setattr(runner, "_executor", ThreadPoolExecutor)
     monkeypatch.setattr(runner, "_run_and_write", run)
-    cells = grid("few-shot-detection", EXPERIMENTS["few-shot-detection"], seeds=(0, 1))
+    cells = cells_of("few-shot-detection", seeds=(0, 1))
     runner.run_cells(cells, ("AP",), tmp_path, jobs=3)
     assert matches == {cell.name: [other.name for other in cell.matched] for cell in cells}
     assert max(most) == 3
 
 
 def test_other_processes_come_to_the_same_numbers_and_one_that_fails_spoils_none(tmp_path):
-    base, rft = grid("few-shot-detection", EXPERIMENTS["few-shot-detection"], shots=(1,), arms=("base", "rft"),
+    base, rft = cells_of("few-shot-detection", shots=(1,), arms=("base", "rft"),
                      domains=("handwriting",), quick=True)  # fmt: skip
     model = rft.config.model.model_copy(update={"path": "nowhere"})
     lost = replace(rft, config=rft.config.model_copy(update={"model": model}))
@@ -111,7 +121,8 @@ def test_other_processes_come_to_the_same_numbers_and_one_that_fails_spoils_none
 
 
 def check_schema(result):
-    assert {"experiment", "rows", "means", "differences", "machine", "commit", "command"} <= result.keys()
+    assert {"experiment", "base", "rows", "means", "differences", "machine", "commit", "command"} <= result.keys()
+    assert re.fullmatch(r"[0-9a-f]{16}", result["base"])
     assert {"processor", "cores", "threads", "torch"} <= result["machine"].keys()
     assert result["rows"]
     for row in result["rows"]:
@@ -125,126 +136,11 @@ def check_schema(result):
         assert {"method", "shots", "domain", "metric", "seeds", "value", "low", "high"} <= row.keys()
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_budgets_are_matched(name):
-    cells = grid(name, EXPERIMENTS[name], seeds=(0, 1))
-    assert len({cell.name for cell in cells}) == len(cells)
-    assert len({cell.digest for cell in cells}) == len(cells)
-    by_name = {cell.name: cell for cell in cells}
-    timed = [cell for cell in cells if cell.arm == "sft-time"]
-    assert bool(timed) != bool(EXPERIMENTS[name].variants)
-    for cell in timed:
-        rft, sft = cell.matched
-        assert by_name[rft.name] == rft
-        assert by_name[sft.name] == sft
-        assert cells.index(rft) < cells.index(cell)
-        assert cells.index(sft) < cells.index(cell)
-        assert (rft.arm, sft.arm) == ("rft", "sft")
-        updates = rft.config.run.steps * rft.config.objective.updates_per_rollout
-        assert sft.config.run.steps == updates
-        for other in (sft, cell):
-            assert with_reasoning(other) == rft.config.data
-            assert other.config.model == rft.config.model
-            assert other.config.task == rft.config.task
-            assert other.config.run.prompts_per_batch == rft.config.run.prompts_per_batch
-            assert other.config.run.seed == rft.config.run.seed
-    for cell in cells:
-        if cell.arm == "sft-reasoning":
-            sft = by_name[cell.name.removesuffix("-reasoning")]
-            assert with_reasoning(sft) == cell.config.data
-            assert sft.config.data != cell.config.data
-            assert sft.config.run == cell.config.run
-    tries, rates = EXPERIMENTS[name].tries, EXPERIMENTS[name].learning_rates
-    assert len({len(some) for some in tries.values()}) <= 1
-    assert not tries or all(rate in tries[ARMS[arm][0]] for arm, rate in rates.items())
-
-
-def with_reasoning(cell):
-    data = cell.config.data
-    return data.model_copy(update={"train": tuple(s.model_copy(update={"reasoning": True}) for s in data.train)})
-
-
-def test_only_the_arm_that_is_given_reasoning_sees_it():
-    cells = grid("few-shot-classification", EXPERIMENTS["few-shot-classification"], shots=(1,), domains=("flowers",))
-    gold = {}
-    for cell in cells:
-        task = task_of(cell.config.task)
-        samples = load_samples(cell.config.data.train, task)
-        gold[cell.arm] = {sample.id: task.gold(sample.truth) for sample in samples}
-    labels = {id: text.partition("<answer>")[2] for id, text in gold["sft-reasoning"].items()}
-    assert gold["sft"] == gold["sft-time"] == {
-        id: f"<think>{text.removesuffix('</answer>')}</think><answer>{text}" for id, text in labels.items()
-    }  # fmt: skip
-    assert all("petals" in text for text in gold["sft-reasoning"].values())
-    assert not any("petals" in text for text in gold["sft"].values())
-
-
 def test_steps_of_equal_time():
     # 60 s of reinforcement; supervised steps of 10 s / 100 = 0.1 s each
     rft, sft = {"cpu_seconds": 60.0, "optimizer_steps": 100}, {"cpu_seconds": 10.0, "optimizer_steps": 100}
     assert runner.matched_steps(rft, sft) == 600
     assert runner.matched_steps({"cpu_seconds": 0.01}, sft) == 1
-
-
-def test_a_changed_description_is_another_cell():
-    experiment = EXPERIMENTS["few-shot-detection"]
-    one, same, other = (
-        grid("few-shot-detection", experiment, shots=(4,), seeds=(seed,), domains=("handwriting",))
-        for seed in (0, 0, 1)
-    )
-    assert [cell.digest for cell in one] == [cell.digest for cell in same]
-    assert one[0].digest == other[0].digest  # the base has no seed
-    assert not {cell.digest for cell in one[1:]} & {cell.digest for cell in other[1:]}
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_training_validation_and_test_share_no_image(name):
-    experiment = EXPERIMENTS[name]
-    cells = [*grid(name, experiment, shots=experiment.shots[-1:]), *tuning_grid(name, experiment)]
-    for cell in cells:
-        (train,), (held_out,) = cell.config.data.train, cell.config.data.evaluation
-        assert train.seed >= TRAIN_SEED
-        assert held_out.seed < TRAIN_SEED
-        assert held_out.seed >= 50 or held_out.split in ("validation", "test")  # smaller seeds taught the base
-        if train.source == "digits":
-            assert (train.split, held_out.split) == ("shots", cell.split)
-    seeds = {cell.config.data.train[0].seed for cell in cells if cell.arm != "base"}
-    assert seeds == {TRAIN_SEED} | ({TRAIN_SEED + TUNING_SEED} if experiment.tries else set())
-    by_split = {cell.split: cell.config.data.evaluation[0] for cell in cells}
-    if len(by_split) == 2:
-        assert by_split["test"] != by_split["validation"]
-
-
-def test_the_scans_of_shots_and_validation_are_parts_of_train_and_share_none():
-    shots, validation, train, test = (
-        {scan.tobytes() for scan in scans(s)[0]} for s in ("shots", "validation", "train", "test")
-    )
-    assert (len(shots), len(validation)) == (197, 100)
-    assert not shots & validation
-    assert shots | validation == train
-    assert not train & test
-
-
-def test_open_vocabulary_trains_on_no_novel_class():
-    for domain in ("handwriting", "shapes"):
-        (cell,) = grid("open-vocabulary", EXPERIMENTS["open-vocabulary"], shots=(16,), arms=("rft",), domains=(domain,))
-        task = task_of(cell.config.task)
-        trained = {s.question["category"] for s in load_samples(cell.config.data.train, task)}
-        asked = {s.question["category"] for s in load_samples(cell.config.data.evaluation, task)}
-        assert trained
-        assert asked
-        assert not trained & asked
-
-
-def test_shots_are_images_per_class_and_nested():
-    def ids(shots):
-        source = SourceConfig(source="digits", split="shots", count=600, max_objects=1, seed=2000, shots=shots)
-        images = load_dataset(source, "present").images
-        assert set(Counter(label for image in images for label in image.labels).values()) == {shots}
-        assert len(images) == 10 * shots
-        return {image.id for image in images}
-
-    assert ids(1) < ids(4) < ids(16)
 
 
 def test_mean_over_drawn_seeds_by_hand():
@@ -263,7 +159,7 @@ def test_intervals_of_means_and_differences_by_hand():
     Seeds 0.2 and 0.4 against 0.1 and 0.3: drawn twice with replacement, the mean is 0.2, 0.3 or 0.4 with chances 1/4,
     1/2, 1/4, so the middle 95 % reach from 0.2 to 0.4; the difference is 0.1 whichever seeds are drawn.
     """
-    cells = grid("few-shot-detection", EXPERIMENTS["few-shot-detection"], shots=(4,), seeds=(0, 1),
+    cells = cells_of("few-shot-detection", shots=(4,), seeds=(0, 1),
                  arms=("rft", "sft"), domains=("handwriting",))  # fmt: skip
     values = {"rft": (0.2, 0.4), "sft": (0.1, 0.3)}
     results = {}
@@ -285,13 +181,13 @@ def test_intervals_of_means_and_differences_by_hand():
 @pytest.mark.parametrize("name", ["few-shot-detection", "ablations"])
 def test_a_table_says_how_many_seeds_were_run(name):
     """Not how often the base was looked at, which is once."""
-    cells = grid(name, EXPERIMENTS[name], shots=(4,), seeds=(0, 1), domains=("handwriting",))
+    cells = cells_of(name, shots=(4,), seeds=(0, 1), domains=("handwriting",))
     numbers = dict.fromkeys(EXPERIMENTS[name].metrics, 0.5)
     draws = {metric: [0.5] * 400 for metric in numbers}
     cost = {"images": 9, "optimizer_steps": 1, "cpu_seconds": 2.0}
     results = {cell.name: {"numbers": numbers, "draws": draws, **cost} for cell in cells}
     means, differences = means_of(cells, results, list(numbers))
-    result = {"metrics": list(numbers), "rows": [], "means": means, "differences": differences}
+    result = {"metrics": list(numbers), "rows": [], "means": means, "differences": differences, "base": ""}
     assert ", 2 seeds |" in markdown(result).splitlines()[0]
 
 
@@ -327,23 +223,10 @@ def test_scale_real_prints_configs_and_published_numbers(capsys):
     assert capsys.readouterr().out.count("with a real model") == len(EXPERIMENTS)
 
 
-@pytest.mark.parametrize("name", [name for name, experiment in EXPERIMENTS.items() if experiment.tuned])
-def test_every_variant_has_as_many_tries_as_the_first_and_is_measured_on_the_test(name):
-    experiment = EXPERIMENTS[name]
-    tried = Counter((cell.variant, cell.arm) for cell in tuning_grid(name, experiment))
-    assert set(tried.values()) == {len(experiment.tries["rft"])}
-    assert {variant for variant, arm in tried if arm == "rft"} == set(experiment.variants)
-    cells = grid(name, experiment, seeds=(0,))
-    assert {cell.split for cell in cells} == {"test"}
-    assert not {cell.name for cell in cells} & {cell.name for cell in tuning_grid(name, experiment)}
-    changed = replace(experiment, variants={"a": Variant({}, ("rft",), learning_rate=9e-5)})
-    assert {cell.config.optimizer.learning_rate for cell in grid(name, changed)} == {9e-5}
-
-
 def test_variants_at_several_shots_are_a_table_each(tmp_path):
     name = "objectives-detection"
     experiment = EXPERIMENTS[name]
-    cells = grid(name, experiment, seeds=(0,))
+    cells = cells_of(name, seeds=(0,))
     numbers = {cell.name: 0.2 + 0.01 * (cell.shots or 0) for cell in cells}
     cost = {"images": 9, "optimizer_steps": 1, "cpu_seconds": 2.0}
     results = {
@@ -352,7 +235,7 @@ def test_variants_at_several_shots_are_a_table_each(tmp_path):
         for cell in cells
     }  # fmt: skip
     means, differences = means_of(cells, results, experiment.metrics)
-    result = {"metrics": list(experiment.metrics), "rows": [], "means": means, "differences": differences}
+    result = {"metrics": list(experiment.metrics), "rows": [], "means": means, "differences": differences, "base": ""}
     tables = markdown(result).split("\n\n")
     assert [table.split(",")[1].strip() for table in tables] == ["1-shot", "4-shot", "16-shot"]
     for table, value in zip(tables, ("0.210", "0.240", "0.360"), strict=True):
@@ -365,41 +248,116 @@ def test_variants_at_several_shots_are_a_table_each(tmp_path):
 
 
 def test_a_result_is_read_back(tmp_path):
-    content = {"experiment": "x", "rows": [{"a": 1}, {"a": 2}], "means": [], "differences": [], "commit": "c"}
+    content = {
+        "experiment": "x",
+        "rows": [{"a": 1}, {"a": 2}],
+        "base": "",
+        "means": [],
+        "differences": [],
+        "commit": "c",
+    }
     file = tmp_path / "x.json"
     file.write_text(dump_result(content))
     assert read_result(file) == content
-    assert len(file.read_text().splitlines()) == 10
+    assert len(file.read_text().splitlines()) == 11
     file.write_text("{}")
     with pytest.raises(RunFolderError, match="'experiment' is missing"):
         read_result(file)
 
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-COMMITTED = sorted(file for file in (DOCS / "evidence").glob("*.json") if file.stem in EXPERIMENTS)
+RESULTS = sorted(file for file in (DOCS / "evidence").glob("*.json") if is_result(file))
 
 
-@pytest.mark.parametrize("file", COMMITTED, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)
 def test_committed_results_have_the_promised_form(file):
     result = read_result(file)
     assert result["experiment"] == file.stem
     check_schema(result)
 
 
-@pytest.mark.parametrize("file", COMMITTED, ids=lambda file: file.stem)
-def test_stored_learning_rates_are_the_best_of_the_tries(file):
-    """Summed over the domains, on validation."""
-    result, experiment = read_result(file), EXPERIMENTS[file.stem]
-    for arm in ARMS:
-        tried: Counter[float] = Counter()
+def test_committed_learning_rates_are_the_best_of_the_committed_tries():
+    """Of today's base, on validation; what another base was tuned to is taken with a warning only."""
+    tuned, today = Tuned.read(COMMITTED), weights_fingerprint("tiny")
+    current = {file.stem: read_result(file) for file in RESULTS if read_result(file)["base"] == today}
+    assert tuned.base == (today if current else tuned.base)
+    for name, result in current.items():
+        best: dict[str, tuple[float, Choice]] = {}
         for row in result["rows"]:
-            if (row["arm"], row["split"]) != (arm, "validation") or row["variant"]:
-                continue
-            if row["metric"] == experiment.metrics[0]:
-                tried[row["learning_rate"]] += row["value"]
-        if tried:
-            assert set(tried) == set(experiment.tries[ARMS[arm][0]])
-            assert experiment.learning_rates[arm] == max(tried, key=tried.__getitem__)
+            if (row["seed"], row["metric"]) == (TUNING_SEED, result["metrics"][0]):
+                key, choice = key_of(row["arm"], row["variant"]), Choice(row["learning_rate"], row["recipe"])
+                if key not in best or row["value"] > best[key][0]:
+                    best[key] = row["value"], choice
+        assert {key: choice for key, (_, choice) in best.items()} == tuned.experiments.get(name, {})
+
+
+def test_the_best_try_is_chosen_and_read_back(tmp_path):
+    cells = [cell for cell in tries_of("few-shot-detection") if cell.arm in ("rft", "warm-rft")]
+    best = {"rft": 2, "warm-rft": 20}  # of its tries; all others are worse, or equal and later
+    values = Counter(cell.arm for cell in cells)
+    assert values == {"rft": 4, "warm-rft": 27}
+    results, place = {}, Counter()
+    for cell in cells:
+        results[cell.name] = {"numbers": {"AP": 0.5 if place[cell.arm] >= best[cell.arm] else 0.4}}
+        place[cell.arm] += 1
+    tuned = Tuned("0123456789abcdef", {"few-shot-detection": best_of(cells, results, "AP")})
+    tuned.write(tmp_path / "tuned.json")
+    again = Tuned.read(tmp_path / "tuned.json")
+    assert again == tuned
+    choices, guessed = again.choices("few-shot-detection")
+    assert choices["rft"] == Choice(2e-4)
+    assert choices["warm-rft"] == Choice(4e-4, "1/2, 15 copies, finer rewards")
+    assert guessed == ["sft", "sft-time", "rft-recipe", "sft-recipe"]
+    (tmp_path / "tuned.json").write_text("[]")
+    with pytest.raises(RunFolderError, match="no file of tuned learning rates"):
+        Tuned.read(tmp_path / "tuned.json")
+
+
+def test_tuning_comes_first_and_its_best_is_what_is_measured(tmp_path, monkeypatch):
+    """No training: the third learning rate of every arm is the best, and every try is made once."""
+    ran: list[Any] = []
+
+    def run(cell, metrics, folder, matched):
+        rate = cell.config.optimizer.learning_rate
+        tries = EXPERIMENTS["objectives-classification"].tries[ARMS[cell.arm][0]] if cell.arm != "base" else (rate,)
+        value = 0.9 if tries.index(rate) == 2 else 0.1
+        ran.append(cell)
+        return {
+            "digest": cell.digest, "numbers": dict.fromkeys(metrics, value),
+            "draws": {metric: [value] * 40 for metric in metrics}, "images": 9, "optimizer_steps": 1,
+            "cpu_seconds": 2.0, "wall_seconds": 3.0, "machine": {}, "commit": "c",
+        }  # fmt: skip
+
+    monkeypatch.setattr(runner, "_run", run)
+    command = [
+        "reproduce",
+        "objectives-classification",
+        "--tune",
+        "--seeds",
+        "1",
+        "--jobs",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
+    assert cli.main(command) == 0
+    assert [cell.split for cell in ran] == ["validation"] * 64 + ["test"] * 17
+    assert {cell.config.optimizer.learning_rate for cell in ran[64:] if cell.arm == "rft"} == {2e-4}
+    assert {cell.config.optimizer.learning_rate for cell in ran[64:] if cell.arm == "sft"} == {3e-4}
+    result = read_result(tmp_path / "objectives-classification.json")
+    assert result["base"] == weights_fingerprint("tiny")
+    assert result["choices"]["dapo/rft"] == {"learning_rate": 2e-4, "recipe": ""}
+    assert result["not_tuned"] == []
+    assert cli.main(command) == 0
+    assert len(ran) == 64 + 17
+    assert cli.main([word for word in command if word != "--tune"]) == 0  # the choices beside the results are taken
+    assert len(ran) == 64 + 17
+
+
+def test_a_result_of_another_base_says_so():
+    result = {"metrics": ["AP"], "rows": [], "means": [], "differences": [], "base": "0" * 16}
+    assert f"weights `{'0' * 16}`; today's are `{weights_fingerprint('tiny')}`" in markdown(result)
+    assert "earlier" not in markdown({**result, "base": weights_fingerprint("tiny")})
 
 
 def test_the_page_shows_what_the_results_say(tmp_path, capsys):
@@ -407,11 +365,11 @@ def test_the_page_shows_what_the_results_say(tmp_path, capsys):
     page.write_text((DOCS / "evidence.md").read_text())
     folder = tmp_path / "evidence"
     folder.mkdir()
-    for file in COMMITTED:
+    for file in RESULTS:
         (folder / file.name).write_text(file.read_text())
     assert cli.main(["reproduce", "tables", "--out", str(folder), "--page", str(page)]) == 0
     assert page.read_text() == (DOCS / "evidence.md").read_text()
-    assert {file.stem for file in folder.glob("*.svg")} == {file.stem for file in COMMITTED}
+    assert {file.stem for file in folder.glob("*.svg")} == {file.stem for file in RESULTS}
     legend = (folder / "few-shot-classification.svg").read_text()  # handwriting, drawn last, has no reasoning
     assert all(f">{name}<" in legend for name in NAMES.values())
     page.write_text("nothing")

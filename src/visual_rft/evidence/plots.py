@@ -12,7 +12,8 @@ from typing import Any
 
 from visual_rft.evidence.tables import NAMES, label, panels_of
 
-COLOURS = {"base": "#777777", "sft": "#e69f00", "sft-time": "#d55e00", "sft-reasoning": "#009e73", "rft": "#0072b2"}
+COLOURS = {"base": "#777777", "sft": "#e69f00", "sft-time": "#d55e00", "sft-reasoning": "#009e73", "rft": "#0072b2",
+           "sft-recipe": "#f0c000", "rft-recipe": "#56b4e9", "warm-rft": "#cc79a7"}  # fmt: skip
 """Colours that stay apart for colour-blind readers (Okabe and Ito 2008)."""
 
 

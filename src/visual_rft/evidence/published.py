@@ -13,17 +13,15 @@ from visual_rft.config.compose import Published, compose
 
 CONFIGS: dict[str, tuple[str, ...]] = {
     "few-shot-detection": ("few-shot-coco", "few-shot-lvis", "few-shot-mg"),
-    "augmented-detection": (),
     "few-shot-classification": ("flowers102", "pets37", "fgvc-aircraft", "cars196"),
     "open-vocabulary": ("open-coco", "open-lvis"),
     "reasoning-grounding": ("lisa",),
-    "augmented-grounding": (),
     "ablations": (),
     "objectives-detection": (),
     "objectives-grounding": (),
     "objectives-classification": (),
 }
-"""The experiments of the configs behind each miniature; nothing is published of augmentation and ablations."""
+"""The experiments of the configs behind each miniature; nothing is published of the others."""
 MODELS = ("qwen2-vl-2b", "qwen2-vl-7b")
 """The models that the paper has numbers of."""
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from visual_rft.evaluation.resampling import Floats, interval
 from visual_rft.evidence.cells import Cell
-from visual_rft.evidence.experiments import ARMS
+from visual_rft.evidence.experiments.description import ARMS
 
 PICK_SEED = 0
 """Of the draws of seeds: equal for all arms, so that differences are taken on the same seeds."""
@@ -70,7 +70,8 @@ def rows_of(
 def means_of(
     cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Means over seeds, and what ``rft`` (or an ablation) has more than each other arm (or than the first variant).
+    """Means over seeds, and what each arm of reinforcement (or an ablation) has more than each of gold answers and than
+    the base, a recipe also than ``rft`` (or an ablation than the first variant).
 
     Returns:
         ``means`` and ``differences``; both with ``seeds``, ``value``, ``low`` and ``high``.
@@ -91,11 +92,13 @@ def means_of(
                 labels | {"metric": metric, "seeds": len(members), "value": round(value, 4), "low": low, "high": high,
                           "cpu_seconds": round(float(np.mean(cost)), 1)}
             )  # fmt: skip
-            if arm != "rft":
+            if ARMS[arm][0] != "rft":
                 continue
             others: list[tuple[str, int | None, str]] = [("base", None, variant)]
             others += [(other, shots, variant) for other, (method, _) in ARMS.items() if method == "sft"]
-            if variant != first:
+            if arm != "rft":
+                others.append(("rft", shots, variant))
+            elif variant != first:
                 others.append(("rft", shots, first))
             for other, k, changed in others:
                 there = groups.get((domain, other, k, changed))

@@ -21,6 +21,7 @@ import platform
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -187,7 +188,7 @@ def _run_and_write(
 
 
 def _run(cell: Cell, metrics: Sequence[str], folder: Path, matched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    config, seconds = cell.config, 0.0
+    config, seconds, start = cell.config, 0.0, time.monotonic()
     if cell.matched:
         config = config.model_copy(update={"run": config.run.model_copy(update={"steps": matched_steps(*matched)})})
     if cell.arm == "base":
@@ -204,6 +205,7 @@ def _run(cell: Cell, metrics: Sequence[str], folder: Path, matched: Sequence[Map
         "images": images,
         "optimizer_steps": 0 if cell.arm == "base" else config.run.steps * updates,
         "cpu_seconds": round(seconds, 2),
+        "wall_seconds": round(time.monotonic() - start, 1),
         "machine": machine(),
         "commit": commit(),
         "draws": {name: [round(float(v), 5) for v in values] for name, values in draws.items()},

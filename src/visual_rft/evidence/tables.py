@@ -15,14 +15,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visual_rft.errors import ConfigError
-from visual_rft.evidence.experiments import TUNING_SEED
+from visual_rft.evidence.experiments.description import TUNING_SEED, WITH_RECIPES
+from visual_rft.policy.stored.places import weights_fingerprint
 
 NAMES = {
     "base": "base",
     "sft": "SFT, equal steps",
     "sft-time": "SFT, equal time",
     "sft-reasoning": "SFT, given reasoning",
+    "sft-recipe": "SFT, best recipe",
     "rft": "RFT",
+    "rft-recipe": "RFT, best recipe",
+    "warm-rft": "SFT, then RFT",
 }
 """How an arm is called, in the order of the columns."""
 LABELS = {"top1_strict": "accuracy", "mean_iou": "mean IoU", "acc50": "Acc@0.5"}
@@ -36,7 +40,8 @@ def label(metric: str) -> str:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """All tables of a result."""
-    parts = []
+    mark = earlier_base(result)
+    parts = [mark] if mark else []
     ablation = any(row["variant"] for row in result["means"])
     for domain in dict.fromkeys(row["domain"] for row in result["means"]):
         means = [row for row in result["means"] if row["domain"] == domain]
@@ -44,7 +49,10 @@ def markdown(result: Mapping[str, Any]) -> str:
         if ablation:
             parts += [_ablations(result, *panel) for panel in panels_of(domain, means, differences)]
         else:
-            parts += [_curve(result, domain, means, differences, metric) for metric in result["metrics"]]
+            plain, recipes = _columns(means)
+            parts += [_curve(domain, means, differences, metric, *plain) for metric in result["metrics"]]
+            if recipes[0]:
+                parts += [_curve(domain, means, differences, metric, *recipes) for metric in result["metrics"]]
             parts.append(_budget(domain, means, result["metrics"][0]))
     tuning = _tuning(result)
     return "\n\n".join([*parts, tuning] if tuning else parts)
@@ -78,22 +86,47 @@ def panels_of(domain: str, means: Sequence[Any], differences: Sequence[Any]) -> 
     ]
 
 
+def earlier_base(result: Mapping[str, Any]) -> str:
+    """A line that says that a result is of other weights than today's embedded base; empty where it is of these."""
+    base, today = result.get("base"), weights_fingerprint("tiny")
+    if base == today:
+        return ""
+    return f"**Measured on an earlier base of the embedded model** (weights `{base}`; today's are `{today}`)."
+
+
+Columns = tuple[list[str], list[tuple[str, str]]]
+"""Arms, and the pairs of arms whose difference is shown."""
+
+
+def _columns(means: Sequence[Any]) -> tuple[Columns, Columns]:
+    """Those of the method's table, and those of the best recipes."""
+    present = {row["arm"] for row in means}
+    arms = [arm for arm in NAMES if arm in present]
+    plain = [arm for arm in arms if arm not in WITH_RECIPES]
+    recipes = [arm for arm in arms if arm in WITH_RECIPES]
+    less = ["base", "sft-recipe", "sft-time", "sft"]
+    return (
+        (plain, [("rft", arm) for arm in plain if arm != "rft"]),
+        (recipes, [(more, arm) for more in ("rft-recipe", "warm-rft") for arm in less if more in recipes]),
+    )
+
+
 def _curve(
-    result: Mapping[str, Any], domain: str, means: Sequence[Any], differences: Sequence[Any], metric: str
-) -> str:
-    """One line per number of shots: the arms, and what RFT has more."""
+    domain: str, means: Sequence[Any], differences: Sequence[Any], metric: str, arms: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+) -> str:  # fmt: skip
+    """One line per number of shots: the arms, and what one has more than another."""
     here = {(row["arm"], row["shots"]): row for row in means if row["metric"] == metric}
-    arms = [arm for arm in NAMES if any(found == arm for found, _ in here)]
     shots = list(dict.fromkeys(k for arm, k in here if arm != "base")) or [None]
-    more = {(row["minus"], row["shots"]): row for row in differences if row["metric"] == metric}
-    minus = [arm for arm in arms if any(found == arm for found, _ in more)]
+    more = {(row["arm"], row["minus"], row["shots"]): row for row in differences if row["metric"] == metric}
+    pairs = [pair for pair in pairs if any(found[:2] == pair for found in more)]
     heading = [f"{label(metric)}, {domain}, {_seeds(list(here.values()))}"]
-    heading += [NAMES[arm] for arm in arms] + [f"RFT - {NAMES[arm]}" for arm in minus]
+    heading += [NAMES[arm] for arm in arms] + [f"{NAMES[arm]} - {NAMES[minus]}" for arm, minus in pairs]
     lines = [_line(heading), "|---" * len(heading) + "|"]
     for k in shots:
         cells = ["all" if k is None else f"{k}-shot"]
         cells += [_value(here.get((arm, None if arm == "base" else k))) for arm in arms]
-        cells += [_value(more.get((arm, k)), signed=True) for arm in minus]
+        cells += [_value(more.get((arm, minus, k)), signed=True) for arm, minus in pairs]
         lines.append(_line(cells))
     return "\n".join(lines)
 
@@ -133,11 +166,16 @@ def _tuning(result: Mapping[str, Any]) -> str:
         return ""
     tries: dict[tuple[str, str, str], list[Any]] = {}
     for row in rows:
-        tries.setdefault((row["domain"], row["arm"], row["variant"]), []).append(row)
+        what = row["variant"] or row.get("recipe", "")
+        tries.setdefault((row["domain"], row["arm"], what), []).append(row)
+    best_of = {
+        (domain, arm): [row for (d, a, _), some in tries.items() if (d, a) == (domain, arm) for row in some]
+        for domain, arm, _ in tries
+    }
     most = max(map(len, tries.values()))
     lines = [_line([f"learning rates on validation, {label(main)}", *[""] * most]), "|---" * (most + 1) + "|"]
     for (domain, arm, variant), own in sorted(tries.items(), key=lambda item: _order(item[0], list(tries))):
-        best = max(row["value"] for row in own)
+        best = max(row["value"] for row in (best_of[domain, arm] if arm in WITH_RECIPES else own))
         said = [f"{row['learning_rate']:.2g}: {row['value']:.3f}" for row in own]
         said = [f"**{text}**" if row["value"] == best else text for row, text in zip(own, said, strict=True)]
         name = f"{domain}, {NAMES[arm]}{f', {variant}' if variant else ''}"

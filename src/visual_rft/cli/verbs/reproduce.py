@@ -1,11 +1,9 @@
 """The command ``visual-rft reproduce``.
 
-Decision: one JSON file per experiment holds everything that tables and pictures are made from; it is written again
-after every call from the cells asked for, which are run if they have not been.
+Decision: a call says how long it will take before it runs anything, and the same call continues after an interruption.
 
     visual-rft reproduce few-shot-detection --seeds 1 --shots 4
-    visual-rft reproduce all                                  # the same command continues after an interruption
-    visual-rft reproduce few-shot-detection --tune            # learning rates, on validation
+    visual-rft reproduce all --tune                           # learning rates on validation first, then everything
     visual-rft reproduce tables --out docs/evidence --page docs/evidence.md
 """
 
@@ -14,23 +12,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visual_rft.errors import ConfigError, RunFolderError
+from visual_rft.evidence.experiments.catalogue import EXPERIMENTS
 from visual_rft.evidence.published import published
 from visual_rft.files import write_whole
 from visual_rft.parallel.launch import launched
 from visual_rft.parallel.processes import here
 
-NAMES = (
-    "few-shot-detection", "augmented-detection", "few-shot-classification", "open-vocabulary", "reasoning-grounding",
-    "augmented-grounding", "ablations", "objectives-detection", "objectives-grounding",
-    "objectives-classification",
-)  # fmt: skip
+if TYPE_CHECKING:
+    from visual_rft.evidence.reproduction import Plan
+
+NAMES = tuple(EXPERIMENTS)
 """The experiments."""
 JOBS = min(2, os.cpu_count() or 1)
 """Runs at once where nothing is said: more take more memory than a laptop may have left."""
@@ -48,14 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shots", metavar="1,4", help="labelled images per class (default: all of the experiment)")
     parser.add_argument("--methods", metavar="base,sft,rft", help="which methods (default: all)")
     parser.add_argument("--domains", metavar="A,B", help="kinds of pictures (default: all of the experiment)")
-    parser.add_argument("--out", type=Path, default=Path("runs/evidence"), metavar="DIR",
-                        help="where results go; the same command continues there (default: runs/evidence)")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="where results go; the same command continues there (default: runs/evidence, with --quick "
+                        "runs/evidence-quick)")  # fmt: skip
     parser.add_argument("--page", type=Path, metavar="FILE",
                         help="tables: the page whose tables are replaced (default: a file per result)")  # fmt: skip
     parser.add_argument("--jobs", type=int, metavar="N",
                         help=f"runs at once, each on one thread and in about 1.5 GB (default: {JOBS})")  # fmt: skip
     parser.add_argument("--tune", action="store_true",
-                        help="run the learning rates of each arm on validation instead of the experiment")  # fmt: skip
+                        help="first try learning rates and recipes on validation, then take the best")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="2 steps and 8 images a run: does everything work?")
     parser.add_argument("--scale", choices=("tiny", "real"), default="tiny",
                         help="real: print the configs of real models and the published numbers only")  # fmt: skip
@@ -73,12 +70,13 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str] = ()) -> None:
     if arguments.scale == "real":
         print("\n\n".join(published(name) for name in names))
         return
+    folder = arguments.out or Path("runs/evidence-quick" if arguments.quick else "runs/evidence")
     if arguments.what == "tables":
-        write_tables(arguments.out, arguments.page)
+        write_tables(folder, arguments.page)
         return
-    plans = [(name, *_grids(name, arguments)) for name in names]  # a mistake is reported before anything is run
-    for name, cells, tuning in plans:
-        _reproduce(name, cells, tuning, arguments)
+    from visual_rft.evidence.reproduction import reproduce
+
+    reproduce([_plan(name, arguments) for name in names], folder, arguments.jobs)
 
 
 def write_tables(folder: Path, page: Path | None = None) -> list[Path]:
@@ -94,7 +92,8 @@ def write_tables(folder: Path, page: Path | None = None) -> list[Path]:
     from visual_rft.evidence.plots import plot
     from visual_rft.evidence.tables import fill_page, markdown
 
-    results = {name: read_result(folder / f"{name}.json") for name in NAMES if (folder / f"{name}.json").is_file()}
+    files = sorted(file for file in folder.glob("*.json") if is_result(file))
+    results = {file.stem: read_result(file) for file in files}
     if not results:
         raise RunFolderError(f"{folder}: holds no result; run 'visual-rft reproduce all --out {folder}' first")
     written = []
@@ -114,6 +113,14 @@ def write_tables(folder: Path, page: Path | None = None) -> list[Path]:
     return written
 
 
+def is_result(file: Path) -> bool:
+    """Whether a JSON file is a result of this command, which other measurements beside it are not."""
+    try:
+        return "experiment" in json.loads(_read(file))
+    except ValueError:
+        raise RunFolderError(f"{file}: not valid JSON") from None
+
+
 def read_result(file: Path) -> dict[str, Any]:
     """A result file.
 
@@ -122,7 +129,7 @@ def read_result(file: Path) -> dict[str, Any]:
     """
     try:
         result: dict[str, Any] = json.loads(_read(file))
-        missing = [key for key in ("experiment", "rows", "means", "differences", "commit") if key not in result]
+        missing = [key for key in ("experiment", "base", "rows", "means", "differences", "commit") if key not in result]
     except ValueError as error:
         raise RunFolderError(f"{file}: not valid JSON ({error})") from None
     if missing:
@@ -130,14 +137,19 @@ def read_result(file: Path) -> dict[str, Any]:
     return result
 
 
-def _grids(name: str, arguments: argparse.Namespace) -> tuple[list[Any], list[Any]]:
+def _plan(name: str, arguments: argparse.Namespace) -> Plan:
+    """What is run of an experiment.
+
+    Raises:
+        ConfigError: if an argument does not fit.
+    """
     from visual_rft.evidence.cells import grid, tuning_grid
-    from visual_rft.evidence.experiments import ARMS, EXPERIMENTS
+    from visual_rft.evidence.experiments.description import ARMS
+    from visual_rft.evidence.reproduction import Plan
 
     experiment = EXPERIMENTS[name]
-    tuning = tuning_grid(name, experiment, arguments.quick)
-    if arguments.tune and not tuning and arguments.what != "all":
-        raise ConfigError(f"--tune: {name} takes the learning rates of the ablations")
+    if arguments.tune and experiment.rates_of and arguments.what != "all":
+        raise ConfigError(f"--tune: {name} takes the learning rates of the {experiment.rates_of}")
     for flag in ("seeds", "jobs"):
         given = getattr(arguments, flag)
         if given is not None and given < 1:
@@ -158,16 +170,15 @@ def _grids(name: str, arguments: argparse.Namespace) -> tuple[list[Any], list[An
             shots = [k for k in shots if k in experiment.shots] or experiment.shots
     methods = _listed("--methods", arguments.methods, ("base", "sft", "rft"))
     domains = _listed("--domains", arguments.domains, tuple(experiment.domains), skip=arguments.what == "all")
-    cells = grid(
+    arms = [arm for arm, (method, _) in ARMS.items() if method in methods]
+    return Plan(
         name,
-        experiment,
-        shots=shots,
-        seeds=range(arguments.seeds),
-        arms=[arm for arm, (method, _) in ARMS.items() if method in methods],
-        domains=domains,
-        quick=arguments.quick,
-    )
-    return cells, tuning
+        lambda choices: grid(
+            name, experiment, choices, shots=shots, seeds=range(arguments.seeds), arms=arms, domains=domains,
+            quick=arguments.quick,
+        ),
+        tuning_grid(name, experiment, arguments.quick) if arguments.tune else (),
+    )  # fmt: skip
 
 
 def _listed(flag: str, text: str | None, known: Sequence[str], skip: bool = False) -> list[str]:
@@ -179,60 +190,6 @@ def _listed(flag: str, text: str | None, known: Sequence[str], skip: bool = Fals
     if unknown and not skip:
         raise ConfigError(f"{flag}: unknown {unknown[0]!r}; choose from {', '.join(known)}")
     return [name for name in known if name in names] or list(known)
-
-
-def _reproduce(name: str, cells: list[Any], tuning: list[Any], arguments: argparse.Namespace) -> None:
-    """Run the cells and write the result of all that are finished, after an interruption as well."""
-    from visual_rft.evidence.experiments import EXPERIMENTS
-    from visual_rft.evidence.runner import run_cells
-
-    experiment, folder = EXPERIMENTS[name], arguments.out / name
-    try:
-        run_cells(tuning if arguments.tune else cells, experiment.metrics, folder, arguments.jobs or JOBS)
-    finally:
-        result = _result(name, cells, tuning, folder)
-        if result["rows"] and here().first:
-            write_whole(arguments.out / f"{name}.json", dump_result(result), make_folder=True)
-    from visual_rft.evidence.tables import markdown
-
-    print(markdown(result))
-    print(f"\n{arguments.out / name}.json")
-
-
-def _result(name: str, cells: list[Any], tuning: list[Any], folder: Path) -> dict[str, Any]:
-    """What is known of the cells asked for, and of the learning rates that were tried."""
-    from visual_rft.evidence.experiments import EXPERIMENTS
-    from visual_rft.evidence.results import means_of, rows_of
-    from visual_rft.evidence.runner import finished
-
-    experiment = EXPERIMENTS[name]
-    results = {cell.name: done for cell in (*cells, *tuning) if (done := finished(cell, folder)) is not None}
-    asked, tried = ([cell for cell in some if cell.name in results] for some in (cells, tuning))
-    means, differences = means_of(asked, results, experiment.metrics)
-    return {
-        "experiment": name,
-        "title": experiment.title,
-        "metrics": list(experiment.metrics),
-        "learning_rates": dict(experiment.learning_rates),
-        "rows": rows_of([*asked, *tried], results, experiment.metrics),
-        "means": means,
-        "differences": differences,
-        "machine": next((done["machine"] for done in results.values()), {}),
-        "commit": ", ".join(sorted({done["commit"] for done in results.values()})),
-        "command": shlex.join(["visual-rft", *sys.argv[1:]]),
-    }
-
-
-def dump_result(result: dict[str, Any]) -> str:
-    """JSON with one row per line, so that a change of one number is a change of one line."""
-    lines = []
-    for key, value in result.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            rows = ",\n".join("    " + json.dumps(row) for row in value)
-            lines.append(f"  {json.dumps(key)}: [\n{rows}\n  ]")
-        else:
-            lines.append(f"  {json.dumps(key)}: {json.dumps(value)}")
-    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _read(file: Path) -> str:

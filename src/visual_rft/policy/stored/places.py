@@ -6,6 +6,7 @@ run_config_file("runs/coins")     # runs/coins/config.yaml
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from functools import cache
@@ -73,6 +74,27 @@ def base_of(path: str) -> str:
     """``path``, but the checkpoint's model behind a run folder: the run may write more of them, and its name then means
     another model."""
     return model_folder(path) if run_config_file(path) is not None else path
+
+
+@cache
+def weights_fingerprint(path: str) -> str:
+    """16 hex digits of the weights of a local model, so that results say which model they are of.
+
+    Args:
+        path: as of :func:`model_folder`.
+
+    Returns:
+        The first 16 hex digits of the SHA-256 of its ``safetensors`` files, in the order of their names.
+
+    Raises:
+        ModelError: if there is no such model.
+    """
+    checksum = hashlib.sha256()
+    for file in sorted(Path(model_folder(path)).glob("*.safetensors")):
+        with file.open("rb") as opened:
+            while block := opened.read(2**20):
+                checksum.update(block)
+    return checksum.hexdigest()[:16]
 
 
 def _damage_of_model(checkpoint: Path) -> str | None:

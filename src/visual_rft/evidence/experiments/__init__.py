@@ -1,0 +1,1 @@
+"""What is compared: every experiment as plain values, without code of its own."""

@@ -1,0 +1,55 @@
+"""Few-shot detection and classification, and open vocabulary.
+
+>>> FEW_SHOT["few-shot-detection"].shots
+(1, 2, 4, 8, 16)
+"""
+
+from __future__ import annotations
+
+from visual_rft.evidence.experiments.budgets import CLASSIFICATION, DETECTION, RATES, SHORT_DETECTION
+from visual_rft.evidence.experiments.description import Experiment
+from visual_rft.evidence.experiments.pictures import SEVERAL, digits, flowers, novel, shapes
+from visual_rft.evidence.experiments.recipes import RECIPE_RATES, recipes_of_detection, recipes_of_naming
+
+NOVEL_DIGITS = ("digit 7", "digit 8", "digit 9")
+BASE_DIGITS = tuple(f"digit {i}" for i in range(7))
+_COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
+BASE_SHAPES = tuple(f"{colour} {form}" for colour in _COLOURS for form in ("circle", "square", "triangle"))
+NOVEL_SHAPES = tuple(f"{colour} {form}" for colour in _COLOURS for form in ("star", "cross"))
+
+FEW_SHOT: dict[str, Experiment] = {
+    "few-shot-detection": Experiment(
+        title="Few-shot detection in scenes of several objects",
+        metrics=("AP", "AP50", "mean_iou"),
+        domains={
+            "handwriting": digits(most=4),
+            "shapes": shapes(most=5, validated=100, tested=150, **SEVERAL),
+        },
+        shots=(1, 2, 4, 8, 16),
+        config=DETECTION,
+        tries=RATES,
+        recipes=recipes_of_detection(DETECTION["run"]["steps"]),
+        recipe_tries=RECIPE_RATES,
+    ),
+    "few-shot-classification": Experiment(
+        title="Few-shot classification",
+        metrics=("top1_strict",),
+        domains={"handwriting": digits(), "flowers": flowers()},
+        shots=(1, 2, 4, 8, 16),
+        config=CLASSIFICATION,
+        tries=RATES,
+        recipes=recipes_of_naming(CLASSIFICATION["run"]["steps"]),
+        recipe_tries=RECIPE_RATES,
+    ),
+    "open-vocabulary": Experiment(
+        title="Open vocabulary: trained on base classes, measured on novel ones",
+        metrics=("AP", "AP50", "mean_iou"),
+        domains={
+            "handwriting": novel(digits(), BASE_DIGITS, NOVEL_DIGITS, 600),
+            "shapes": novel(shapes(), BASE_SHAPES, NOVEL_SHAPES, 450),
+        },
+        shots=(1, 16),
+        config=SHORT_DETECTION,
+        rates_of="ablations",
+    ),
+}

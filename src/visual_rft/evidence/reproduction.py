@@ -1,0 +1,194 @@
+"""An experiment from its description to its result file: learning rates first where asked, then every cell.
+
+Decision: one JSON file per experiment holds everything that tables and pictures are made from; it is written again
+after every call from the cells asked for, an interrupted call included, and names the weights it is of. What each call
+took is a line of ``reproduce.jsonl`` beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from visual_rft.evidence.cells import Cell, tuning_grid
+from visual_rft.evidence.choices import COMMITTED, Choice, Choices, Tuned, key_of
+from visual_rft.evidence.cost import announcement, estimate
+from visual_rft.evidence.experiments.catalogue import EXPERIMENTS
+from visual_rft.evidence.results import means_of, rows_of
+from visual_rft.evidence.runner import finished, run_cells
+from visual_rft.evidence.tables import markdown
+from visual_rft.files import write_whole
+from visual_rft.policy.stored.places import weights_fingerprint
+from visual_rft.terminal.notes import warn
+
+CALLS = "reproduce.jsonl"
+"""A line per call: what was asked for, when, how long it took and whether it was interrupted."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run of an experiment.
+
+    Attributes:
+        name: of the experiment.
+        cells: those that are measured, given learning rates and recipes.
+        tuning: those that choose them; empty unless asked for.
+    """
+
+    name: str
+    cells: Callable[[Choices], list[Cell]]
+    tuning: Sequence[Cell] = ()
+
+
+def tuned_of(folder: Path) -> Tuned:
+    """The choices beside the results; the committed ones before anything was tuned there."""
+    own = folder / "tuned.json"
+    return Tuned.read(own if own.is_file() else COMMITTED)
+
+
+def reproduce(plans: Sequence[Plan], folder: Path, jobs: int) -> None:
+    """Run what has not been run, experiment by experiment, and write the results.
+
+    Args:
+        plans: in the order in which they are run.
+        folder: where results go.
+        jobs: runs at once.
+
+    Raises:
+        VisualRFTError: if a cell cannot be run or written.
+    """
+    _say_what_it_takes(plans, folder, jobs)
+    started, start, ended = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), "interrupted"
+    made = 0
+    try:
+        for plan in plans:
+            made += _one(plan, folder, jobs)
+        ended = "finished"
+    finally:
+        seconds = round(time.monotonic() - start, 1)
+        call = {"command": _command(), "started": started, "wall_seconds": seconds, "jobs": jobs, "runs": made}
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / CALLS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**call, "ended": ended, "base": weights_fingerprint("tiny")}) + "\n")
+
+
+def _say_what_it_takes(plans: Sequence[Plan], folder: Path, jobs: int) -> None:
+    left = total = 0
+    seconds = 0.0
+    tuned = tuned_of(folder)
+    for plan in plans:
+        cells = [*plan.tuning, *plan.cells(tuned.choices(plan.name)[0])]
+        results = _finished(cells, folder / plan.name)
+        left, total = left + len(cells) - len(results), total + len(cells)
+        seconds += estimate(cells, results)
+    print(announcement(left, total, seconds, jobs), flush=True)
+
+
+def _one(plan: Plan, folder: Path, jobs: int) -> int:
+    """Run an experiment; the result is written after an interruption as well. Returns how many runs were made."""
+    metrics, place = EXPERIMENTS[plan.name].metrics, folder / plan.name
+    before = len(_finished([*plan.tuning, *plan.cells(tuned_of(folder).choices(plan.name)[0])], place))
+    try:
+        if plan.tuning:
+            run_cells(plan.tuning, metrics, place, jobs)
+            _keep_best(plan, folder)
+        choices, guessed = tuned_of(folder).choices(plan.name)
+        _warn(plan.name, guessed, tuned_of(folder))
+        cells = plan.cells(choices)
+        run_cells(cells, metrics, place, jobs)
+    finally:
+        tuned = tuned_of(folder)
+        cells = plan.cells(tuned.choices(plan.name)[0])
+        result = _result(plan, cells, tuned, place)
+        if result["rows"]:
+            write_whole(folder / f"{plan.name}.json", dump_result(result), make_folder=True)
+    print(markdown(result))
+    print(f"\n{folder / plan.name}.json", flush=True)
+    return len(_finished([*plan.tuning, *cells], place)) - before
+
+
+def _keep_best(plan: Plan, folder: Path) -> None:
+    tuned, today = tuned_of(folder), weights_fingerprint("tiny")
+    if tuned.base != today:  # what was best on another base is not known to be best on this one
+        tuned = Tuned(today, {})
+    results = _finished(plan.tuning, folder / plan.name)
+    tuned.experiments[plan.name] = best_of(plan.tuning, results, EXPERIMENTS[plan.name].metrics[0])
+    tuned.write(folder / "tuned.json")
+
+
+def best_of(cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]], metric: str) -> Choices:
+    """For each arm, or arm of a variant, the learning rate and recipe of the greatest number; of equal ones the first.
+
+    Args:
+        cells: the tries.
+        results: by name of a cell.
+        metric: what is compared.
+    """
+    best: dict[str, tuple[float, Choice]] = {}
+    for cell in cells:
+        key, value = key_of(cell.arm, cell.variant), float(results[cell.name]["numbers"][metric])
+        if key not in best or value > best[key][0]:
+            best[key] = value, Choice(cell.config.optimizer.learning_rate, cell.recipe)
+    return {key: choice for key, (_, choice) in best.items()}
+
+
+def _warn(name: str, guessed: Sequence[str], tuned: Tuned) -> None:
+    if guessed:
+        said = f"no learning rate was tuned for {', '.join(guessed)}, so the second try is taken; --tune tries them"
+    elif tuned.base != weights_fingerprint("tiny"):
+        said = f"the learning rates were tuned on another base (weights {tuned.base}); --tune chooses anew"
+    else:
+        return
+    warn([f"{name}: {said}"])
+
+
+def _finished(cells: Sequence[Cell], place: Path) -> dict[str, dict[str, Any]]:
+    return {cell.name: done for cell in cells if (done := finished(cell, place)) is not None}
+
+
+def _result(plan: Plan, cells: Sequence[Cell], tuned: Tuned, place: Path) -> dict[str, Any]:
+    """What is known of the cells asked for, and of the learning rates that were tried."""
+    experiment = EXPERIMENTS[plan.name]
+    tuning = plan.tuning or tuning_grid(plan.name, experiment)
+    results = _finished([*cells, *tuning], place)
+    asked, tried = ([cell for cell in some if cell.name in results] for some in (cells, tuning))
+    choices, guessed = tuned.choices(plan.name)
+    means, differences = means_of(asked, results, experiment.metrics)
+    return {
+        "experiment": plan.name,
+        "title": experiment.title,
+        "metrics": list(experiment.metrics),
+        "base": weights_fingerprint("tiny"),
+        "choices": {key: asdict(choice) for key, choice in choices.items()},
+        "not_tuned": guessed,
+        "wall_seconds": round(sum(done["wall_seconds"] for done in results.values())),
+        "rows": rows_of([*asked, *tried], results, experiment.metrics),
+        "means": means,
+        "differences": differences,
+        "machine": next((done["machine"] for done in results.values()), {}),
+        "commit": ", ".join(sorted({done["commit"] for done in results.values()})),
+        "command": _command(),
+    }
+
+
+def _command() -> str:
+    return shlex.join(["visual-rft", *sys.argv[1:]])
+
+
+def dump_result(result: dict[str, Any]) -> str:
+    """JSON with one row per line, so that a change of one number is a change of one line."""
+    lines = []
+    for key, value in result.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            rows = ",\n".join("    " + json.dumps(row) for row in value)
+            lines.append(f"  {json.dumps(key)}: [\n{rows}\n  ]")
+        else:
+            lines.append(f"  {json.dumps(key)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
