@@ -18,19 +18,20 @@ from support.evidence import cells_of, tries_of
 
 from visual_rft.cli import main as cli
 from visual_rft.cli.verbs.reproduce import is_result, read_result
-from visual_rft.config.compose import names
+from visual_rft.config.compose import compose, names
 from visual_rft.errors import ModelError, RunFolderError
 from visual_rft.evidence import runner
 from visual_rft.evidence.choices import COMMITTED, Choice, Tuned, key_of
 from visual_rft.evidence.experiments.catalogue import EXPERIMENTS
 from visual_rft.evidence.experiments.description import ARMS, TUNING_SEED, WITH_RECIPES
 from visual_rft.evidence.plots import plot
-from visual_rft.evidence.published import CONFIGS
+from visual_rft.evidence.published import CONFIGS, TARGETS, targets
 from visual_rft.evidence.reproduction import best_of, dump_result
 from visual_rft.evidence.results import means_of, over_seeds, pick_seeds, rows_of
 from visual_rft.evidence.tables import NAMES, markdown
 from visual_rft.policy.stored.places import weights_fingerprint
 
+TODAY = {"base": weights_fingerprint("tiny")}
 SHORT = ["reproduce", "few-shot-detection", "--quick", "--seeds", "1", "--shots", "1", "--domains", "handwriting",
          "--jobs", "1"]  # fmt: skip
 
@@ -187,7 +188,7 @@ def test_a_table_says_how_many_seeds_were_run(name):
     cost = {"images": 9, "optimizer_steps": 1, "cpu_seconds": 2.0}
     results = {cell.name: {"numbers": numbers, "draws": draws, **cost} for cell in cells}
     means, differences = means_of(cells, results, list(numbers))
-    result = {"metrics": list(numbers), "rows": [], "means": means, "differences": differences, "base": ""}
+    result = {"metrics": list(numbers), "rows": [], "means": means, "differences": differences, **TODAY}
     assert ", 2 seeds |" in markdown(result).splitlines()[0]
 
 
@@ -220,7 +221,17 @@ def test_scale_real_prints_configs_and_published_numbers(capsys):
     assert {f"qwen2-vl-2b/{name}" for some in CONFIGS.values() for name in some} <= set(names())
     assert "mAP, 4 shots: base 19.6  SFT 25.2  RFT 40.6" in out
     assert cli.main(["reproduce", "all", "--scale", "real"]) == 0
-    assert capsys.readouterr().out.count("with a real model") == len(EXPERIMENTS)
+    out = capsys.readouterr().out
+    assert out.count("with a real model") == len(EXPERIMENTS)
+    assert "| COCO-8, mAP | Qwen2-VL-2B | 43.72 | RFT without thinking |" in out
+    page = (DOCS / "evidence.md").read_text()
+    assert page.partition("<!-- targets -->\n")[2].partition("<!-- /targets -->")[0] == f"\n{targets()}\n\n"
+
+
+def test_the_papers_targets_are_those_of_its_configs():
+    known = {row.rft for name in names() for row in compose(name).published}
+    assert {t.number for t in TARGETS if t.source == "arXiv 2503.01785"} <= known
+    assert all(t.source.endswith("not checked in its source") for t in TARGETS if t.number not in known)
 
 
 def test_variants_at_several_shots_are_a_table_each(tmp_path):
@@ -235,7 +246,7 @@ def test_variants_at_several_shots_are_a_table_each(tmp_path):
         for cell in cells
     }  # fmt: skip
     means, differences = means_of(cells, results, experiment.metrics)
-    result = {"metrics": list(experiment.metrics), "rows": [], "means": means, "differences": differences, "base": ""}
+    result = {"metrics": list(experiment.metrics), "rows": [], "means": means, "differences": differences, **TODAY}
     tables = markdown(result).split("\n\n")
     assert [table.split(",")[1].strip() for table in tables] == ["1-shot", "4-shot", "16-shot"]
     for table, value in zip(tables, ("0.210", "0.240", "0.360"), strict=True):
@@ -371,7 +382,9 @@ def test_the_page_shows_what_the_results_say(tmp_path, capsys):
     assert page.read_text() == (DOCS / "evidence.md").read_text()
     assert {file.stem for file in folder.glob("*.svg")} == {file.stem for file in RESULTS}
     legend = (folder / "few-shot-classification.svg").read_text()  # handwriting, drawn last, has no reasoning
-    assert all(f">{name}<" in legend for name in NAMES.values())
+    shown = {row["arm"] for row in read_result(folder / "few-shot-classification.json")["means"]}
+    assert "sft-reasoning" in shown
+    assert all(f">{NAMES[arm]}<" in legend for arm in shown)
     page.write_text("nothing")
     assert cli.main(["reproduce", "tables", "--out", str(folder), "--page", str(page)]) == 2
     assert "to fill" in capsys.readouterr().err

@@ -225,7 +225,7 @@ class _Place:
 
     def cell(self, arm: str, choice: Choice, matched: tuple[Cell, ...] = ()) -> Cell:
         values = _config(self.experiment, self.experiment.domains[self.domain], self.shots, self.seed, self.split)
-        values["optimizer"]["learning_rate"] = choice.learning_rate
+        values["optimizer"]["learning_rate"] = choice.learning_rate * self.change.rate
         if self.reasoning and arm != "sft-reasoning" and arm != "base":
             values["data"]["train"][0]["reasoning"] = False
         recipe = self.experiment.recipes[arm][choice.recipe] if arm in WITH_RECIPES else {}

@@ -61,6 +61,32 @@ def plot(result: Mapping[str, Any], file: Path) -> None:
         figure.savefig(file, metadata={"Date": None})
 
 
+def plot_curves(result: Mapping[str, Any], file: Path) -> None:
+    """Draw the course of what the unchanged runs logged into an SVG file: a panel per number, a colour per shots.
+
+    A thin line is a run's mean over five steps; the dashed line is the most a reward can be.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    first = result["curves"][0]["variant"]
+    rows = [row for row in result["curves"] if (row["variant"], row["arm"]) == (first, "rft")]
+    names, shots = (list(dict.fromkeys(row[key] for row in rows)) for key in ("metric", "shots"))
+    with rc_context({"svg.hashsalt": "visual-rft", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(2.4 * len(names), 2.6), layout="constrained")
+        for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+            for row in (row for row in rows if row["metric"] == name):
+                values, colour = row["values"], f"C{shots.index(row['shots'])}"
+                means = [sum(part) / len(part) for n in range(len(values)) if (part := values[max(0, n - 4) : n + 1])]
+                axis.plot(means, color=colour, linewidth=1, label=f"{row['shots']} shots" if row["seed"] == 0 else None)
+            if name.startswith("reward/"):
+                axis.axhline(1.0, color=COLOURS["base"], linewidth=0.8, linestyle="--")
+            axis.set(title=name, xlabel="step", ylim=(0, None))
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.legend(frameon=False, fontsize=7)
+        figure.savefig(file, metadata={"Date": None})
+
+
 def _arms(axis: Any, rows: list[Any]) -> None:
     """A curve over shots, or a point per arm where there is only one number of shots."""
     shots = sorted({row["shots"] for row in rows if row["shots"] is not None})

@@ -172,10 +172,23 @@ def _result(plan: Plan, cells: Sequence[Cell], tuned: Tuned, place: Path) -> dic
         "rows": rows_of([*asked, *tried], results, experiment.metrics),
         "means": means,
         "differences": differences,
+        **({"curves": _curves(asked, results, experiment.curves)} if experiment.curves else {}),
         "machine": next((done["machine"] for done in results.values()), {}),
         "commit": ", ".join(sorted({done["commit"] for done in results.values()})),
         "command": _command(),
     }
+
+
+def _curves(
+    cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The course of some numbers over the steps of each run that has them."""
+    return [
+        {**cell.labels(), "metric": name, "values": results[cell.name]["curves"][name]}
+        for cell in cells
+        for name in names
+        if name in results[cell.name]["curves"]
+    ]
 
 
 def _command() -> str:

@@ -38,9 +38,10 @@ from visual_rft.answering.questions import group_by_image
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import RunFolderError
-from visual_rft.evaluation.measures import measure, measure_detection
+from visual_rft.evaluation.measures import Measured, measure, measure_detection
 from visual_rft.evaluation.resampling import Floats, bootstrap
 from visual_rft.evidence.cells import Cell
+from visual_rft.evidence.ranking import RANKINGS
 from visual_rft.files import write_whole
 from visual_rft.parallel.meetings import by_first, taken
 from visual_rft.parallel.processes import alone, here
@@ -189,13 +190,14 @@ def _run_and_write(
 
 def _run(cell: Cell, metrics: Sequence[str], folder: Path, matched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     config, seconds, start = cell.config, 0.0, time.monotonic()
+    curves: dict[str, list[float]] = {}
     if cell.matched:
         config = config.model_copy(update={"run": config.run.model_copy(update={"steps": matched_steps(*matched)})})
     if cell.arm == "base":
         prepare_process(config)
         policy = load_policy(config.model, config.rollout, engine=config.engine).to(best_device())
     else:
-        policy, seconds = _train(cell.arm, config, folder / "cells" / f"{cell.name}.run")
+        policy, seconds, curves = _train(cell.arm, config, folder / "cells" / f"{cell.name}.run")
     numbers, draws, images = evaluate(policy, config, metrics)
     updates = config.objective.updates_per_rollout if cell.arm == "rft" else 1
     return {
@@ -208,12 +210,14 @@ def _run(cell: Cell, metrics: Sequence[str], folder: Path, matched: Sequence[Map
         "wall_seconds": round(time.monotonic() - start, 1),
         "machine": machine(),
         "commit": commit(),
+        "curves": curves,
         "draws": {name: [round(float(v), 5) for v in values] for name, values in draws.items()},
     }
 
 
-def _train(arm: str, config: Config, run: Path) -> tuple[Policy, float]:
-    """Train in the folder ``run``, which is deleted; returns the policy and the CPU seconds of the steps.
+def _train(arm: str, config: Config, run: Path) -> tuple[Policy, float, dict[str, list[float]]]:
+    """Train in the folder ``run``, which is deleted; returns the policy, the CPU seconds of the steps and the
+    course of every number.
 
     The run's own evaluation is of one image: the cell is evaluated afterwards, with intervals.
     """
@@ -229,8 +233,18 @@ def _train(arm: str, config: Config, run: Path) -> tuple[Policy, float]:
         Session.start(whole, resume=False, supervised=arm != "rft") as session,
     ):
         (reinforce if arm == "rft" else imitate)(session)
+    curves = _curves(run / "metrics.jsonl")
     shutil.rmtree(run)
-    return session.learner.policy, session.household.clock.cpu
+    return session.learner.policy, session.household.clock.cpu, curves
+
+
+def _curves(file: Path) -> dict[str, list[float]]:
+    """Each number of a run's metrics over its steps; those that not every step has are left out."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    names = [name for name, value in rows[-1].items() if isinstance(value, float) and "seconds" not in name]
+    return {
+        name: [round(row[name], 4) for row in rows] for name in names if all(row.get(name) is not None for row in rows)
+    }
 
 
 def evaluate(policy: Policy, config: Config, metrics: Sequence[str]) -> tuple[dict[str, float], dict[str, Floats], int]:
@@ -240,14 +254,23 @@ def evaluate(policy: Policy, config: Config, metrics: Sequence[str]) -> tuple[di
     """
     task = task_for(config)
     rows = answer(LocalModel(policy), task, group_by_image(load_samples(config.data.evaluation, task)), BATCH)
+    others: dict[str, Measured] = {}
     predictions = [scored(task, row.answers) for row in rows]
     if isinstance(task, Detection):
         truth, found = asked_data_set([p for row in predictions for p in row])
         measured = measure_detection(task, truth, found, predictions)
+        others = {
+            name: measure_detection(task, truth, RANKINGS[name](truth, found), predictions)
+            for name in metrics
+            if name in RANKINGS
+        }
     else:
         measured = measure(task, predictions)
-    drawn = bootstrap(measured.statistic, measured.images)
-    numbers = {name: float(measured.numbers[name]) for name in metrics}
+    drawn = dict(bootstrap(measured.statistic, measured.images))
+    numbers = {name: float(measured.numbers[name]) for name in metrics if name not in others}
+    for name, other in others.items():
+        numbers[name] = float(other.numbers["AP"])
+        drawn[name] = bootstrap(other.statistic, other.images)["AP"]
     return numbers, {name: drawn[name] for name in metrics}, measured.images
 
 

@@ -54,6 +54,8 @@ def markdown(result: Mapping[str, Any]) -> str:
             if recipes[0]:
                 parts += [_curve(domain, means, differences, metric, *recipes) for metric in result["metrics"]]
             parts.append(_budget(domain, means, result["metrics"][0]))
+    if result.get("curves"):
+        parts.append(f"![What the training logs, over its steps](evidence/{result['experiment']}-curves.svg)")
     tuning = _tuning(result)
     return "\n\n".join([*parts, tuning] if tuning else parts)
 

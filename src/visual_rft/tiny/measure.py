@@ -26,6 +26,7 @@ from visual_rft.data.procedural import referring
 from visual_rft.data.procedural.digits import Digits
 from visual_rft.data.procedural.flowers import Flowers
 from visual_rft.data.procedural.shapes import Shapes
+from visual_rft.policy.stored.places import weights_fingerprint
 from visual_rft.tasks import TASKS
 from visual_rft.tasks.parsing.completion import Failure
 from visual_rft.tasks.truth import frame_of
@@ -254,6 +255,7 @@ def main() -> None:
     figures = Measure(asked.model, asked.scenes).run(print)
     if asked.ancestor:
         figures["exact_ancestor"] = Measure(asked.ancestor, asked.scenes).run(print)
+    figures["base"] = weights_fingerprint(str(asked.model))
     figures["command"] = " ".join(["python -m visual_rft.tiny.measure", *sys.argv[1:]])
     text = json.dumps(figures, indent=2) + "\n"
     if asked.out:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from visual_rft.errors import ConfigError, RunFolderError
 from visual_rft.evidence.experiments.catalogue import EXPERIMENTS
-from visual_rft.evidence.published import published
+from visual_rft.evidence.published import published, targets
 from visual_rft.files import write_whole
 from visual_rft.parallel.launch import launched
 from visual_rft.parallel.processes import here
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str] = ()) -> None:
     if arguments.page and arguments.what != "tables":
         raise ConfigError("--page needs 'reproduce tables'")
     if arguments.scale == "real":
-        print("\n\n".join(published(name) for name in names))
+        print("\n\n".join([*(published(name) for name in names), *([targets()] if len(names) > 1 else [])]))
         return
     folder = arguments.out or Path("runs/evidence-quick" if arguments.quick else "runs/evidence")
     if arguments.what == "tables":
@@ -89,7 +89,7 @@ def write_tables(folder: Path, page: Path | None = None) -> list[Path]:
         RunFolderError: if there is no result, or a file cannot be read or written.
         ConfigError: if the page has no place for a table.
     """
-    from visual_rft.evidence.plots import plot
+    from visual_rft.evidence.plots import plot, plot_curves
     from visual_rft.evidence.tables import fill_page, markdown
 
     files = sorted(file for file in folder.glob("*.json") if is_result(file))
@@ -108,6 +108,9 @@ def write_tables(folder: Path, page: Path | None = None) -> list[Path]:
     for name, result in results.items():
         written.append(folder / f"{name}.svg")
         plot(result, written[-1])
+        if result.get("curves"):
+            written.append(folder / f"{name}-curves.svg")
+            plot_curves(result, written[-1])
     for file in written:
         print(file)
     return written

@@ -9,8 +9,9 @@ from __future__ import annotations
 from visual_rft.evidence.experiments.ablations import ABLATIONS
 from visual_rft.evidence.experiments.description import Experiment
 from visual_rft.evidence.experiments.few_shot import FEW_SHOT
+from visual_rft.evidence.experiments.flat import FLAT
 from visual_rft.evidence.experiments.grounding import GROUNDING_EXPERIMENTS
 from visual_rft.evidence.experiments.objectives import OBJECTIVES
 
-EXPERIMENTS: dict[str, Experiment] = {**ABLATIONS, **FEW_SHOT, **GROUNDING_EXPERIMENTS, **OBJECTIVES}
-"""Ablations come first: open vocabulary takes their learning rates."""
+EXPERIMENTS: dict[str, Experiment] = {**ABLATIONS, **FLAT, **FEW_SHOT, **GROUNDING_EXPERIMENTS, **OBJECTIVES}
+"""Ablations come first: two others take their learning rates."""

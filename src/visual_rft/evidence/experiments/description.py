@@ -71,10 +71,12 @@ class Variant:
     Attributes:
         changes: values by dotted path, e.g. ``{"objective.beta": 0.04}``; a number is a place in a list.
         arms: which arms are run.
+        rate: factor of the learning rate.
     """
 
     changes: Mapping[str, Any]
     arms: tuple[str, ...] = ("rft",)
+    rate: float = 1.0
 
 
 Recipes = Mapping[str, Mapping[str, Any]]
@@ -98,6 +100,7 @@ class Experiment:
         recipe_tries: equally many learning rates by arm, each tried with every recipe.
         variants: ablations: changes of a config by dotted path, and the arms they are run for. Measured on validation.
         tuned: whether every variant has as many learning rates tried as the first, and is then measured on the test.
+        curves: numbers of ``metrics.jsonl`` whose course over the steps is kept and drawn.
     """
 
     title: str
@@ -111,3 +114,4 @@ class Experiment:
     recipe_tries: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
     tuned: bool = False
+    curves: tuple[str, ...] = ()
