@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageChops
+from support.evidence import cells_of
 from support.shared_runs import checked, reproduced, run_settings
 
-from visual_rft.evidence.cells import grid
-from visual_rft.evidence.experiments import EXPERIMENTS
 from visual_rft.evidence.runner import families
 
 
@@ -53,7 +52,7 @@ def test_reproduce_divides_the_runs(two, tmp_path):
 
 
 def test_runs_that_are_matched_stay_together():
-    cells = grid("few-shot-detection", EXPERIMENTS["few-shot-detection"], shots=(4,), seeds=(0, 1))
+    cells = cells_of("few-shot-detection", shots=(4,), seeds=(0, 1))
     found = families(cells)
     assert sorted(cell.name for family in found for cell in family) == sorted(cell.name for cell in cells)
     for family in found:

@@ -25,6 +25,8 @@ from visual_rft.evidence.results import means_of, rows_of
 from visual_rft.evidence.runner import finished, run_cells
 from visual_rft.evidence.tables import markdown
 from visual_rft.files import write_whole
+from visual_rft.parallel.meetings import by_first
+from visual_rft.parallel.processes import here
 from visual_rft.policy.stored.places import weights_fingerprint
 from visual_rft.terminal.notes import warn
 
@@ -74,9 +76,14 @@ def reproduce(plans: Sequence[Plan], folder: Path, jobs: int) -> None:
     finally:
         seconds = round(time.monotonic() - start, 1)
         call = {"command": _command(), "started": started, "wall_seconds": seconds, "jobs": jobs, "runs": made}
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / CALLS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**call, "ended": ended, "base": weights_fingerprint("tiny")}) + "\n")
+        if here().first:
+            _append(folder / CALLS, {**call, "ended": ended, "base": weights_fingerprint("tiny")})
+
+
+def _append(file: Path, row: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as opened:
+        opened.write(json.dumps(row) + "\n")
 
 
 def _say_what_it_takes(plans: Sequence[Plan], folder: Path, jobs: int) -> None:
@@ -88,7 +95,8 @@ def _say_what_it_takes(plans: Sequence[Plan], folder: Path, jobs: int) -> None:
         results = _finished(cells, folder / plan.name)
         left, total = left + len(cells) - len(results), total + len(cells)
         seconds += estimate(cells, results)
-    print(announcement(left, total, seconds, jobs), flush=True)
+    if here().first:
+        print(announcement(left, total, seconds, jobs), flush=True)
 
 
 def _one(plan: Plan, folder: Path, jobs: int) -> int:
@@ -98,7 +106,7 @@ def _one(plan: Plan, folder: Path, jobs: int) -> int:
     try:
         if plan.tuning:
             run_cells(plan.tuning, metrics, place, jobs)
-            _keep_best(plan, folder)
+            by_first(lambda: _keep_best(plan, folder), "the learning rates")
         choices, guessed = tuned_of(folder).choices(plan.name)
         _warn(plan.name, guessed, tuned_of(folder))
         cells = plan.cells(choices)
@@ -107,10 +115,11 @@ def _one(plan: Plan, folder: Path, jobs: int) -> int:
         tuned = tuned_of(folder)
         cells = plan.cells(tuned.choices(plan.name)[0])
         result = _result(plan, cells, tuned, place)
-        if result["rows"]:
+        if result["rows"] and here().first:
             write_whole(folder / f"{plan.name}.json", dump_result(result), make_folder=True)
-    print(markdown(result))
-    print(f"\n{folder / plan.name}.json", flush=True)
+    if here().first:
+        print(markdown(result))
+        print(f"\n{folder / plan.name}.json", flush=True)
     return len(_finished([*plan.tuning, *cells], place)) - before
 
 
@@ -140,6 +149,8 @@ def best_of(cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]], met
 
 
 def _warn(name: str, guessed: Sequence[str], tuned: Tuned) -> None:
+    if not here().first:
+        return
     if guessed:
         said = f"no learning rate was tuned for {', '.join(guessed)}, so the second try is taken; --tune tries them"
     elif tuned.base != weights_fingerprint("tiny"):

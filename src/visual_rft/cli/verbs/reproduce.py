@@ -21,7 +21,6 @@ from visual_rft.evidence.experiments.catalogue import EXPERIMENTS
 from visual_rft.evidence.published import published, targets
 from visual_rft.files import write_whole
 from visual_rft.parallel.launch import launched
-from visual_rft.parallel.processes import here
 
 if TYPE_CHECKING:
     from visual_rft.evidence.reproduction import Plan
@@ -42,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each arm, seeds 0 to N - 1")
     parser.add_argument("--shots", metavar="1,4", help="labelled images per class (default: all of the experiment)")
-    parser.add_argument("--methods", metavar="base,sft,rft", help="which methods (default: all)")
+    parser.add_argument("--methods", metavar="base,sft,rft,recipes", help="which methods (default: all)")
     parser.add_argument("--domains", metavar="A,B", help="kinds of pictures (default: all of the experiment)")
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="where results go; the same command continues there (default: runs/evidence, with --quick "
@@ -76,7 +75,8 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str] = ()) -> None:
         return
     from visual_rft.evidence.reproduction import reproduce
 
-    reproduce([_plan(name, arguments) for name in names], folder, arguments.jobs)
+    jobs = launched() if launched() > 1 else arguments.jobs or JOBS
+    reproduce([_plan(name, arguments) for name in names], folder, jobs)
 
 
 def write_tables(folder: Path, page: Path | None = None) -> list[Path]:
@@ -147,7 +147,7 @@ def _plan(name: str, arguments: argparse.Namespace) -> Plan:
         ConfigError: if an argument does not fit.
     """
     from visual_rft.evidence.cells import grid, tuning_grid
-    from visual_rft.evidence.experiments.description import ARMS
+    from visual_rft.evidence.experiments.description import ARMS, WITH_RECIPES
     from visual_rft.evidence.reproduction import Plan
 
     experiment = EXPERIMENTS[name]
@@ -171,9 +171,9 @@ def _plan(name: str, arguments: argparse.Namespace) -> Plan:
             raise ConfigError(f"--shots {arguments.shots!r}: from 1 to 16")
         if arguments.what == "all":
             shots = [k for k in shots if k in experiment.shots] or experiment.shots
-    methods = _listed("--methods", arguments.methods, ("base", "sft", "rft"))
+    methods = _listed("--methods", arguments.methods, ("base", "sft", "rft", "recipes"))
     domains = _listed("--domains", arguments.domains, tuple(experiment.domains), skip=arguments.what == "all")
-    arms = [arm for arm, (method, _) in ARMS.items() if method in methods]
+    arms = [arm for arm, (method, _) in ARMS.items() if ("recipes" if arm in WITH_RECIPES else method) in methods]
     return Plan(
         name,
         lambda choices: grid(
