@@ -13,6 +13,8 @@ The parts, each a process with a time box of its own, and its result written as 
                           held as they are, and by layer with the optimiser in the CPU's memory
     SHAPE, TRL            the same step of TRL's GRPOTrainer (bfloat16, its defaults, the library's generate)
     SHAPE, TRL and vLLM   the same with vLLM in the same process, where it is installed
+    vLLM, MODE            three steps of the embedded model whose answers vLLM samples, where it is installed: how far
+                          its log-probabilities are from the policy's after each push (docs/serving.md)
 
 Decision: random weights in the shapes of Qwen2-VL-2B and Qwen2.5-VL-3B, because time and memory do not depend on them
 and no checkpoint has to be there. A part that fails or takes too long leaves a line that says so, and the next one
@@ -84,6 +86,8 @@ def parts_of(rehearsal: bool) -> list[tuple[str, str, list[str]]]:
         parts.append((f"{shape}, TRL", "trl", ["trl", shape]))
         if find_spec("vllm") is not None:
             parts.append((f"{shape}, TRL and vLLM", "vllm", ["vllm", shape]))
+    if find_spec("vllm") is not None:
+        parts += [(f"vLLM, {mode}", "vllm", ["served", mode]) for mode in ("colocate", "server")]
     return parts
 
 
@@ -179,6 +183,28 @@ def run_trl(rehearsal: bool, shape: str, *, vllm: bool = False) -> dict[str, Any
     return {"shape": shape, "settings": facts, "seconds": medians(counted)}
 
 
+def run_served(rehearsal: bool, mode: str) -> dict[str, Any]:
+    """Three steps of the embedded model, sampled by vLLM in this process or by a server that the run starts."""
+    from visual_rft.config.config import parse_config
+    from visual_rft.training.rft import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        serve = f"{sys.executable} -m vllm.entrypoints.cli.main serve --gpu-memory-utilization 0.3"
+        rollout = {"engine": "vllm", "mode": mode, "group_size": 4, "max_new_tokens": 64}
+        values = {
+            "data": {"train": [{"source": "shapes", "count": 16, "seed": 1}]},
+            "rollout": rollout if mode == "colocate" else {**rollout, "serve": serve},
+            "optimizer": {"learning_rate": 1e-4},  # changes that are told from none
+            "run": {"folder": f"{folder}/run", "steps": 3, "prompts_per_batch": 2 if rehearsal else 8},
+        }
+        train(parse_config(values, "gpu.py"))
+        rows = [json.loads(row) for row in Path(folder, "run", "metrics.jsonl").read_text("utf-8").splitlines()]
+    return {
+        "mode": mode, "seconds_of_the_last_step": rows[-1]["seconds/step"],
+        **{name: [row[f"sampler/{name}"] for row in rows] for name in ("mean_difference", "largest_difference")},
+    }  # fmt: skip
+
+
 def medians(steps: list[dict[str, float]]) -> dict[str, float]:
     """The median of each figure."""
     return {name: round(statistics.median(step[name] for step in steps), 5) for name in steps[0]}
@@ -190,6 +216,7 @@ RUNNERS: dict[str, Callable[..., dict[str, Any]]] = {
     "fsdp": run_fsdp,
     "trl": run_trl,
     "vllm": lambda rehearsal, shape: run_trl(rehearsal, shape, vllm=True),
+    "served": run_served,
 }
 
 

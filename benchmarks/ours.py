@@ -21,7 +21,8 @@ from workload import DEVICE, Workload, load, reward
 
 from visual_rft.config.config import Config
 from visual_rft.config.objective import ObjectiveConfig
-from visual_rft.config.sections import EngineConfig, ModelConfig, OptimizerConfig
+from visual_rft.config.optimizer import OptimizerConfig
+from visual_rft.config.sections import EngineConfig, ModelConfig
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.engine.prefix import Completions, Prefix
 from visual_rft.policy.engine.sampling import Sampling

@@ -143,7 +143,7 @@ def test_the_card_says_what_was_measured(runs, tmp_path, monkeypatch, capsys):
         "model `tiny`, protocol `all`, 7 images, 21 questions", "| AP | 0.111 | 0.100 to 0.200 |",
         "| AP | 0.123 | 0.100 to 0.200 |", "| AP75 | undefined | - |",
         "* train: `digits` (count: 4, max_objects: 1)", "LoRA of rank 4",
-        "vllm serve tuned --dtype float32 --limit-mm-per-prompt",
+        "vllm serve tuned --dtype float32 --generation-config vllm --limit-mm-per-prompt",
     ):  # fmt: skip
         assert expected in card
     assert "TRAINED ON" not in card

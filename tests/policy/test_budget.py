@@ -9,7 +9,8 @@ from support.tiny_models import random_model
 
 from visual_rft.answering.answering import BATCH
 from visual_rft.answering.local import LocalModel
-from visual_rft.config.sections import EngineConfig, ModelConfig, OptimizerConfig
+from visual_rft.config.optimizer import OptimizerConfig
+from visual_rft.config.sections import EngineConfig, ModelConfig
 from visual_rft.errors import ModelError
 from visual_rft.policy.agreement import verify
 from visual_rft.policy.engine.sampling import Sampling

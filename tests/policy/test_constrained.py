@@ -118,7 +118,7 @@ def test_a_server_is_told_the_same_pattern():
     assert "structured_outputs" not in decoding_of(policy.sampling, 2, policy).body("m", "t", [])
     constrain(policy, load_task("grounding"))
     body = decoding_of(policy.sampling, 2, policy).body("m", "t", [])
-    assert body["structured_outputs"] == {"regex": pattern_of(load_task("grounding"), RELATIVE)}
+    assert body["structured_outputs"] == {"grammar": policy.constraint.grammar}, "the masks of our own sampler"
 
 
 def test_training_on_the_distribution_that_is_left(tmp_path, model_folders):

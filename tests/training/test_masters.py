@@ -8,7 +8,8 @@ from support.oracles import prompts_of_mixed_size, random_completions
 from support.runs import config, interrupt, reward_the_letter, weights
 from support.tiny_models import random_model
 
-from visual_rft.config.sections import EngineConfig, ModelConfig, OptimizerConfig
+from visual_rft.config.optimizer import OptimizerConfig
+from visual_rft.config.sections import EngineConfig, ModelConfig
 from visual_rft.errors import ConfigError
 from visual_rft.policy.loading import autocast_of
 from visual_rft.policy.policy import Policy

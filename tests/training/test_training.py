@@ -141,7 +141,7 @@ def test_lora_reference_is_the_base_and_the_vision_tower_is_untouched(model_fold
 
 
 def test_nothing_trainable_is_refused(model_folders):
-    from visual_rft.config.sections import OptimizerConfig
+    from visual_rft.config.optimizer import OptimizerConfig
     from visual_rft.training.learner import make_optimizer
 
     policy = load_policy(ModelConfig(path=str(model_folders["qwen2_vl"])), RolloutConfig())

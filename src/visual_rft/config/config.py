@@ -27,10 +27,11 @@ from visual_rft.config.compose import compose, merge
 from visual_rft.config.explain import explain
 from visual_rft.config.loop import LoopConfig
 from visual_rft.config.objective import ObjectiveConfig
+from visual_rft.config.optimizer import OptimizerConfig
 from visual_rft.config.overrides import apply_flags
 from visual_rft.config.parallel import ParallelConfig
 from visual_rft.config.paths import completed, is_kept_by_a_run
-from visual_rft.config.sections import EngineConfig, ModelConfig, OptimizerConfig, RolloutConfig, Section, TaskConfig
+from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig, Section, TaskConfig
 from visual_rft.config.sources import DataConfig
 from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import ConfigError

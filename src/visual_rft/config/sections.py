@@ -225,10 +225,14 @@ class RolloutConfig(Section):
     the distribution of the tokens that are left. Needs llguidance."""
     engine: Literal["own", "vllm"] = "own"
     """Who samples: the policy itself, or vLLM servers that are given its weights (docs/serving.md)."""
-    mode: Literal["server"] = "server"
-    """How vLLM runs: as servers that are there already."""
+    mode: Literal["server", "colocate"] = "server"
+    """Where vLLM runs: as servers, or in this process, asleep while weights are learned."""
     urls: tuple[str, ...] = ()
-    """Their addresses, e.g. [http://127.0.0.1:8000]; the least loaded is asked."""
+    """Addresses of servers that are there, e.g. [http://127.0.0.1:8000]; the least loaded is asked."""
+    serve: str | None = None
+    """Command that starts a server here for as long as the run lasts, e.g. vllm serve; where there are no urls."""
+    memory_share: float = Field(0.3, gt=0, le=0.95)
+    """With colocate: share of the GPU's memory that vLLM takes while it samples."""
     served_model: str | None = None
     """Name of the model there; null takes the only one there is."""
     weights_folder: str | None = None
@@ -255,11 +259,13 @@ class RolloutConfig(Section):
     @model_validator(mode="after")
     def _servers_can_do_it(self) -> RolloutConfig:
         if self.engine == "own":
-            if self.urls or self.ahead:
-                raise ValueError("urls and ahead are of servers, and engine is own; set engine vllm")
+            if self.urls or self.serve or self.ahead or self.mode == "colocate":
+                raise ValueError("urls, serve, ahead and mode are vLLM's, and engine is own; set engine vllm")
             return self
-        if not self.urls:
-            raise ValueError("engine vllm needs urls, e.g. [http://127.0.0.1:8000]")
+        if self.mode == "colocate" and (self.urls or self.serve or self.ahead):
+            raise ValueError("mode colocate samples in this process, while nothing is learned: no urls, serve or ahead")
+        if self.mode == "server" and bool(self.urls) == bool(self.serve):
+            raise ValueError("engine vllm needs urls, e.g. [http://127.0.0.1:8000], or serve, e.g. vllm serve")
         if self.top_k or self.top_p < 1:
             raise ValueError(
                 "with engine vllm top_k stays 0 and top_p 1: a server's log-probabilities are of what is left"
@@ -295,28 +301,6 @@ class EngineConfig(Section):
     """Keep the graph of the encoded prompts while sampling, so that the update need not encode them again."""
     feature_cache_mib: float = Field(512.0, ge=0)
     """Image features kept from step to step where the vision tower is not trained; 0 keeps none."""
-
-
-class OptimizerConfig(Section):
-    """AdamW and its schedule."""
-
-    name: Literal["adamw", "adamw_8bit"] = "adamw"
-    """``adamw_8bit`` keeps its averages in 8 bits: a quarter of the memory. Needs a CUDA GPU and bitsandbytes."""
-
-    learning_rate: float = Field(1e-6, gt=0)
-    """Peak learning rate."""
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """Decay after the warm-up, to 0 at the last step (or none)."""
-    warmup_steps: int = Field(0, ge=0)
-    """Steps of linear warm-up."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's averaging constants."""
-    weight_decay: float = Field(0.0, ge=0)
-    """Decoupled weight decay, on matrices only."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients are clipped to this norm."""
-    max_skipped: int = Field(5, ge=1)
-    """Steps in a row that may be skipped because their gradient is not finite; one more and the run stops."""
 
 
 def section_of(annotation: Any) -> type[Section] | None:

@@ -16,11 +16,10 @@ import yaml
 from visual_rft.config.config import Config
 from visual_rft.config.sources import PROCEDURAL, SourceConfig
 from visual_rft.policy.prompt import task_for
+from visual_rft.serving.vllm_options import lora_rank
 from visual_rft.tasks import Task
 from visual_rft.vision.coordinates import CoordinateSpace
 
-_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Values that vLLM takes as --max-lora-rank."""
 _UNITS = {
     CoordinateSpace.RELATIVE_1000: "0 to 1000 across each side of the image, whatever its size",
     CoordinateSpace.PROCESSED_PIXELS: "pixels of the image after the processor's resize",
@@ -103,15 +102,18 @@ print(processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_toke
 
 
 def serve_command(facts: Facts) -> str:
-    """How vLLM serves it, in the type of its weights, which vLLM would choose otherwise; an adapter on its base."""
-    options = ["--dtype", facts.dtype, "--limit-mm-per-prompt", '{"image": 1}']
+    """How vLLM serves it: in the type of its weights, which vLLM would choose otherwise, and without a
+    ``generation_config`` of the base, whose penalties were not there in training; an adapter on its base."""
+    options = ["--dtype", facts.dtype, "--generation-config", "vllm", "--limit-mm-per-prompt", '{"image": 1}']
     if facts.config.model.trust_remote_code:
         options.append("--trust-remote-code")
     if not facts.adapter:
         return shlex.join(["vllm", "serve", facts.name, *options])
     assert facts.config.model.lora is not None
-    rank = next((rank for rank in _LORA_RANKS if rank >= facts.config.model.lora.rank), facts.config.model.lora.rank)
-    lora = ["--enable-lora", "--max-lora-rank", str(rank), "--lora-modules", f"tuned={facts.name}"]
+    rank = str(lora_rank(facts.config.model.lora.rank))
+    lora = ["--enable-lora", "--max-lora-rank", rank, "--lora-modules", f"tuned={facts.name}"]
+    if facts.config.model.lora.vision:
+        lora.append("--enable-tower-connector-lora")  # without it vLLM leaves the tower's part out
     return shlex.join(["vllm", "serve", facts.base_folder, *lora, *options])
 
 

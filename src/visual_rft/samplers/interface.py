@@ -11,6 +11,8 @@ corrects for the difference (``mismatch.py``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Protocol
 
 from visual_rft.policy.engine.draws import Draws
@@ -18,6 +20,7 @@ from visual_rft.policy.engine.prefix import Completions, Prefix
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.policy import Policy
+from visual_rft.serving.wire import Decoding, Question, Reply
 
 
 class Sampler(Protocol):
@@ -40,6 +43,30 @@ class Sampler(Protocol):
 
         Raises:
             ServerError: if the sampler is elsewhere and does not do as it is asked; nothing is half-used.
+        """
+
+    def close(self) -> None:
+        """End what is going on."""
+
+
+class SamplingEngine(Protocol):
+    """What samples elsewhere: servers (:class:`~visual_rft.serving.client.Client`), or vLLM in this process."""
+
+    urls: tuple[str, ...]
+    """Of each that can be asked alone."""
+    model: str
+    """Name of the model there."""
+
+    def submit_all(
+        self, questions: Sequence[Question], decodings: Sequence[Decoding], model: str
+    ) -> list[Future[Reply]]:
+        """Begin to answer each question with its decoding, by the model of this name."""
+
+    def ask_one(self, url: str, question: Question, decoding: Decoding, model: str) -> Reply:
+        """The reply of one of :attr:`urls` to one question.
+
+        Raises:
+            ServerError: if it has none.
         """
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ policy itself has changed since the last answer is measured on that answer's tok
 tolerance, agreement with the new weights proves that these are not the old ones. Where it is less, as at a learning
 rate of 1e-6, several pushes are proven at once by the first that differs enough.
 
-    proof(client, model, inputs, sampling, version)
+    proof(engine, model, inputs, sampling, version)
     proof.changed       # nats between the policy now and the weights that were proven last
 """
 
@@ -22,8 +22,8 @@ from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.policy import Policy
+from visual_rft.samplers.interface import SamplingEngine
 from visual_rft.samplers.replies import completions_of, decoding_of, same_prompt
-from visual_rft.serving.client import Client
 
 TOKENS = 32
 """Tokens of the answer that is compared."""
@@ -54,11 +54,11 @@ class Proof:
         self._sampling = policy.sampling  # of the first time: a temperature that changes would look like other weights
         self._proven: Completions | None = None
 
-    def __call__(self, client: Client, model: str, inputs: Inputs, sampling: Sampling, version: int) -> None:
+    def __call__(self, engine: SamplingEngine, model: str, inputs: Inputs, sampling: Sampling, version: int) -> None:
         """Compare once.
 
         Args:
-            client: of the servers, each of which is asked.
+            engine: each of whose servers is asked.
             model: name to ask.
             inputs: prompts, of which the first with an image is kept for good.
             sampling: how completions are sampled.
@@ -73,8 +73,8 @@ class Proof:
             self._sampling = replace(sampling, max_new_tokens=min(TOKENS, sampling.max_new_tokens))
         decoding = replace(decoding_of(self._sampling, 1, self.policy), seed=0)
         (prompt,) = self._inputs.prompts
-        for url in client.urls:
-            reply = client.ask_one(url, prompt, decoding, model)
+        for url in engine.urls:
+            reply = engine.ask_one(url, prompt, decoding, model)
             same_prompt(prompt, self._inputs.tensors["input_ids"][0], reply, self.policy.processor.tokenizer)
             self._compare(url, completions_of([reply], self.policy), version)
 

@@ -31,7 +31,7 @@ def decoding_of(sampling: Sampling, group_size: int, policy: Policy) -> Decoding
         max_tokens=sampling.max_new_tokens,
         token_ids=True,
         forbidden=tuple(policy.forbidden.tolist()),
-        pattern=policy.constraint.pattern if policy.constraint else None,
+        grammar=policy.constraint.grammar if policy.constraint else None,
     )
 
 

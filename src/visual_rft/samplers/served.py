@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,10 +26,11 @@ from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
+from visual_rft.samplers.interface import SamplingEngine
 from visual_rft.samplers.proof import Proof
 from visual_rft.samplers.replies import completions_of, decoding_of, same_prompt
 from visual_rft.samplers.weights import Weights
-from visual_rft.serving.client import Client, gathered
+from visual_rft.serving.client import gathered
 from visual_rft.serving.wire import Reply
 
 
@@ -52,19 +54,27 @@ class ServedSampler:
 
     Args:
         policy: the model that learns.
-        client: of the servers.
+        engine: the servers, or vLLM in this process.
         weights: the way of weights there.
         proof: compares both after each push.
         group_size: completions per prompt that are asked ahead.
         ahead: 1 samples a step while the one before is learned from.
+        closing: what ends with the sampler besides the engine.
     """
 
     def __init__(
-        self, policy: Policy, client: Client, weights: Weights, proof: Proof, group_size: int, ahead: int = 0
+        self,
+        policy: Policy,
+        engine: SamplingEngine,
+        weights: Weights,
+        proof: Proof,
+        group_size: int,
+        ahead: int = 0,
+        closing: ExitStack | None = None,
     ) -> None:
-        self.policy, self.client, self.weights, self.proof = policy, client, weights, proof
-        self.group_size, self.ahead = group_size, ahead
-        self._version, self._pushed, self._model = -1, -1, client.model
+        self.policy, self.engine, self.weights, self.proof = policy, engine, weights, proof
+        self.group_size, self.ahead, self.closing = group_size, ahead, closing or ExitStack()
+        self._version, self._pushed, self._model = -1, -1, engine.model
         self._waiting: dict[tuple[int, int], _Asked] = {}  # by step and number of the prompt within it
 
     def announce(self, inputs: Inputs, sampling: Sampling, draws: Draws) -> None:
@@ -100,7 +110,8 @@ class ServedSampler:
 
     def close(self) -> None:
         """End what is in flight."""
-        self.client.close()
+        self.engine.close()
+        self.closing.close()
 
     def _bring_up_to_date(self, inputs: Inputs, sampling: Sampling) -> None:
         """Push the weights if they have changed, and prove it on the first prompt that has an image."""
@@ -112,17 +123,15 @@ class ServedSampler:
         self._model = self.weights.push(self.policy, self._version)
         self._pushed = self.policy.weights_version
         self.weights.check(self._version)
-        self.proof(self.client, self._model, inputs, sampling, self._version)
+        self.proof(self.engine, self._model, inputs, sampling, self._version)
 
     def _asked(self, prompts: Sequence[Prompt], group_size: int, sampling: Sampling, draws: Draws) -> dict[int, _Asked]:
         decoding = decoding_of(sampling, group_size, self.policy)
         numbers = draws.prompts or range(len(prompts))
-        asked = {}
-        for number, prompt in zip(numbers, prompts, strict=True):
-            seeded = replace(decoding, seed=seed_of(draws, number))
-            future = self.client.submit(prompt, seeded, self._model)
-            asked[number] = _Asked(future, self._version, self._model)
-        return asked
+        seeded = [replace(decoding, seed=seed_of(draws, number)) for number in numbers]
+        futures = self.engine.submit_all(prompts, seeded, self._model)
+        found = (_Asked(future, self._version, self._model) for future in futures)
+        return dict(zip(numbers, found, strict=True))
 
 
 def seed_of(draws: Draws, prompt: int) -> int:

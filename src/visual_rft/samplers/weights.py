@@ -59,13 +59,13 @@ class AdapterWeights:
     def push(self, policy: Policy, version: int) -> str:
         """As :meth:`Weights.push`."""
         name = f"policy-{self._session}-{version:06d}"
-        place = _written(policy, self.folder, version)
+        place = written(policy, self.folder, version)
         for url in self.client.urls:
             with_paused(self.client, url, [("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(place)})])
             if self._loaded is not None:
                 self.client.call(url, "POST", "/v1/unload_lora_adapter", {"lora_name": self._loaded})
         self._loaded = name
-        _forget(self.folder, version)
+        forget(self.folder, version)
         return name
 
     def check(self, version: int) -> None:
@@ -86,7 +86,7 @@ class FileWeights:
 
     def push(self, policy: Policy, version: int) -> str:
         """As :meth:`Weights.push`."""
-        place = _written(policy, self.folder, version)
+        place = written(policy, self.folder, version)
         for url in self.client.urls:
             if not self._begun:
                 self.client.call(url, "POST", "/init_weight_transfer_engine", {"init_info": {}})
@@ -97,7 +97,7 @@ class FileWeights:
             ]
             with_paused(self.client, url, calls)
         self._begun = True
-        _forget(self.folder, version)
+        forget(self.folder, version)
         return self.client.model
 
     def check(self, version: int) -> None:
@@ -123,7 +123,12 @@ def with_paused(client: Client, url: str, calls: list[tuple[str, Any]]) -> None:
     client.call(url, "POST", "/resume")
 
 
-def _written(policy: Policy, folder: Path, version: int) -> Path:
+def written(policy: Policy, folder: Path, version: int) -> Path:
+    """Write the policy's weights, or its adapter, as this version; returns their folder.
+
+    Raises:
+        ServerError: if they cannot be written.
+    """
     place = folder.absolute() / f"version-{version:06d}"
     shutil.rmtree(place, ignore_errors=True)
     try:
@@ -133,7 +138,7 @@ def _written(policy: Policy, folder: Path, version: int) -> Path:
     return place
 
 
-def _forget(folder: Path, version: int) -> None:
+def forget(folder: Path, version: int) -> None:
     """Delete all versions but this one."""
     for place in folder.glob("version-*"):
         if place.name != f"version-{version:06d}":

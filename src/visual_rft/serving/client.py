@@ -111,6 +111,12 @@ class Client:
         work = self._answered(question, urls, decoding, model or self.model)
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    def submit_all(
+        self, questions: Sequence[Question], decodings: Sequence[Decoding], model: str
+    ) -> list[Future[Reply]]:
+        """As :meth:`submit`, for each question with its decoding."""
+        return [self.submit(one, how, model) for one, how in zip(questions, decodings, strict=True)]
+
     def ask(self, questions: Sequence[Question], decoding: Decoding) -> Iterator[Reply]:
         """Replies in the order of the questions, as many of these in flight as the limits allow.
 

@@ -1,9 +1,9 @@
 """In a vLLM server: a way to take new weights out of a folder (the backend ``folder`` of its weight transfer).
 
 Decision: the only way that needs neither a GPU nor a process group: a checkpoint in safetensors, whose folder is named
-by ``{"path": FOLDER}``. vLLM finds it by the entry point ``vllm.general_plugins`` of this package; it is never imported
-elsewhere. On a CPU the *tied* output embedding keeps a product that was packed from the old weights after a reload, and
-answers 200 with wrong probabilities; so it is packed again.
+by ``{"path": FOLDER}``, or within one process its tensors by name. vLLM finds it by the entry point
+``vllm.general_plugins`` of this package. On a CPU the *tied* output embedding keeps a product that was packed from the
+old weights after a reload, and answers 200 with wrong probabilities; so it is packed again.
 
     vllm serve MODEL --weight-transfer-config '{"backend": "folder"}'
 """
@@ -41,9 +41,10 @@ def _engine() -> Any:
 
     @dataclass
     class FolderUpdate(WeightTransferUpdateInfo):  # type: ignore[misc, unused-ignore]
-        """A folder with ``*.safetensors`` of a checkpoint."""
+        """A folder with ``*.safetensors`` of a checkpoint, or in this process what would be in it."""
 
         path: str = ""
+        tensors: Any = None
 
     class FolderEngine(WeightTransferEngine):  # type: ignore[misc, unused-ignore]
         """Reloads a checkpoint, layer by layer."""
@@ -59,7 +60,10 @@ def _engine() -> Any:
             initialize_layerwise_reload(self.model)
 
         def receive_weights(self, update_info: FolderUpdate) -> None:
-            """Load every file of the folder."""
+            """Load what is given, or every file of the folder."""
+            if update_info.tensors is not None:
+                self.model.load_weights(iter(update_info.tensors))
+                return
             files = sorted(Path(update_info.path).glob("*.safetensors"))
             if not files:
                 raise ValueError(f"{update_info.path}: holds no *.safetensors")

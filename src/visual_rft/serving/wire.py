@@ -22,6 +22,9 @@ from typing import Any, Protocol
 
 from visual_rft.vision.images import ImageReference
 
+PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+"""Fields of vLLM's that it would take from the checkpoint's ``generation_config`` if they were not said."""
+
 
 class Question(Protocol):
     """What a server is asked: a :class:`visual_rft.policy.prompt.Prompt`, for example."""
@@ -66,6 +69,8 @@ class Decoding:
         token_ids: whether ids and log-probabilities of all tokens are wanted (fields of vLLM's).
         forbidden: ids of tokens that are never to be sampled.
         pattern: regular expression of a whole completion; None lets it say anything (a field of vLLM's).
+        grammar: the same as a grammar of llguidance, taken instead where it is given: vLLM's backend ``guidance`` then
+            allows exactly the tokens that our own sampler allows.
     """
 
     n: int = 1
@@ -77,6 +82,14 @@ class Decoding:
     token_ids: bool = False
     forbidden: tuple[int, ...] = ()
     pattern: str | None = None
+    grammar: str | None = None
+
+    @property
+    def form(self) -> dict[str, str]:
+        """What a completion has to follow, as vLLM names it; empty if nothing."""
+        if self.grammar:
+            return {"grammar": self.grammar}
+        return {"regex": self.pattern} if self.pattern else {}
 
     def body(self, model: str, text: str, urls: Sequence[str], limit_name: str = "max_tokens") -> dict[str, Any]:
         """The JSON of a request.
@@ -98,11 +111,11 @@ class Decoding:
             "temperature": self.temperature,
             "top_p": self.top_p,
             limit_name: self.max_tokens,
-            **({"top_k": self.top_k} if self.top_k else {}),
             **({"seed": self.seed} if self.seed is not None else {}),
-            **({"logprobs": True, "return_token_ids": True} if self.token_ids else {}),
+            **({"logprobs": True, "return_token_ids": True, **PLAIN} if self.token_ids else {}),
+            **({"top_k": self.top_k} if self.top_k else {}),
             **({"logit_bias": {str(i): -100 for i in self.forbidden}} if self.forbidden else {}),
-            **({"structured_outputs": {"regex": self.pattern}} if self.pattern else {}),
+            **({"structured_outputs": self.form} if self.form else {}),
         }
 
 

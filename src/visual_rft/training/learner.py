@@ -26,8 +26,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import get_scheduler
 
 from visual_rft.config.config import Config
+from visual_rft.config.optimizer import OptimizerConfig
 from visual_rft.config.parallel import ParallelConfig
-from visual_rft.config.sections import OptimizerConfig
 from visual_rft.errors import ConfigError, ModelError
 from visual_rft.parallel.gathering import ByLayer, layers_of
 from visual_rft.parallel.meetings import by_first, sum_gradients

@@ -3,7 +3,7 @@
 Decision: a token that the pattern does not allow has probability 0, in sampling and in scoring alike, so what is
 learned from is the distribution that was sampled. Scoring finds the allowed tokens by following the completion again;
 they are kept as bits, 32 tokens in a number, because as booleans they would be as large as a quarter of the logits.
-Tags that a vocabulary holds as tokens of their own (``<think>`` of Qwen3) are written as those tokens.
+Tags that a vocabulary holds as tokens of their own (``<think>`` of Qwen3) may be written as those tokens.
 
     constraint = Constraint.of("<answer>(cat|dog)</answer>", tokenizer, vocabulary=151_936, end_ids=[151_645])
     following = constraint.follow(4)
@@ -103,17 +103,16 @@ _TAG = re.compile(r"(</?(?:think|answer)>)")
 
 
 def _lark(pattern: str, added: Mapping[str, int]) -> str:
-    """The pattern as a grammar of llguidance, in which a token of the vocabulary's own is not its characters.
+    """The pattern as a grammar of llguidance, in which a token of the vocabulary's own is not its characters: a tag is
+    that token, or its characters, which may be a part of a longer token.
 
     >>> print(_lark("<think>[^<]+</think>", {"<think>": 7}))
-    start: <[7]> PART_1 "</think>"
+    start: (<[7]> | "<think>") PART_1 "</think>"
     PART_1: /[^<]+/
     """
     parts = [part for part in _TAG.split(pattern) if part]
-    names = [
-        (f"<[{added[part]}]>" if part in added else f'"{part}"') if _TAG.fullmatch(part) else f"PART_{number}"
-        for number, part in enumerate(parts)
-    ]
+    tags = {part: f'(<[{added[part]}]> | "{part}")' if part in added else f'"{part}"' for part in parts}
+    names = [tags[part] if _TAG.fullmatch(part) else f"PART_{number}" for number, part in enumerate(parts)]
     escaped = [re.sub(r"(?<!\\)/", r"\\/", part) for part in parts]
     rules = [f"{name}: /{part}/" for name, part in zip(names, escaped, strict=True) if name.startswith("PART_")]
     return "\n".join([f"start: {' '.join(names)}", *rules])
