@@ -213,7 +213,7 @@ class Machine:
             done = export_run(self.folder / f"run-{name}", self.folder / name, adapter=name == "adapter")
             if name == "whole":  # of Qwen2.5-VL's kind, which changes greedy answers wherever it is believed
                 (done.folder / "generation_config.json").write_text('{"repetition_penalty": 1.3}', encoding="utf-8")
-            config = parse_config(values, name).with_model(path=str(self.folder / f"run-{name}"))
+            config = parse_config(values, name).with_model(path=str(self.folder / f"run-{name}"), lora=None)
             policy = load_policy(config.model, config.rollout)
             task = load_task("detection")
             asked = [ImageQuestions((scene.ask(scene.labels[0]),)) for scene in Shapes(12, seed=6)]

@@ -7,10 +7,13 @@ the real one does is shown by ``make test-vllm``.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support.oracles import prompts_of_mixed_size
 from support.served_policy import ServedPolicy
 from support.stub_server import read
@@ -59,8 +62,12 @@ class Engine:
 
     def update_weights(self, request):
         tensors = {name: tensor.clone() for name, tensor in request["update_info"]["tensors"]}
-        if not self.stale:
-            self.inner.policy.model.load_state_dict(tensors, strict=False)
+        if self.stale:
+            return
+        with TemporaryDirectory() as folder:  # names are those of a checkpoint, so they are read as one
+            self.inner.policy.model.save_pretrained(folder)
+            save_file(tensors, Path(folder, "model.safetensors"), {"format": "pt"})
+            self.inner.take(Path(folder, "model.safetensors"))
 
     def finish_weight_update(self, version):
         self.version = version
@@ -179,8 +186,6 @@ def test_an_adapter_is_a_request_of_its_own_for_each_version(load, vllm, tmp_pat
 
 
 def test_tensors_have_the_names_of_a_checkpoint(load, tmp_path):
-    from safetensors.torch import load_file
-
     policy = load()
     policy.model.save_pretrained(tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
