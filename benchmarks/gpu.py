@@ -192,10 +192,15 @@ def run_served(rehearsal: bool, mode: str) -> dict[str, Any]:
         serve = f"{sys.executable} -m vllm.entrypoints.cli.main serve --gpu-memory-utilization 0.3"
         rollout = {"engine": "vllm", "mode": mode, "group_size": 4, "max_new_tokens": 64}
         values = {
-            "data": {"train": [{"source": "shapes", "count": 16, "seed": 1}]},
+            "data": {part: [{"source": "shapes", "count": 16}] for part in ("train", "evaluation")},
             "rollout": rollout if mode == "colocate" else {**rollout, "serve": serve},
             "optimizer": {"learning_rate": 1e-4},  # changes that are told from none
-            "run": {"folder": f"{folder}/run", "steps": 3, "prompts_per_batch": 2 if rehearsal else 8},
+            "run": {
+                "folder": f"{folder}/run",
+                "steps": 3,
+                "prompts_per_batch": 2 if rehearsal else 8,
+                "evaluate_base": False,
+            },
         }
         train(parse_config(values, "gpu.py"))
         rows = [json.loads(row) for row in Path(folder, "run", "metrics.jsonl").read_text("utf-8").splitlines()]
