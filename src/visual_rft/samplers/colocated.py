@@ -13,7 +13,7 @@ server (``served.py``).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
@@ -172,15 +172,14 @@ class ColocatedWeights:
         self.engine.wake("kv_cache")
 
 
-def checkpoint_tensors(policy: Policy) -> Iterator[tuple[str, Tensor]]:
-    """The policy's weights by the names that a checkpoint has, tied ones once."""
+def checkpoint_tensors(policy: Policy) -> Iterable[tuple[str, Tensor]]:
+    """The policy's weights by the names that a checkpoint has, which holds of tied ones only that they are tied to."""
     from transformers.core_model_loading import revert_weight_conversion
 
-    seen: set[int] = set()
-    for name, tensor in revert_weight_conversion(policy.model, policy.model.state_dict()).items():
-        if tensor.data_ptr() not in seen:
-            seen.add(tensor.data_ptr())
-            yield name, tensor
+    tied = policy.model.all_tied_weights_keys
+    own = {name: tensor for name, tensor in policy.model.state_dict().items() if name not in tied}
+    named: dict[str, Tensor] = revert_weight_conversion(policy.model, own)
+    return named.items()
 
 
 def sampling_params(decoding: Decoding) -> Any:
