@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageChops
 from support.evidence import cells_of
-from support.shared_runs import checked, reproduced, run_settings
+from support.shared_runs import checked, reproduced, run, run_alone, run_settings
 
 from visual_rft.evidence.runner import families
 
@@ -49,6 +49,14 @@ def test_reproduce_divides_the_runs(two, tmp_path):
     before = {name: (tmp_path / "two/few-shot-detection/cells" / name).stat().st_mtime_ns for name in names}
     assert two.ask(reproduced, tmp_path / "two") == [0, 0]
     assert before == {name: (tmp_path / "two/few-shot-detection/cells" / name).stat().st_mtime_ns for name in names}
+
+
+def test_a_run_alone_is_one_process_s_own(two, model_folders, tmp_path):
+    values = [run_settings(tmp_path / f"alone-{rank}", model_folders["qwen2_vl"]) for rank in range(2)]
+    one, other = two.ask(run_alone, values)
+    expected = run(run_settings(tmp_path / "one", model_folders["qwen2_vl"]))
+    for rows in (one, other):
+        assert [row["loss"] for row in rows] == [row["loss"] for row in expected]
 
 
 def test_runs_that_are_matched_stay_together():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from visual_rft.data.sources import load_samples
 from visual_rft.inspection.check import check_run
 from visual_rft.parallel.gathering import ByLayer, layers_of
 from visual_rft.parallel.meetings import gather, sum_gradients
-from visual_rft.parallel.processes import here
+from visual_rft.parallel.processes import alone, here
 from visual_rft.parallel.shards import Shards
 from visual_rft.policy.engine.prefix import Completions
 from visual_rft.policy.engine.sampling import Sampling
@@ -111,6 +112,13 @@ def assert_alike(found: list[dict], expected: list[dict], tolerance: float = 1e-
     for row, other in zip(found, expected, strict=True):
         for name in ("reward", "loss", "grad_norm", "length", "kl", "learning_rate"):
             assert row[name] == pytest.approx(other[name], rel=tolerance, abs=tolerance), name
+
+
+def run_alone(values: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A whole run of each process by itself, at the same time."""
+    mine = values[here().rank]
+    with alone():
+        return run(mine)
 
 
 def texts(folder: Path) -> list[Any]:

@@ -43,12 +43,14 @@ class Processes:
         size: number of processes.
         local: number of this one on its machine.
         watch: of the others; None if there are none.
+        alone: whether it is one of several that work by themselves.
     """
 
     rank: int = 0
     size: int = 1
     local: int = 0
     watch: Watch | None = None
+    alone: bool = False
 
     @property
     def first(self) -> bool:
@@ -93,8 +95,8 @@ def exit_code_of(error: BaseException) -> int | None:
 
 @contextmanager
 def together(exit_code: Callable[[BaseException], int | None] = exit_code_of) -> Iterator[Processes]:
-    """Inside, all processes that a launcher started are one group; in a single process, or inside another such block,
-    nothing happens.
+    """Inside, all processes that a launcher started are one group; in a single process, inside another such block or
+    :func:`alone`, nothing happens.
 
     An error of one ends all: it is raised here in that one, and the others end with its exit code, silently.
 
@@ -106,7 +108,7 @@ def together(exit_code: Callable[[BaseException], int | None] = exit_code_of) ->
         VisualRFTError: if the processes do not find each other.
     """
     global _here
-    if _here.size > 1 or launched() == 1:
+    if _here.size > 1 or _here.alone or launched() == 1:
         yield _here
         return
     import torch.distributed as dist
@@ -128,10 +130,10 @@ def together(exit_code: Callable[[BaseException], int | None] = exit_code_of) ->
 @contextmanager
 def alone() -> Iterator[Processes]:
     """Inside, this process is a run of its own, on its own device, and meets no other: for work that is divided by the
-    piece, where a piece is what one process does."""
+    piece, where a piece is what one process does. :func:`together` does nothing here."""
     global _here
     before = _here
-    _here = Processes(local=before.local)
+    _here = Processes(local=before.local, alone=True)
     try:
         yield _here
     finally:
