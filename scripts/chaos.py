@@ -388,11 +388,13 @@ def in_two_processes(given: argparse.Namespace, place: Path) -> bool:
     """The trials of runs in two processes; whether one failed."""
     import chaos_ranks
 
-    ranks = chaos_ranks.trials(Bench(place, whole=False), given.ranks, given.faults, given.seed)
-    content = json.dumps(ranks.content(given.seed), indent=2) + "\n"
-    chaos_ranks.place_of(given.out).write_text(content, encoding="utf-8")
+    bench = Bench(place, whole=False)
+    ranks = chaos_ranks.trials(bench, given.ranks, given.raises, given.stops, given.seed)
+    file = chaos_ranks.place_of(given.out)
+    content = ranks.content(file, given.seed)
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     if given.out == RESULT:
-        write_table("chaos of ranks", chaos_ranks.table_of(ranks))
+        write_table("chaos of ranks", chaos_ranks.table_of(content))
     return chaos_ranks.failed(ranks)
 
 
@@ -405,7 +407,8 @@ def main() -> int:
     parser.add_argument("--signals", default="SIGINT,SIGTERM,SIGHUP,SIGUSR1")
     parser.add_argument("--disk", action=argparse.BooleanOptionalAction, default=True, help="try a full disk")
     parser.add_argument("--ranks", type=int, default=20, help="random kills of one of two processes")
-    parser.add_argument("--faults", type=int, default=2, help="of each other fault of one of two processes")
+    parser.add_argument("--raises", type=int, default=2, help="rewards that raise in one of two processes")
+    parser.add_argument("--stops", type=int, default=2, help="stops (SIGSTOP) of one of two processes")
     parser.add_argument("--only", choices=("one", "ranks"), help="runs in one process, or in two")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULT)

@@ -11,6 +11,7 @@ failure: ``hangs``, ``traceback``, ``different``.
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -148,11 +149,12 @@ class Ranks:
         started = time.monotonic()
         codes, said = self.ends(processes, LIMIT + self.bench.run_seconds)
         seconds = time.monotonic() - started
-        first, _, users = said.partition("\n")  # of two lines, the second of which shows the user's own
-        told = None in codes or (codes == [2] * SIZE and "no reward any more" in first and "raise" in users)
-        if not told:
+        lines = [line for line in said.splitlines() if not line.startswith("warning")]
+        told = len(lines) == 2 and "no reward any more" in lines[0] and "raise" in lines[1]  # the user's own line
+        if codes == [2] * SIZE and not told:
             print(codes, said, file=sys.stderr)
-        self.note(RAISES, self.ending(name, codes, first) if told else "traceback", seconds, name)
+        ends = self.ending(name, codes, "\n".join(lines[:1]))
+        self.note(RAISES, ends if told or None in codes else "traceback", seconds, name)
 
     def stop(self, name: str, rank: int) -> None:
         """Stop one in a step, for as long as the others are there; it ends, too, once it is let go on."""
@@ -170,44 +172,49 @@ class Ranks:
         self.note(f"the {'first' if rank == 0 else 'second'} {STOPPED}", self.ending(name, [*codes, *late], lines),
                   seconds, name)  # fmt: skip
 
-    def content(self, seed: int) -> dict[str, Any]:
-        """What is written about the trials."""
+    def content(self, file: Path, seed: int) -> dict[str, Any]:
+        """What is written about the trials; kinds in ``file`` that were not tried now are kept as they are there."""
+        slowest = "seconds until the others had ended, at most"
+        before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"results": {}, slowest: {}}
         return {
             "processes": SIZE, "timeout": TIMEOUT, "seed": seed,
-            "results": {kind: dict(ends) for kind, ends in self.results.items()},
-            "seconds until the others had ended, at most": self.slowest,
+            "results": before["results"] | {kind: dict(ends) for kind, ends in self.results.items()},
+            slowest: before[slowest] | self.slowest,
         }  # fmt: skip
 
 
-def trials(bench: Bench, kills: int, faults: int, seed: int) -> Ranks:
+def trials(bench: Bench, kills: int, raises: int, stops: int, seed: int) -> Ranks:
     """All of them.
 
     Args:
         bench: with the base model.
         kills: random kills, every other one of the first process; two in ten before the run has its folder.
-        faults: of each other kind, the same.
+        raises: rewards that raise, the same.
+        stops: processes that are stopped, the same.
         seed: of the moments.
     """
     ranks, choose = Ranks(bench), random.Random(seed)  # noqa: S311
     print(f"{ranks.seconds_before:.0f} and {ranks.seconds:.0f} seconds a run of {SIZE} processes", flush=True)
     for trial in range(kills):
         ranks.kill(f"killed-{trial}", trial % SIZE, choose.uniform(0.0, 0.9), early=trial % 10 in (4, 9))
-    for trial in range(faults):
+    for trial in range(raises):
         ranks.fail(f"raises-{trial}", trial % SIZE)
+    for trial in range(stops):
         ranks.stop(f"stopped-{trial}", trial % SIZE)
     return ranks
 
 
-def table_of(ranks: Ranks) -> list[str]:
+def table_of(content: dict[str, Any]) -> list[str]:
     """The trials as Markdown."""
     names = ("equal", "refused", "different", "traceback", "hangs")
     rows = [
         "| one of two processes | trials | equal | refused in one line | different | traceback | hangs | slowest end |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for kind, ends in ranks.results.items():
-        counts = " | ".join(str(ends[end]) for end in names)
-        rows.append(f"| {kind} | {sum(ends.values())} | {counts} | {ranks.slowest[kind]:.0f} s |")
+    slowest = content["seconds until the others had ended, at most"]
+    for kind, ends in content["results"].items():
+        counts = " | ".join(str(ends.get(end, 0)) for end in names)
+        rows.append(f"| {kind} | {sum(ends.values())} | {counts} | {slowest[kind]:.0f} s |")
     return rows
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 def test_killed_processes_end_with_the_same_weights(tmp_path):
     out = tmp_path / "chaos.json"
     some = ["--points", "1", "--kills", "1", "--files", "0", "--signals", "", "--no-disk", "--ranks", "1",
-            "--faults", "0", "--out", str(out)]  # fmt: skip
+            "--raises", "0", "--stops", "0", "--out", str(out)]  # fmt: skip
     command = [sys.executable, str(ROOT / "scripts/chaos.py"), *some]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
