@@ -74,10 +74,19 @@ def test_every_arm_and_no_run_twice_after_an_interruption(tmp_path, monkeypatch,
     by_arm = {row["arm"]: row for row in result["rows"] if row["metric"] == "AP"}
     assert set(by_arm) == set(ARMS) - {"sft-reasoning"}  # boxes come without any
     assert by_arm["rft"]["optimizer_steps"] == by_arm["sft"]["optimizer_steps"] == 4
+    assert by_arm["rft-recipe"]["optimizer_steps"] == by_arm["sft-recipe"]["optimizer_steps"] == 4
+    assert by_arm["warm-rft"]["optimizer_steps"] == 3  # one of warm start, two of reinforcement
     assert by_arm["sft-time"]["optimizer_steps"] > 4
     assert all(row["images"] == 8 for row in result["rows"])
     cells = tmp_path / "few-shot-detection" / "cells"
     assert not list(cells.glob("*.run"))
+    logged = {arm: json.loads((cells / f"handwriting-k1-seed0-{arm}.json").read_text())["curves"] for arm in ARMS
+              if arm in by_arm and arm != "base"}  # fmt: skip
+    assert {arm for arm, curves in logged.items() if "reward" in curves} == {"rft", "rft-recipe", "warm-rft"}
+    assert None not in logged["rft-recipe"]["reward"]
+    first, second = logged["warm-rft"]["reward"]
+    assert first is None  # gold answers
+    assert second > 0
     assert "step 2/2" in (cells / "handwriting-k1-seed0-rft.log").read_text()
 
     broken = cells / "handwriting-base.json"

@@ -41,6 +41,7 @@ from visual_rft.errors import RunFolderError
 from visual_rft.evaluation.measures import Measured, measure, measure_detection
 from visual_rft.evaluation.resampling import Floats, bootstrap
 from visual_rft.evidence.cells import Cell
+from visual_rft.evidence.experiments.description import ARMS
 from visual_rft.evidence.ranking import RANKINGS
 from visual_rft.files import write_whole
 from visual_rft.parallel.meetings import by_first, taken
@@ -55,6 +56,9 @@ from visual_rft.training.run.environment import SOURCE, git_commit
 from visual_rft.training.session import Session
 from visual_rft.training.sft import imitate
 from visual_rft.training.starting import prepare_process
+
+Curves = dict[str, list[float | None]]
+"""The course of numbers over the steps of a run, by name."""
 
 
 def run_cells(cells: Sequence[Cell], metrics: Sequence[str], folder: Path, jobs: int = 1) -> None:
@@ -190,7 +194,7 @@ def _run_and_write(
 
 def _run(cell: Cell, metrics: Sequence[str], folder: Path, matched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     config, seconds, start = cell.config, 0.0, time.monotonic()
-    curves: dict[str, list[float]] = {}
+    curves: Curves = {}
     if cell.matched:
         config = config.model_copy(update={"run": config.run.model_copy(update={"steps": matched_steps(*matched)})})
     if cell.arm == "base":
@@ -199,13 +203,12 @@ def _run(cell: Cell, metrics: Sequence[str], folder: Path, matched: Sequence[Map
     else:
         policy, seconds, curves = _train(cell.arm, config, folder / "cells" / f"{cell.name}.run")
     numbers, draws, images = evaluate(policy, config, metrics)
-    updates = config.objective.updates_per_rollout if cell.arm == "rft" else 1
     return {
         "digest": cell.digest,
         **cell.labels(),
         "numbers": numbers,
         "images": images,
-        "optimizer_steps": 0 if cell.arm == "base" else config.run.steps * updates,
+        "optimizer_steps": _optimizer_steps(ARMS[cell.arm][0], config),
         "cpu_seconds": round(seconds, 2),
         "wall_seconds": round(time.monotonic() - start, 1),
         "machine": machine(),
@@ -215,7 +218,15 @@ def _run(cell: Cell, metrics: Sequence[str], folder: Path, matched: Sequence[Map
     }
 
 
-def _train(arm: str, config: Config, run: Path) -> tuple[Policy, float, dict[str, list[float]]]:
+def _optimizer_steps(method: str, config: Config) -> int:
+    """How often a run changes the weights; a step of warm start does it once."""
+    if method == "base":
+        return 0
+    warm = config.run.steps if method == "sft" else config.objective.warm_start
+    return warm + (config.run.steps - warm) * config.objective.updates_per_rollout
+
+
+def _train(arm: str, config: Config, run: Path) -> tuple[Policy, float, Curves]:
     """Train in the folder ``run``, which is deleted; returns the policy, the CPU seconds of the steps and the
     course of every number.
 
@@ -224,27 +235,26 @@ def _train(arm: str, config: Config, run: Path) -> tuple[Policy, float, dict[str
     one = config.data.evaluation[0].model_copy(update={"count": 1, "classes": None})
     data = config.data.model_copy(update={"evaluation": (one,)})
     loop = config.run.model_copy(update={"folder": str(run), "evaluate_base": False})
+    reinforced = ARMS[arm][0] == "rft"
     shutil.rmtree(run, ignore_errors=True)  # of an interrupted command
     run.parent.mkdir(parents=True, exist_ok=True)
     whole = config.model_copy(update={"data": data, "run": loop})
     with (
         run.with_suffix(".log").open("w", encoding="utf-8") as file,
         contextlib.redirect_stdout(file),
-        Session.start(whole, resume=False, supervised=arm != "rft") as session,
+        Session.start(whole, resume=False, supervised=not reinforced) as session,
     ):
-        (reinforce if arm == "rft" else imitate)(session)
+        (reinforce if reinforced else imitate)(session)
     curves = _curves(run / "metrics.jsonl")
     shutil.rmtree(run)
     return session.learner.policy, session.household.clock.cpu, curves
 
 
-def _curves(file: Path) -> dict[str, list[float]]:
-    """Each number of a run's metrics over its steps; those that not every step has are left out."""
+def _curves(file: Path) -> Curves:
+    """Each number that a run's last step has over all of its steps; None where a step has it not (a warm start)."""
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     names = [name for name, value in rows[-1].items() if isinstance(value, float) and "seconds" not in name]
-    return {
-        name: [round(row[name], 4) for row in rows] for name in names if all(row.get(name) is not None for row in rows)
-    }
+    return {name: [None if row.get(name) is None else round(row[name], 4) for row in rows] for name in names}
 
 
 def evaluate(policy: Policy, config: Config, metrics: Sequence[str]) -> tuple[dict[str, float], dict[str, Floats], int]:
