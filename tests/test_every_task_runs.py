@@ -10,11 +10,15 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.pictures import picture
+from support.tiny_models.segmenters import save_segmenter
 
 from visual_rft.cli.main import main
 from visual_rft.config.sources import SourceConfig
 from visual_rft.data.sources import load_samples
 from visual_rft.tasks import load_task
+from visual_rft.vision.images import ImageFile
+from visual_rft.vision.masks import inner_point, true_mask
+from visual_rft.vision.segmenter import Segmenter
 
 
 class Case(NamedTuple):
@@ -38,6 +42,10 @@ PETS = [
     {"label": "dog", "box": [60, 60, 84, 84], "expressions": ["the right one"]},
 ]
 SQUARE = [[24, 24, 72, 24, 72, 72, 24, 72]]
+MASKS = [
+    {"question": {"expression": "the square"}, "truth": {"segmentation": SQUARE}},
+    {"question": {"expression": "the dog"}, "truth": {"segmentation": None}},
+]
 CASES = {
     "many_classes": Case([{"objects": PETS}, {"objects": PETS[:1]}], "AP", 3),
     "counting": Case([{"objects": PETS}, {"objects": PETS[:1]}], "accuracy", 2.5),
@@ -46,14 +54,7 @@ CASES = {
     ),
     "pointing": Case([{"objects": PETS}], "hit_rate", 2),
     "pointing to every one": Case([{"objects": PETS}], "hit_rate", 2, {"every": True}),
-    "segmentation": Case(
-        [
-            {"question": {"expression": "the square"}, "truth": {"segmentation": SQUARE}},
-            {"question": {"expression": "the dog"}, "truth": {"segmentation": None}},
-        ],
-        "mask_iou",
-        2,
-    ),
+    "segmentation": Case(MASKS, "mask_iou", 2),
     "vqa": Case(
         [
             {"question": {"question": "What is it?", "choices": ["a cup", "a cat"]}, "truth": {"choice": "B"}},
@@ -96,15 +97,38 @@ def test_a_task_runs_from_the_command_line(name, tmp_path, monkeypatch, capsys):
     case = CASES[name]
     monkeypatch.chdir(tmp_path)
     config = str(config_of(tmp_path, name, case))
-
     assert main(["check", config]) == 0
     said = capsys.readouterr().out
     assert f"gold {case.total:.2f}" in said
     assert said.splitlines()[-1] == "no violation"
+    run_every_other_verb(name, case, config, case.total, capsys)
 
+
+def test_segmentation_is_trained_with_a_segmenter_from_the_command_line(tmp_path, monkeypatch, capsys):
+    """Its random masks are of no use, so what they are worth is worked out beside the command line."""
+    monkeypatch.chdir(tmp_path)
+    folder = save_segmenter(tmp_path / "sam")
+    case = Case(MASKS, "mask_iou", 2, {"segmenter": str(folder)})
+    config = str(config_of(tmp_path, "segmentation", case))
+    segmenter, truth = Segmenter.load(str(folder)), true_mask(SQUARE, (96, 96), "the square")
+    middle = [round(v * 1000 / 96) * 96 / 1000 for v in inner_point(truth)]  # as the model's units can say it
+    made = segmenter.mask(ImageFile(tmp_path / "0-0.png").load(), (24, 24, 72, 72), [middle])
+    worth = 1 + float((made & truth).sum() / (made | truth).sum())  # and 1 for the format
+    assert 1 < worth < 2
+
+    sound = main(["check", config]) == 0
+    said = capsys.readouterr().out
+    assert f"gold {(worth + 2) / 2:.2f}" in said, "where nothing is meant, no mask is made"
+    assert sound == ("scores" not in said), "a wrong answer may be worth more to a random segmenter"
+    run_every_other_verb("segmentation", case, config, worth, capsys)
+    assert "mask_iou" in Path("run/metrics.jsonl").read_text()
+
+
+def run_every_other_verb(name: str, case: Case, config: str, total: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """Play, score, train, evaluate and predict; ``total`` is that of the gold answer to the first question."""
     assert main(["play", config, "--gold"]) == 0
     played = json.loads(capsys.readouterr().out)
-    assert played["total"] == pytest.approx(case.total)
+    assert played["total"] == pytest.approx(total)
     assert Path("play.png").is_file()
 
     weights = [] if case.weights is None else ["--weights", json.dumps(case.weights)]
@@ -112,7 +136,7 @@ def test_a_task_runs_from_the_command_line(name, tmp_path, monkeypatch, capsys):
     truth = load_samples([SourceConfig(source="jsonl", path="train.jsonl")], task)[0].truth
     asked = ["score", "--task", task.name, "--options", json.dumps(dict(case.options)), *weights]
     assert main([*asked, "--truth", json.dumps(truth), "--completion", played["completion"]]) == 0
-    assert json.loads(capsys.readouterr().out)["total"] == pytest.approx(case.total)
+    assert json.loads(capsys.readouterr().out)["total"] == pytest.approx(total)
 
     assert main(["train", config, "--rollout.max_new_tokens", "12"]) == 0
     summary = json.loads(Path("run/summary.json").read_text())

@@ -206,5 +206,10 @@ def test_a_run_stands_for_its_newest_checkpoint(tmp_path, model_folders):
     assert run_config_file("tiny") is None
     assert Asker.load(str(run)).task.name == "grounding"
     assert Asker.load(str(run), "classification").task.name == "classification"
+    asked = Asker.load(str(run), "detection", style="native", scores="tokens").task
+    assert (asked.style, asked.notation, asked.scores) == ("native", "bbox_2d", "tokens")
+    assert Asker.load(str(run), style="plain").task.style == "plain"
+    with pytest.raises(ConfigError, match="classification answers without boxes in a notation"):
+        Asker.load(str(run), "classification", style="plain")
     with pytest.raises(ModelError, match="is not a model folder"):
         model_folder(str(tmp_path))

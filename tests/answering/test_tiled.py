@@ -12,6 +12,7 @@ from support.fake_policy import FakePolicy
 from visual_rft.answering.answering import answer
 from visual_rft.answering.asking import Asker
 from visual_rft.answering.local import LocalModel
+from visual_rft.answering.predict import scored
 from visual_rft.answering.questions import ImageQuestions
 from visual_rft.answering.tiled import all_together, cut_up, merged
 from visual_rft.cli.main import main
@@ -47,12 +48,15 @@ def seen(prompt) -> str:
     return Detection().gold(truth) if "coin" in prompt.text else "unreadable"
 
 
+def answers(task, reply, tiles) -> list:
+    return [scored(task, row.answers) for row in answer(LocalModel(FakePolicy(reply)), task, tiles)]
+
+
 def test_every_object_is_found_once():
     asked = cut_up(ImageQuestions((sample(), sample("cow"))), TILING)
     assert len(asked.tiles) == len(TILING.windows(*SIZE)) > 10
     task = Detection()
-    tiles = answer(LocalModel(FakePolicy(seen)), task, asked.tiles)
-    ((found, unread),) = all_together(task, [asked], tiles)
+    ((found, unread),) = all_together(task, [asked], answers(task, seen, asked.tiles))
     assert len(found.score.answer["boxes"]) == len(BOXES)
     numbers = detection_metrics([found])
     assert numbers["AP"] == pytest.approx(1.0, abs=1e-3)
@@ -66,7 +70,7 @@ def test_every_object_is_found_once():
 def test_one_unreadable_tile_is_said_and_the_others_count():
     asked = cut_up(ImageQuestions((sample(),)), TILING)
     reply = lambda prompt: "?" if prompt.images[0].window[:2] == (0, 0) else seen(prompt)  # noqa: E731
-    ((found,),) = all_together(Detection(), [asked], answer(LocalModel(FakePolicy(reply)), Detection(), asked.tiles))
+    ((found,),) = all_together(Detection(), [asked], answers(Detection(), reply, asked.tiles))
     assert "1 of them could not be read" in found.score.notes
     assert 0 < len(found.score.answer["boxes"]) < len(BOXES)
 

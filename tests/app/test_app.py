@@ -53,6 +53,14 @@ def test_another_task_than_that_of_the_model(models, picture):
     assert set(models.tasks) == set(TASKS)
 
 
+def test_another_task_is_asked_in_the_same_words(models, picture):
+    asker = Asker(models.askers["tuned"].model, load_task("detection", style="plain"))
+    styles = {task: asker.about(task).task.style for task in ("detection", "grounding", "many_classes", "vqa")}
+    assert styles == {"detection": "plain", "grounding": "plain", "many_classes": "method", "vqa": "method"}
+    Models({"one": asker}).answer(picture, "cat", "grounding")
+    assert "Position" not in asker.model.policy.batches[-1][0].text
+
+
 def test_two_pictures_of_the_same_name_are_two_pictures(models, picture):
     models.answer(picture, "cat", "detection")
     Image.new("RGB", (200, 100), (1, 2, 3)).save(picture)
@@ -105,8 +113,8 @@ class TestPage:
         labels = [block.label for block in page.blocks.values() if getattr(block, "label", None)]
         assert {"Picture", "Ask for", "Task", "base", "tuned"} <= set(labels)
         assert page.analytics_enabled is False
-        with pytest.raises(ConfigError, match="'counting' is not one of"):
-            make_page(models, "counting")
+        with pytest.raises(ConfigError, match="'tracking' is not one of"):
+            make_page(models, "tracking")
 
     def test_a_call_over_the_wire(self, page, picture):
         from gradio_client import Client, handle_file

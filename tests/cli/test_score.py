@@ -51,6 +51,42 @@ def test_score_classification_grounding_and_a_task_of_ones_own(capsys, monkeypat
     assert (result["exact"], result["close"], result["answer"]) == (0, 0.25, 3)
 
 
+BOX = '{"boxes": [[20, 10, 60, 30]], "image_size": [200, 100], "category": "cat"}'
+STRICT = ["--task", "detection", "--truth", BOX, "--weights", '{"iou": 1, "format": 1, "strict_format": 1}']
+
+
+@pytest.mark.parametrize(
+    ("style", "text"),
+    [
+        (
+            ["native", "--notation", "bbox_2d"],
+            '```json\n[\n\t{"bbox_2d": [100, 100, 300, 300], "label": "cat"}\n]\n```',
+        ),
+        (["native", "--notation", "ref_tags"], "<ref>cat</ref><box>[[100, 100, 300, 300]]</box>"),
+        (
+            ["native", "--notation", "box_tokens"],
+            "<|object_ref_start|>cat<|object_ref_end|><|box_start|>(100,100),(300,300)<|box_end|>",
+        ),
+        (["native", "--notation", "location_tokens"], "<loc0102><loc0102><loc0307><loc0307> cat"),
+        (["native", "--notation", "lists"], "[[100, 100, 300, 300]]"),
+        (["plain"], "<answer>[[100, 100, 300, 300]]</answer>"),
+    ],
+)
+def test_score_takes_the_style(capsys, style, text):
+    """Each answer is exact in its style, and is read but not exact in the method's."""
+    result = score(capsys, *STRICT, "--no-think", "--completion", text, "--style", *style)
+    assert (result["format"], result["strict_format"], result["notes"]) == (1, 1, [])
+    assert result["iou"] == pytest.approx(1, abs=0.03), "1/1024 of an axis is 0.2 pixels of a box 20 high"
+    assert score(capsys, *STRICT, "--no-think", "--completion", text)["strict_format"] == 0
+
+
+def test_score_reads_location_tokens(capsys):
+    text = "<think>x</think><answer><loc0102><loc0102><loc0307><loc0307></answer>"
+    truth = ["--task", "grounding", "--truth", '{"box": [20, 10, 60, 30], "image_size": [200, 100]}']
+    result = score(capsys, *truth, "--completion", text, "--coordinates", "tokens")
+    assert result["answer"] == pytest.approx([19.9, 10, 60, 30], abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -64,6 +100,28 @@ def test_score_classification_grounding_and_a_task_of_ones_own(capsys, monkeypat
         (["--task", "classification", "--truth", '{"label": "a"}', "--options", '{"x": 1}'], "has no option 'x'"),
         (["--task", "none.py:Task", "--truth", "{}"], "there is no file none.py"),
         (["--task", "classification", "--truth", '{"label": "a"}', "--coordinates", "pixels"], "truth.image_size"),
+        (["--task", "detection", "--truth", BOX, "--style", "native"], "task.style: native needs to know"),
+        (["--task", "detection", "--truth", BOX, "--notation", "lists"], "--notation is that of --style native"),
+        (
+            [
+                "--task",
+                "detection",
+                "--truth",
+                BOX,
+                "--style",
+                "native",
+                "--notation",
+                "location_tokens",
+                "--coordinates",
+                "pixels",
+            ],
+            "--coordinates pixels: the notation location_tokens writes tokens",
+        ),
+        (
+            ["--task", "detection", "--truth", BOX, "--style", "plain", "--weights", '{"confidence": 1}'],
+            "the style 'plain' writes no confidence",
+        ),
+        (["--task", "vqa", "--truth", '{"answer": "a"}', "--style", "plain"], "vqa answers without boxes"),
     ],
 )
 def test_mistakes_in_score_are_one_line(capsys, arguments, message):

@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -216,6 +217,15 @@ def test_paths_in_a_config_are_relative_to_its_folder(tmp_path, monkeypatch, pla
         assert list(config.task.weights)[1] == "package.module:other"
         assert config.run.folder == "runs/x"
     assert load_config(file) == load_config(os.path.relpath(file)), "however it is named, so that a run can be resumed"
+
+
+def test_a_segmenter_is_a_folder_beside_its_config_or_a_hub_id(tmp_path, monkeypatch):
+    (tmp_path / "here" / "sam").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for given, wanted in (("sam", "here/sam"), ("some/sam-vit", "some/sam-vit")):
+        content = {"task": {"name": "segmentation", "options": {"segmenter": given}}}
+        (tmp_path / "here" / "own.yaml").write_text(json.dumps(content))
+        assert load_config(tmp_path / "here" / "own.yaml").task.options["segmenter"] == wanted
 
 
 def test_flags_are_relative_to_the_current_folder_and_a_kept_config_is_read_as_it_stands(tmp_path, monkeypatch):

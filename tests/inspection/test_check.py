@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,31 @@ def test_violations_are_named_and_exit_with_1(tmp_path, model_folders, capsys):
     assert main(["check", file, "--sheet", str(tmp_path / "s.png"), "--task.options", "{length_window: [50, 60]}",
                  "--task.weights", "{iou: 1, length: 1}"]) == 1  # fmt: skip
     assert "the gold answer is not full: length" in capsys.readouterr().out
+
+
+def test_tiles_are_proposed_for_a_dense_picture_and_its_answers_then_fit(tmp_path, capsys):
+    """48 objects, each half of a grid of 80 pixels; what is proposed is tried."""
+    places = [(x, y) for x in range(0, 640, 80) for y in range(0, 480, 80)]
+    content = {
+        "images": [{"id": 1, "file_name": "dense.png", "width": 640, "height": 480}],
+        "categories": [{"id": 1, "name": "coin"}],
+        "annotations": [{"id": n, "image_id": 1, "category_id": 1, "bbox": [x + 20, y + 20, 40, 40]}
+                        for n, (x, y) in enumerate(places, 1)],
+    }  # fmt: skip
+    folder = tmp_path / "data"
+    folder.mkdir()
+    Image.new("RGB", (640, 480)).save(folder / "dense.png")
+    (folder / "annotations.json").write_text(json.dumps(content))
+    file = config(tmp_path, "tiny", data={"train": [{"source": "coco", "path": "data"}]})
+    flags = ["--sheet", str(tmp_path / "s.png"), "--rollout.max_new_tokens", "400"]
+    assert main(["check", file, *flags]) == 1
+    said = capsys.readouterr().out
+    proposed = re.search(r"of its 48 boxes about (\d+) fit, .* tiles: \{size: (\d+)\} in the source", said)
+    assert proposed, said
+    assert 1 <= int(proposed[1]) < 48
+    assert f"evaluate --tiles {proposed[2]}" in said
+    assert main(["check", file, *flags, "--data.train.0.tiles", f"{{size: {proposed[2]}}}"]) == 0
+    assert "cut off" not in capsys.readouterr().out
 
 
 def test_a_box_that_rounding_destroys_is_a_violation(tmp_path, model_folders, capsys):

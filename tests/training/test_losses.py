@@ -241,7 +241,9 @@ def test_a_loss_of_ones_own(tmp_path):
     (gradient,) = torch.autograd.grad(mine.share(leaf.flatten(0, 1), torch.arange(12)), leaf)
     torch.testing.assert_close(gradient, -advantages[..., None] * mask / mask.sum(-1, keepdim=True) / 12)
     wrong = group_loss(old, reference, mask, advantages, loss=f"{tmp_path / 'mine.py'}:wrong", beta=0.0)
-    with pytest.raises(ConfigError, match=r"mine\.py:wrong gave \[\]; it has to give a tensor \[12, 6\]"):
+    with pytest.raises(
+        ConfigError, match=r"mine\.py:wrong gave \[\]; it has to give a tensor \[12, 6\], one per token"
+    ):
         wrong.share(new.flatten(0, 1), torch.arange(12))
 
 

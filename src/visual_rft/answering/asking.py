@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from visual_rft.answering.answering import BATCH, Answerer, answer
+from visual_rft.answering.predict import scored
 from visual_rft.answering.questions import Answer, ImageQuestions
 from visual_rft.answering.scores import ranked
 from visual_rft.answering.served import ServedModel, refuse_scores
 from visual_rft.answering.tiled import all_together, check_tiles, cut_up
 from visual_rft.config.config import Config, load_config
-from visual_rft.config.sections import ScoreKind
+from visual_rft.config.sections import ScoreKind, StyleKind, TaskConfig
 from visual_rft.errors import ConfigError
 from visual_rft.parallel.processes import here
 from visual_rft.policy.prompt import Prompt, is_stretched, task_for
@@ -85,6 +86,7 @@ class Asker:
         task: str | None = None,
         dtype: str | None = None,
         scores: ScoreKind | None = None,
+        style: StyleKind | None = None,
     ) -> Asker:
         """Load a model.
 
@@ -93,12 +95,14 @@ class Asker:
             task: name as in :func:`visual_rft.load_task`; None takes that of the model's run, or detection.
             dtype: type of the weights; None takes that of the model's run, or float32.
             scores: number by which boxes are ranked; None takes that of the model's run, or the written confidence.
+            style: in whose words boxes are asked for; None takes that of the model's run, or the method's.
 
         Raises:
             ModelError: if the model cannot be loaded.
-            ConfigError: if there is no such task, or it ranks nothing, or the run's config cannot be read.
+            ConfigError: if there is no such task, it ranks nothing or knows no such style, or the run's config cannot
+                be read.
         """
-        config, asked = _run_of(model, task, scores)
+        config, asked = _run_of(model, task, scores, style)
         from visual_rft.answering.local import LocalModel, best_device  # here: a served model needs no torch
 
         changed = {"path": model, "lora": None, **({"dtype": dtype} if dtype else {})}
@@ -114,6 +118,7 @@ class Asker:
         model: str = "tiny",
         task: str | None = None,
         scores: ScoreKind | None = None,
+        style: StyleKind | None = None,
     ) -> Asker:
         """A model behind servers.
 
@@ -123,14 +128,24 @@ class Asker:
             model: as in :meth:`load`; whose run says how it is asked, and in which units it writes boxes.
             task: name as in :func:`visual_rft.load_task`; None takes that of the model's run, or detection.
             scores: as in :meth:`load`, but only ``written`` can be had.
+            style: as in :meth:`load`.
 
         Raises:
             ConfigError: if there is no such task, or the units of its boxes are not known.
             ServerError: if no server answers.
         """
-        config, asked = _run_of(model, task, scores)
+        config, asked = _run_of(model, task, scores, style)
         refuse_scores(asked)
         return cls(ServedModel.open(config.with_model(path=model), urls, name), asked)
+
+    def about(self, task: str) -> Asker:
+        """The same model asked about another task, in the same words where that task knows them."""
+        if task == self.task.name:
+            return self
+        other = load_task(task)
+        known = self.task.style in other.styles
+        own = replace(other, style=self.task.style, notation=self.task.notation) if known else other
+        return Asker(self.model, own)
 
     def ask(
         self, pictures: Sequence[tuple[str, Image.Image]], asks: Sequence[str], batch: int = BATCH
@@ -156,7 +171,8 @@ class Asker:
         except KeyError as error:
             raise ConfigError(f"task {self.task.name!r} needs question[{error}] and cannot be asked this way") from None
         if cut is not None:
-            return [[_reply_of(one) for one in row] for row in all_together(self.task, cut, images)]
+            rows = [scored(self.task, image.answers) for image in images]
+            return [[_reply_of(one) for one in row] for row in all_together(self.task, cut, rows)]
         return [[self._reply(answered) for answered in image.answers] for image in images]
 
     def try_image(self, key: str, picture: Image.Image) -> None:
@@ -198,11 +214,14 @@ def _reply_of(prediction: Prediction) -> Reply:
     return Reply(ask, prediction.completion, score.answer, score.failure, list(score.notes))
 
 
-def _run_of(model: str, task: str | None, scores: ScoreKind | None) -> tuple[Config, Task]:
+def _run_of(model: str, task: str | None, scores: ScoreKind | None, style: StyleKind | None) -> tuple[Config, Task]:
     """The config of the run that a model came out of (else the default), and the task that asks it."""
     file = run_config_file(model)
-    config = load_config(file) if file else Config()
-    asked = task_for(config) if task in (None, config.task.name) else load_task(str(task))
+    config = load_config(file) if file else Config().with_model(path=model)
+    section = config.task if task in (None, config.task.name) else TaskConfig(name=str(task))
+    if style is not None:  # nothing is rewarded here, so a weight that does not go with it is none of the answer's
+        section = section.model_copy(update={"style": style, "weights": None})
+    asked = task_for(config.model_copy(update={"task": section}))
     return config, replace(asked, scores=scores) if scores else asked
 
 

@@ -8,7 +8,8 @@ suppression by IoU alone would not see.
 
     asked = [cut_up(one, Tiling(640)) for one in questions]
     answers = answer(policy, task, [tile for one in asked for tile in one.tiles])
-    prediction = put_together(task, asked[0], answers[: len(asked[0].tiles)])[0]
+    whole = all_together(task, asked, [scored(task, row.answers) for row in answers])
+    prediction = whole[0][0]                  # the first question about the first picture
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
-from visual_rft.answering.scores import ranked
+from visual_rft.answering.questions import ImageQuestions
 from visual_rft.errors import ConfigError
 from visual_rft.tasks.base import Task
 from visual_rft.tasks.samples import Prediction, Sample, Score
@@ -77,61 +77,57 @@ def _about(questions: ImageQuestions, window: Window) -> ImageQuestions:
     return replace(questions, samples=tuple(one(sample) for sample in questions.samples))
 
 
-def all_together(task: Task, asked: Sequence[CutUp], tiles: Sequence[ImageAnswers]) -> list[list[Prediction]]:
-    """As :func:`put_together` for several pictures, whose tiles follow each other."""
-    rows = iter(tiles)
-    return [put_together(task, one, [next(rows) for _ in one.tiles]) for one in asked]
-
-
-def put_together(task: Task, asked: CutUp, tiles: Sequence[ImageAnswers]) -> list[Prediction]:
-    """The answers about the whole picture, in the order of the questions.
+def all_together(task: Task, asked: Sequence[CutUp], tiles: Sequence[Sequence[Prediction]]) -> list[list[Prediction]]:
+    """The answers about whole pictures, in the order of the questions.
 
     Args:
         task: the task that asked.
-        asked: what was asked.
-        tiles: what was answered about each tile.
+        asked: what was asked, picture by picture.
+        tiles: what was answered about each tile, with the numbers that rank its boxes
+            (:func:`visual_rft.answering.predict.scored`); those of a picture follow each other.
 
     Returns:
         Each with the merged boxes as its answer and, as completion, what would say them in one text. An answer that
         could be read of no tile is a failure.
     """
+    rows = iter(tiles)
+    return [_put_together(task, one, [next(rows) for _ in one.tiles]) for one in asked]
+
+
+def _put_together(task: Task, asked: CutUp, tiles: Sequence[Sequence[Prediction]]) -> list[Prediction]:
     return [
-        _whole(task, sample, [(row.answers[n], window) for row, window in zip(tiles, asked.windows, strict=True)])
+        _whole(task, sample, [(row[n], window) for row, window in zip(tiles, asked.windows, strict=True)])
         for n, sample in enumerate(asked.whole.samples)
     ]
 
 
-def _whole(task: Task, sample: Sample, parts: Sequence[tuple[Answer, Window]]) -> Prediction:
+def _whole(task: Task, sample: Sample, parts: Sequence[tuple[Prediction, Window]]) -> Prediction:
     boxes: list[Box] = []
     confidence: list[float] = []
     scores: list[float] = []
     at_cut: list[bool] = []
     failures = []
     width, height = image_size_of(sample.truth)
-    for given, window in parts:
-        score = ranked(task.score(given.text, given.sample.truth, given.frame), task.scores, given)
-        if score.answer is None:
-            failures.append(score.failure)
+    for part, window in parts:
+        answer = part.score.answer
+        if answer is None:
+            failures.append(part)
             continue
-        for box, sure, rank in zip(
-            score.answer["boxes"],
-            score.answer["confidence"],
-            score.answer.get("scores", score.answer["confidence"]),
-            strict=True,
-        ):
+        ranks = answer.get("scores", answer["confidence"])
+        for box, sure, rank in zip(answer["boxes"], answer["confidence"], ranks, strict=True):
             boxes.append(moved_back(box, window))
             at_cut.append(_at_cut(box, window, (width, height)))
             confidence.append(sure)
             scores.append(rank)
     if len(failures) == len(parts):
-        return Prediction(sample, parts[0][0].text, task.score(parts[0][0].text, sample.truth, parts[0][0].frame))
+        return failures[0]._replace(sample=sample)
     kept = merged(boxes, scores, at_cut)
-    answer = {"boxes": [list(boxes[n]) for n in kept], "confidence": [confidence[n] for n in kept]}
-    text = task.gold({**sample.truth, **answer})
+    found = {"boxes": [list(boxes[n]) for n in kept], "confidence": [confidence[n] for n in kept]}
+    text = task.gold({**sample.truth, **found})
     score = task.score(text, sample.truth)
     notes = [f"put together from {len(parts)} tiles"]
     notes += [f"{len(failures)} of them could not be read"] if failures else []
-    whole = Score(score.parts, score.total, {**answer, "scores": [scores[n] for n in kept]}, None, notes)
+    whole = Score(score.parts, score.total, {**found, "scores": [scores[n] for n in kept]}, None, notes)
     return Prediction(sample, text, whole)
 
 

@@ -22,8 +22,9 @@ from typing import NamedTuple
 from PIL import Image
 
 from visual_rft.answering.asking import Asker, Reply
+from visual_rft.config.sections import ScoreKind, StyleKind
 from visual_rft.errors import ConfigError, DataError
-from visual_rft.tasks import TASKS, load_task
+from visual_rft.tasks import TASKS
 from visual_rft.vision.images import ImageFile
 
 _THOUGHT = re.compile(r"<think>(.*?)(?:</think>|$)", re.DOTALL)
@@ -53,20 +54,28 @@ class Models:
     _one_at_a_time: Lock = field(default_factory=Lock)
 
     @classmethod
-    def load(cls, names: Sequence[str], dtype: str | None = None) -> Models:
+    def load(
+        cls,
+        names: Sequence[str],
+        dtype: str | None = None,
+        scores: ScoreKind | None = None,
+        style: StyleKind | None = None,
+    ) -> Models:
         """Load every model.
 
         Args:
             names: as in :meth:`visual_rft.answering.asking.Asker.load`.
             dtype: of the weights; None takes that of each model's run.
+            scores: number by which boxes are ranked; None takes that of each model's run.
+            style: in whose words boxes are asked for; None takes that of each model's run.
 
         Raises:
-            ConfigError: if a name is given twice.
+            ConfigError: if a name is given twice, or a run's task knows no such style or ranks nothing.
             ModelError: if a model cannot be loaded.
         """
         if len(set(names)) < len(names):
             raise ConfigError("--model: the same model is named twice")
-        return cls({name: Asker.load(name, dtype=dtype) for name in names})
+        return cls({name: Asker.load(name, None, dtype, scores, style) for name in names})
 
     @property
     def tasks(self) -> list[str]:
@@ -94,7 +103,7 @@ class Models:
         shown = []
         with self._one_at_a_time:
             for asker in self.askers.values():
-                asked = asker if asker.task.name == task else Asker(asker.model, load_task(task))
+                asked = asker.about(task)
                 ((reply,),) = asked.ask([(key, picture)], [ask.strip()])
                 shown.append(Shown(asked.draw(picture, [reply]), words(reply)))
         return shown

@@ -132,6 +132,19 @@ class DescribeFields(argparse.Action):
         parser.exit()
 
 
+STYLES = ("method", "native", "plain")
+"""In whose words boxes are asked for (``task.style``)."""
+
+
+def add_asking(parser: argparse._ActionsContainer) -> None:
+    """The flags that say how boxes are asked for and ranked, of the verbs that ask about pictures."""
+    parser.add_argument("--scores", choices=("written", "tokens", "asked"), help="rank boxes by the confidence in the "
+                        "answer, how likely their tokens were, or a second question about each (default: as in the "
+                        "model's run, or written)")  # fmt: skip
+    parser.add_argument("--style", choices=STYLES, help="ask for boxes in the method's words, those of the model's "
+                        "family, or as plain lists (default: as in the model's run, or the method's)")  # fmt: skip
+
+
 def add_checkpoint(parser: argparse._ActionsContainer) -> None:
     """The flag that chooses among the checkpoints of a run folder."""
     parser.add_argument("--checkpoint", metavar="WHICH", help="of a run folder: last (default), best (by the run's "

@@ -1,12 +1,12 @@
 """Paths in a config: relative to the folder that the config lies in.
 
 Decision: a config and its data move together, and a command does not depend on where it is called. So every name of
-something to read (data, annotations, a model's folder, a ``file.py`` of one's own) is completed with the config's
-folder as soon as the file is read. Flags stay relative to where the command is called, as a shell completes them, and
-so do the folders that a run writes. Where nothing lies beside the config but something by that name in the current
-folder, that is taken and said, because older configs meant it so. What a run keeps of its config, and an exported model
-of its run, holds completed paths and is read as it stands; so are the configs of the package, which lie in no folder of
-the user's.
+something to read (data, annotations, a model's or segmenter's folder, a ``file.py`` of one's own) is completed with the
+config's folder as soon as the file is read. Flags stay relative to where the command is called, as a shell completes
+them, and so do the folders that a run writes. Where nothing lies beside the config but something by that name in the
+current folder, that is taken and said, because older configs meant it so. What a run keeps of its config, and an
+exported model of its run, holds completed paths and is read as it stands; so are the configs of the package, which lie
+in no folder of the user's.
 
 >>> values = {"data": {"train": [{"source": "coco", "path": "../coins"}]}, "task": {"name": "counting.py:Counting"}}
 >>> completed(values, Path("examples"))
@@ -47,6 +47,12 @@ def completed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(model.get("path"), str):
         may_be_name = _is_hub_id(model["path"]) or "/" not in model["path"]
         model["path"] = _complete(model["path"], folder, "model.path", may_be_name=may_be_name)
+    options = task.get("options") or {}
+    if isinstance(options.get("segmenter"), str):
+        may_be_name = _is_hub_id(options["segmenter"])
+        options["segmenter"] = _complete(
+            options["segmenter"], folder, "task.options.segmenter", may_be_name=may_be_name
+        )
     if isinstance(task.get("name"), str):
         task["name"] = _of_own(task["name"], folder, "task.name")
     if task.get("weights"):

@@ -172,7 +172,7 @@ def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, mode
     tiles = (
         {} if plan.tiles is None else {"tiles": {**asdict(plan.tiles), "n": len(images)}, **_form(task, predictions)}
     )
-    predictions = predictions if cut is None else all_together(task, cut, images)
+    predictions = predictions if cut is None else all_together(task, cut, predictions)
     measured, coco = _measured(task, plan, predictions, data)
     draws = bootstrap(measured.statistic, measured.images)
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from visual_rft.config.objective import ObjectiveConfig
-from visual_rft.errors import ConfigError
 from visual_rft.tasks.plugins import load_function
+from visual_rft.training.losses import checked_tensor
 
 EPSILON = 1e-4
 """Keeps a group with nearly equal rewards finite; TRL and the paper's public code use the same value."""
@@ -158,13 +158,8 @@ def named_advantages(config: ObjectiveConfig) -> Advantages:
 
     def own(rewards: Rewards) -> Tensor:
         found = function(rewards)
-        if isinstance(found, Tensor) and found.shape == rewards.total.shape and bool(found.isfinite().all()):
-            return found
-        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise ConfigError(
-            f"objective.advantages: {config.advantages} gave {shape}; it has to give a tensor "
-            f"{list(rewards.total.shape)} of finite numbers, one per completion"
-        )
+        shape = {"completion": rewards.total.shape}
+        return checked_tensor("objective.advantages", config.advantages, found, shape, finite=True)
 
     return own
 

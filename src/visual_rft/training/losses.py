@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -184,16 +184,34 @@ def named_loss(config: ObjectiveConfig) -> Named:
     function = load_function("objective.loss", config.loss)
 
     def own(rows: LossInputs) -> TokenLoss:
-        loss = function(rows)
-        if not (isinstance(loss, Tensor) and loss.shape in (rows.logprobs.shape, rows.advantages.shape)):
-            shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-            raise ConfigError(
-                f"objective.loss: {config.loss} gave {shape}; it has to give a tensor {list(rows.logprobs.shape)}, a "
-                f"number per token, or {list(rows.advantages.shape)}, one per completion"
-            )
+        shapes = {"token": rows.logprobs.shape, "completion": rows.advantages.shape}
+        loss = checked_tensor("objective.loss", config.loss, function(rows), shapes)
         return TokenLoss(loss, torch.zeros_like(rows.logprobs, dtype=torch.bool))
 
     return Named(own, "sequence_mean")
+
+
+def checked_tensor(field: str, name: str, found: Any, shapes: Mapping[str, torch.Size], finite: bool = False) -> Tensor:
+    """What a function of the user's gave, if it is a tensor of one of these shapes.
+
+    Args:
+        field: of the config, for messages.
+        name: where the function is.
+        found: what it gave.
+        shapes: those that are allowed, by what each number is for.
+        finite: whether every number has to be; a step whose loss is not is skipped by itself.
+
+    Raises:
+        ConfigError: if it is not; the message says what is wanted.
+    """
+    fits = isinstance(found, Tensor) and found.shape in shapes.values()
+    if fits and (not finite or bool(found.isfinite().all())):
+        return cast(Tensor, found)
+    shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    wanted = " or ".join(f"{list(size)}, one per {what}" for what, size in shapes.items())
+    raise ConfigError(
+        f"{field}: {name} gave {shape}; it has to give a tensor {wanted}{' of finite numbers' if finite else ''}"
+    )
 
 
 def kl_per_token(logprobs: Tensor, reference_logprobs: Tensor, how: str, log_ratio: Tensor | None = None) -> Tensor:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visual_rft.cli.arguments import add_checkpoint, add_server_arguments, add_tiles, tiling
+from visual_rft.cli.arguments import add_asking, add_checkpoint, add_server_arguments, add_tiles, tiling
 from visual_rft.cli.printed import answer_text, files_text
 from visual_rft.errors import ConfigError, printable
 from visual_rft.parallel.launch import launched
@@ -42,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_server_arguments(parser)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: that of the model's "
                         "run, or float32)")  # fmt: skip
-    parser.add_argument("--scores", choices=("written", "tokens", "asked"), help="rank boxes by the confidence in the "
-                        "answer, how likely their tokens were, or a second question about each (default: as in the "
-                        "model's run, or written)")  # fmt: skip
+    add_asking(parser)
     parser.add_argument("--constrained", action="store_true", help="let answers follow the task's form and nothing "
                         "else (detection, grounding)")  # fmt: skip
     parser.add_argument("--out", type=Path, help="one image: the drawn picture (default: answers/IMAGE.answer.png); "
@@ -93,10 +91,11 @@ def _asker(arguments: argparse.Namespace, model: str) -> Asker:
 
     if arguments.server and arguments.dtype:
         raise ConfigError("--dtype: the weights are the server's")
+    asked = (arguments.scores, arguments.style)
     if arguments.server:
-        asker = Asker.served(arguments.server, arguments.server_model, model, arguments.task, arguments.scores)
+        asker = Asker.served(arguments.server, arguments.server_model, model, arguments.task, *asked)
     else:
-        asker = Asker.load(model, arguments.task, arguments.dtype, arguments.scores)
+        asker = Asker.load(model, arguments.task, arguments.dtype, *asked)
     if arguments.constrained:
         asker.model.constrain(asker.task, ())
     return replace(asker, tiles=tiling(arguments))

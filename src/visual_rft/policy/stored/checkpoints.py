@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import ConfigError, ModelError
 from visual_rft.files import json_or_nothing
-from visual_rft.policy.stored.places import CHECKPOINT, RUN_CONFIG
+from visual_rft.policy.stored.places import RUN_CONFIG, checkpoints_of, step_of
 
 _WHICH = re.compile(r"(?:step-)?(\d+)")
 
@@ -38,17 +38,6 @@ class Best(NamedTuple):
     checkpoint: Path
     metric: str
     value: float
-
-
-def checkpoints_of(run: Path) -> list[Path]:
-    """Complete checkpoints of a run folder, oldest first."""
-    found = [place for place in (run / "checkpoints").glob("step-*") if CHECKPOINT.fullmatch(place.name)]
-    return sorted(found, key=step_of)
-
-
-def step_of(checkpoint: Path) -> int:
-    """Steps that a checkpoint, or the weights of an evaluation, have behind them."""
-    return int(checkpoint.stem.removeprefix("step-"))
 
 
 def evaluation_of(run: Path, step: int) -> dict[str, Any]:

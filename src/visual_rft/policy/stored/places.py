@@ -17,7 +17,7 @@ from visual_rft.policy.stored.manifest import MANIFEST, damage
 
 EMBEDDED = Path(__file__).parent.parent.parent / "tiny" / "base"
 """The folder of the embedded default model."""
-CHECKPOINT = re.compile(r"step-\d+")
+_CHECKPOINT = re.compile(r"step-\d+")
 """Name of a checkpoint's folder."""
 RUN_CONFIG = "config.yaml"
 """A run's config in its folder."""
@@ -48,13 +48,12 @@ def model_folder(path: str) -> str:
     for place in (folder, folder / "model"):
         if any((place / name).is_file() for name in ("config.json", "adapter_config.json")):
             checkpoint = place.parent
-            problem = _damage_of_model(checkpoint) if CHECKPOINT.fullmatch(checkpoint.name) else None
+            problem = _damage_of_model(checkpoint) if _CHECKPOINT.fullmatch(checkpoint.name) else None
             if problem is not None:
                 raise ModelError(f"model.path: {checkpoint} is damaged ({problem}); take another checkpoint")
             return str(place)
     found: list[str] = []
-    places = [place for place in (folder / "checkpoints").glob("step-*") if CHECKPOINT.fullmatch(place.name)]
-    for checkpoint in sorted(places, key=lambda place: int(place.name.removeprefix("step-")), reverse=True):
+    for checkpoint in reversed(checkpoints_of(folder)):
         problem = _damage_of_model(checkpoint)
         if problem is None:
             for damaged in found:
@@ -68,6 +67,17 @@ def model_folder(path: str) -> str:
     if folder.is_dir() or path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise ModelError(f"model.path: {path!r} is not a model folder (use 'tiny', a folder or a hub id)")
     return path
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """Complete checkpoints of a run folder, oldest first."""
+    found = [place for place in (run / "checkpoints").glob("step-*") if _CHECKPOINT.fullmatch(place.name)]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Steps that a checkpoint, or the weights of an evaluation, have behind them."""
+    return int(checkpoint.stem.removeprefix("step-"))
 
 
 def base_of(path: str) -> str:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from visual_rft.config.loop import LoopConfig
 from visual_rft.errors import ConfigError, did_you_mean
-from visual_rft.policy.stored.checkpoints import best_of, direction_of, evaluation_of, evaluations_of, step_of
+from visual_rft.policy.stored.checkpoints import best_of, direction_of, evaluation_of, evaluations_of
+from visual_rft.policy.stored.places import step_of
 from visual_rft.tasks import Sample, Task
 from visual_rft.tasks.samples import Prediction
 from visual_rft.vision.boxes import is_finite_number

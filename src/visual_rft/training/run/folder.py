@@ -28,7 +28,8 @@ from visual_rft.data.leakage import Leakage
 from visual_rft.errors import RunFolderError, printable
 from visual_rft.files import append_json_lines, json_or_nothing, write_json, write_whole
 from visual_rft.parallel.processes import here
-from visual_rft.policy.stored.checkpoints import checkpoints_of, evaluation_of
+from visual_rft.policy.stored.checkpoints import evaluation_of
+from visual_rft.policy.stored.places import checkpoints_of
 from visual_rft.report.reading import finite, read_lines
 from visual_rft.tasks.samples import Prediction
 from visual_rft.training.metrics import Rollouts
@@ -37,8 +38,6 @@ from visual_rft.training.run.environment import environment
 from visual_rft.training.run.rows import completion_row, question_row
 from visual_rft.vision.images import ImageReference
 
-CHECKPOINT = re.compile(r"step-\d+")
-"""Name of a whole checkpoint's folder."""
 LOSSLESS_PIXELS = 262_144
 """A stored picture up to this many pixels (512 x 512) is PNG, a larger one JPEG: quicker to write, and smaller."""
 SMALL_SIDE_PIXELS = 256
