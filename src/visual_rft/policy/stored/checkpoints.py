@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import ConfigError, ModelError
 from visual_rft.files import json_or_nothing
-from visual_rft.policy.stored.places import RUN_CONFIG, checkpoints_of, step_of
+from visual_rft.policy.stored.places import CHECKPOINT, RUN_CONFIG, checkpoints_of, step_of
 
 _WHICH = re.compile(r"(?:step-)?(\d+)")
 

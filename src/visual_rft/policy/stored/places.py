@@ -17,7 +17,7 @@ from visual_rft.policy.stored.manifest import MANIFEST, damage
 
 EMBEDDED = Path(__file__).parent.parent.parent / "tiny" / "base"
 """The folder of the embedded default model."""
-_CHECKPOINT = re.compile(r"step-\d+")
+CHECKPOINT = re.compile(r"step-\d+")
 """Name of a checkpoint's folder."""
 RUN_CONFIG = "config.yaml"
 """A run's config in its folder."""
@@ -48,7 +48,7 @@ def model_folder(path: str) -> str:
     for place in (folder, folder / "model"):
         if any((place / name).is_file() for name in ("config.json", "adapter_config.json")):
             checkpoint = place.parent
-            problem = _damage_of_model(checkpoint) if _CHECKPOINT.fullmatch(checkpoint.name) else None
+            problem = _damage_of_model(checkpoint) if CHECKPOINT.fullmatch(checkpoint.name) else None
             if problem is not None:
                 raise ModelError(f"model.path: {checkpoint} is damaged ({problem}); take another checkpoint")
             return str(place)
@@ -71,7 +71,7 @@ def model_folder(path: str) -> str:
 
 def checkpoints_of(run: Path) -> list[Path]:
     """Complete checkpoints of a run folder, oldest first."""
-    found = [place for place in (run / "checkpoints").glob("step-*") if _CHECKPOINT.fullmatch(place.name)]
+    found = [place for place in (run / "checkpoints").glob("step-*") if CHECKPOINT.fullmatch(place.name)]
     return sorted(found, key=step_of)
 
 
