@@ -12,7 +12,7 @@ finished is kept (``--cells``) and not run again, unless the code's settings or 
 
     ours      the package as it is
     default   GRPOConfig as it comes (gradient checkpointing on, 8 rows a forward pass), its loss set to ``grpo``
-    tuned     the same without gradient checkpointing and with ``--rows`` rows a forward pass
+    tuned     the same without gradient checkpointing and with ``--pass_rows`` rows a forward pass
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="rollouts, two optimiser steps each")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--every", type=int, default=10, help="steps between two points of a curve")
-    parser.add_argument("--rows", type=int, default=32, help="rows of a forward pass of tuned TRL")
+    parser.add_argument("--pass_rows", type=int, default=32, help="rows of a forward pass of tuned TRL")
     parser.add_argument("--images", type=int, help="test scenes of each kind (default: all of the demo)")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--cells", type=Path, default=Path("runs/learning"), help="where finished curves are kept")
@@ -259,10 +259,10 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.cell:
         torch.set_num_threads(1)
-        rows = run_cell(asked.cell[0], int(asked.cell[1]), asked.steps, asked.every, asked.rows, asked.images)
+        rows = run_cell(asked.cell[0], int(asked.cell[1]), asked.steps, asked.every, asked.pass_rows, asked.images)
         write_whole(asked.out, json.dumps(rows), make_folder=True)
         return
-    settings = {"steps": asked.steps, "every": asked.every, "rows": asked.rows, "images": asked.images}
+    settings = {"steps": asked.steps, "every": asked.every, "pass_rows": asked.pass_rows, "images": asked.images}
     key = {**settings, "base": weights_fingerprint("tiny")}
     found: list[dict[str, Any]] = []
     for seed in range(asked.seeds):
