@@ -7,11 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from support.pictures import coco_content, coco_folder, picture, tables_stay_here  # noqa: F401
 
 from visual_rft.cli.main import main
+from visual_rft.data.annotated import AnnotatedImage, Dataset
+from visual_rft.data.card import dataset_card
 from visual_rft.data.formats.coco import load_coco
+from visual_rft.vision.images import RenderedImage
 
 pytestmark = pytest.mark.usefixtures("tables_stay_here")
 
@@ -111,6 +115,64 @@ def test_negatives_are_asked_about(big, tmp_path, capsys):
     empty = [i for i in dataset.images if not i.labels]
     assert len(empty) == 3
     assert all(i.negatives == ("bird", "cat", "dog") for i in empty)
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo", "voc", "jsonl", "parquet", "imagefolder"])
+def test_a_written_data_set_has_a_card_and_is_read_beside_it(big, tmp_path, capsys, form):
+    annotations, photos = big
+    read = ("--format", "coco", "--annotations", annotations, "--images", photos)
+    if form == "imagefolder":
+        for kind in ("rose", "tulip"):
+            (tmp_path / "flowers" / kind).mkdir(parents=True)
+            for i in range(5):
+                picture(30, 20, i + 10 * len(kind)).save(tmp_path / "flowers" / kind / f"{i}.png")
+        read = ("--format", "imagefolder", "--path", tmp_path / "flowers")
+    out = tmp_path / "made"
+    made = data(capsys, "convert", *read, "--to", form, "--out", out, "--licence", "cc-by-4.0")
+    card = (out / "README.md").read_text()
+    head = yaml.safe_load(card.split("---")[1])
+    assert (head["license"], head["pretty_name"], head["size_categories"]) == ("cc-by-4.0", "made", ["n<1K"])
+    kinds = {"imagefolder": "image-classification", "parquet": "visual-question-answering"}
+    assert head["task_categories"] == [kinds.get(form, "object-detection")]
+    for name, images in made["images_per_class"].items():
+        assert f"| {name} | {images} | " in card
+    assert f"| {made['images']} | {made['objects']} | {len(made['images_per_class'])} |" in card
+    assert f"converted from {read[1]}" in card
+
+    # The config that the card shows reads what was written, from beside the folder.
+    shown = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
+    (source,) = shown["data"]["train"]
+    assert source == {"source": form, "path": "made"}
+    again = data(capsys, "info", "--format", form, "--path", out)["parts"][str(out)]
+    assert again["images"] == made["images"]
+
+
+def test_the_python_of_a_card_loads_the_data(tmp_path, capsys, monkeypatch):
+    for kind in ("rose", "tulip"):
+        (tmp_path / "flowers" / kind).mkdir(parents=True)
+        picture(30, 20, len(kind)).save(tmp_path / "flowers" / kind / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for form in ("imagefolder", "parquet"):
+        flags = ("--format", "imagefolder", "--path", "flowers", "--to", form, "--out", f"as-{form}")
+        data(capsys, "convert", *flags)
+        code = Path(f"as-{form}/README.md").read_text().split("```python\n")[1].split("```")[0]
+        names: dict = {}
+        exec(compile(code, "card", "exec"), names)  # as a reader of the card would
+        assert len(names["data"]["train"]) == 2
+
+
+def test_a_card_leaves_to_a_person_what_only_a_person_knows_and_shows_names_as_they_are(tmp_path):
+    image = AnnotatedImage("a", RenderedImage("a", lambda: None), (9, 9), ("a|b", "<i>`"), ((0, 0, 1, 1),) * 2)
+    parts = {"train": Dataset([image], ("<i>`", "a|b")), "novel": Dataset([], tuple(f"c{n}" for n in range(250)))}
+    card = dataset_card("my 'set", "coco", parts, "split", {"broken": 3})
+    assert yaml.safe_load(card.split("---")[1])["license"] == "other"
+    assert card.count("TO DO") == 2
+    assert "| a\\|b | 1 | 1 |" in card
+    assert "\\<i\\>\\`" in card
+    assert "And 50 more classes." in card
+    assert "Left out: broken 3." in card
+    shown = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
+    assert [row["path"] for row in shown["data"]["train"]] == ["my 'set/train", "my 'set/novel"]
 
 
 def test_few_shot_of_classes_without_boxes_is_an_imagefolder(tmp_path, capsys):

@@ -129,3 +129,36 @@ def test_nothing_is_sent_unconfirmed(folder, hub, tmp_path, capsys):
     assert set(hub.kept["files"]) == {file.name for file in folder.iterdir()}
     assert main(["export", str(run), "--confirm"]) == 2
     assert "--push NAMESPACE/NAME" in capsys.readouterr().err
+
+
+@pytest.fixture
+def data_set(tmp_path, capsys):
+    out = tmp_path / "scenes"
+    assert main(["data", "convert", "--format", "shapes", "--count", "2", "--to", "coco", "--out", str(out)]) == 0
+    capsys.readouterr()
+    return out
+
+
+def test_a_data_set_is_sent_when_that_is_confirmed(data_set, hub, capsys):
+    said = ["data", "push", str(data_set), "someone/scenes"]
+    assert main(said) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("to the dataset someone/scenes (a new one is private)")
+    assert "the card still says: TO DO: name the licence" in out
+    assert out.splitlines()[-1] == "nothing was sent; the same command with --confirm sends it"
+    assert "created" not in hub.kept
+
+    assert main([*said, "--confirm", "--public", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sent"] is True
+    assert hub.kept["created"]["type"] == "dataset"
+    assert hub.kept["created"]["visibility"] == "public"
+    files = {str(file.relative_to(data_set)): file.read_bytes() for file in data_set.rglob("*") if file.is_file()}
+    assert len(files) == 4
+    assert hub.kept["files"] == files
+
+
+def test_what_is_no_data_set_is_not_sent(folder, tmp_path):
+    with pytest.raises(ConfigError, match="is an exported model; send it with: visual-rft export RUN --push a/b"):
+        plan_push(folder, "a/b", kind="dataset")
+    with pytest.raises(ConfigError, match=r"is not a data set with a card \(no README.md\)"):
+        plan_push(tmp_path / "coins-model" / "x", "a/b", kind="dataset")

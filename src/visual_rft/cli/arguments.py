@@ -132,6 +132,12 @@ class DescribeFields(argparse.Action):
         parser.exit()
 
 
+def add_sending(parser: argparse._ActionsContainer) -> None:
+    """The flags without which nothing is sent to a hub, and nothing seen there by others."""
+    parser.add_argument("--confirm", action="store_true", help="send it; without, only say what would be sent")
+    parser.add_argument("--public", action="store_true", help="what is new there can be seen by everybody")
+
+
 STYLES = ("method", "native", "plain")
 """In whose words boxes are asked for (``task.style``)."""
 
@@ -143,6 +149,8 @@ def add_asking(parser: argparse._ActionsContainer) -> None:
                         "model's run, or written)")  # fmt: skip
     parser.add_argument("--style", choices=STYLES, help="ask for boxes in the method's words, those of the model's "
                         "family, or as plain lists (default: as in the model's run, or the method's)")  # fmt: skip
+    parser.add_argument("--no-think", dest="think", action="store_false", default=None, help="ask for the answer "
+                        "without reasoning first")  # fmt: skip
 
 
 def add_checkpoint(parser: argparse._ActionsContainer) -> None:

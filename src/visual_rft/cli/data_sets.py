@@ -1,7 +1,7 @@
-"""What ``visual-rft data`` does: few-shot, open-vocabulary, convert, tile and info.
+"""What ``visual-rft data`` does: few-shot, open-vocabulary, convert, tile, info and push.
 
 Decision: every verb reads any format by the same flags, prints a table for people, or with ``--json`` one JSON object,
-and writes a folder that did not exist before.
+and writes a folder that did not exist before, with a card.
 
     visual-rft data few-shot --format coco --annotations a.json --images photos --classes cat,dog --shots 4 --out cats4
 """
@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from visual_rft.config.config import load_config
 from visual_rft.config.explain import explain
 from visual_rft.config.name_list import name_list
 from visual_rft.config.sources import SourceConfig
-from visual_rft.data.annotated import Dataset
+from visual_rft.data.annotated import Dataset, images_of
 from visual_rft.data.builders import check_unseen, few_shot, open_vocabulary, restrict
+from visual_rft.data.card import CARD, dataset_card
 from visual_rft.data.formats.coco import load_coco, write_coco
 from visual_rft.data.formats.imagefolder import write_imagefolder
 from visual_rft.data.formats.jsonl import write_jsonl
@@ -51,6 +52,10 @@ WRITERS: dict[str, Callable[[Dataset, NewFolder], None]] = {
 }
 
 
+PRINTED: dict[str, Callable[[Mapping[str, Any]], str]] = {"info": info_text, "push": lambda result: result["said"]}
+"""What is printed for people, of the verbs that make no data set."""
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Run the verb that was chosen.
 
@@ -59,12 +64,13 @@ def run(arguments: argparse.Namespace) -> None:
     """
     verbs = {
         "few-shot": _few_shot, "open-vocabulary": _open_vocabulary, "convert": _convert, "tile": _tile, "info": _info,
+        "push": _push,
     }  # fmt: skip
     result = verbs[arguments.data_verb](arguments)
     if arguments.json:
         text = json.dumps(result, indent=2, ensure_ascii=False)
     else:
-        text = info_text(result) if arguments.data_verb == "info" else made_text(result)
+        text = PRINTED.get(arguments.data_verb, made_text)(result)
     print(printable(text, lines=True, limit=None))
 
 
@@ -84,7 +90,8 @@ def _few_shot(arguments: argparse.Namespace) -> dict[str, Any]:
             write_coco(small, folder, text)
         else:
             write_imagefolder(small, folder)
-    kind = "coco" if boxed else "imagefolder"
+        kind = "coco" if boxed else "imagefolder"
+        _card(arguments, folder, kind, {"": small}, text, dataset.skipped)
     return {"out": str(arguments.out), "format": kind, **_counts(small), "left_out": dict(dataset.skipped)}
 
 
@@ -104,6 +111,7 @@ def _open_vocabulary(arguments: argparse.Namespace) -> dict[str, Any]:
     with NewFolder.at(arguments.out, arguments.link) as folder:
         for name, part in (("train", train), ("novel", test)):
             write_coco(part, NewFolder(folder.path / name, arguments.link), f"{text}; {name}")
+        _card(arguments, folder, "coco", {"train": train, "novel": test}, text, dataset.skipped)
     if unsure:
         print(f"visual-rft: of {unsure} training images the annotations do not say whether every novel class is absent",
               file=sys.stderr)  # fmt: skip
@@ -125,14 +133,16 @@ def _convert(arguments: argparse.Namespace) -> dict[str, Any]:
         clear = [image for image in dataset.images if is_plain(image, dataset.classes)]
         unclear = len(dataset.images) - len(clear)
         dataset = replace(dataset, images=clear)
+    left_out = {**dataset.skipped, **({"image not fully boxed": unclear} if arguments.drop_unclear else {})}
     with NewFolder.at(arguments.out, arguments.link) as folder:
         if arguments.to == "parquet":
             task = load_task(_task(arguments), think=False)
             asked = questions_about(dataset, source, task.questions) if dataset.samples is None else dataset.samples
             write_parquet([ready_made(sample, task.questions, task) for sample in asked], task, folder)
+            dataset = replace(dataset, images=images_of(asked))  # one that nothing is asked about is not written
         else:
             WRITERS[arguments.to](dataset, folder)
-    left_out = {**dataset.skipped, **({"image not fully boxed": unclear} if arguments.drop_unclear else {})}
+        _card(arguments, folder, arguments.to, {"": dataset}, f"converted from {source.format}", left_out)
     return {"out": str(arguments.out), "format": arguments.to, **_counts(dataset), "left_out": left_out}
 
 
@@ -144,10 +154,11 @@ def _tile(arguments: argparse.Namespace) -> dict[str, Any]:
     empty = sum(not image.labels for image in cut.images)
     if arguments.drop_empty:
         cut = replace(cut, images=[image for image in cut.images if image.labels])
+    left_out = {**dataset.skipped, **({"tile without an object": empty} if arguments.drop_empty else {})}
     text = f"tiles of {arguments.size} pixels, overlap {arguments.overlap:g}, objects from {arguments.keep:g} on"
     with NewFolder.at(arguments.out, arguments.link) as folder:
         write_coco(cut, folder, text)
-    left_out = {**dataset.skipped, **({"tile without an object": empty} if arguments.drop_empty else {})}
+        _card(arguments, folder, "coco", {"": cut}, text, left_out)
     return {"out": str(arguments.out), "format": "coco", **_counts(cut), "left_out": left_out}
 
 
@@ -169,6 +180,20 @@ def _info(arguments: argparse.Namespace) -> dict[str, Any]:
         named = [text for text in (path, file, split) if text]
         parts[" ".join(named) or arguments.format] = [(source, questions)]
     return describe(parts, arguments.sheet)
+
+
+def _push(arguments: argparse.Namespace) -> dict[str, Any]:
+    from visual_rft.export.push import offered
+
+    said = offered(arguments.folder, arguments.name, arguments.public, arguments.confirm, "dataset")
+    return {"folder": str(arguments.folder), "name": arguments.name, "sent": arguments.confirm, "said": said}
+
+
+def _card(
+    arguments: argparse.Namespace, folder: NewFolder, form: str, parts: Mapping[str, Dataset], made: str,
+    left_out: Mapping[str, int],
+) -> None:  # fmt: skip
+    folder.write_text(CARD, dataset_card(arguments.out.name, form, parts, made, left_out, arguments.licence))
 
 
 def _aligned(*flags: Sequence[str] | None) -> list[tuple[str | None, ...]]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from visual_rft.cli.arguments import add_sending
 from visual_rft.data.presets import PRESETS
 
 FORMATS = (
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The five verbs with their flags."""
+    """The verbs with their flags."""
     verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="VERB")
 
     def add(name: str, line: str, example: str) -> argparse.ArgumentParser:
@@ -90,6 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_source(verb, several=True)
     verb.add_argument("--sheet", type=Path, metavar="FILE", help="picture of 12 images with their labels")
 
+    line = "Say what of a written data set would be sent to a hub; --confirm sends it."
+    verb = add("push", line, "cats4 someone/cats --confirm")
+    verb.add_argument("folder", type=Path, metavar="FOLDER", help="made by another verb, with its README.md")
+    verb.add_argument("name", metavar="NAMESPACE/NAME", help="of the data set there")
+    add_sending(verb)
+
 
 def _add_source(verb: argparse.ArgumentParser, several: bool = False) -> None:
     """What is read; ``several`` lets a flag name the parts that are compared."""
@@ -109,4 +116,6 @@ def _add_target(verb: argparse.ArgumentParser) -> None:
     text = "leave rows that cannot be used out, and count them"
     verb.add_argument("--skip-broken", action="store_true", help=text)
     verb.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to make")
+    text = "of pictures and labels, for the card (README.md), e.g. cc-by-4.0; default left to be filled in"
+    verb.add_argument("--licence", metavar="NAME", help=text)
     verb.add_argument("--link", action="store_true", help="symbolic links to the images instead of copies")

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from visual_rft.cli.arguments import add_checkpoint
+from visual_rft.cli.arguments import add_checkpoint, add_sending
 from visual_rft.errors import ConfigError
 from visual_rft.policy.stored.checkpoints import chosen
 
@@ -22,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pushing = parser.add_argument_group("sending it to a model hub")
     pushing.add_argument("--push", metavar="NAMESPACE/NAME", help="say what would be sent; an exported folder that is "
                          "there already is taken as it is")  # fmt: skip
-    pushing.add_argument("--confirm", action="store_true", help="send it")
-    pushing.add_argument("--public", action="store_true", help="a new model there can be seen by everybody")
+    add_sending(pushing)
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
@@ -40,15 +39,6 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         print(f"serve it:\n\n    {exported.serve}\n")
         print(f"or in Python:\n\n{exported.snippet}")
     if arguments.push:
-        _push(arguments, target)
+        from visual_rft.export.push import offered
 
-
-def _push(arguments: argparse.Namespace, folder: Path) -> None:
-    from visual_rft.export.push import plan_push, push
-
-    plan = plan_push(folder, arguments.push, arguments.public)
-    print("\n".join(plan.lines()))
-    if arguments.confirm:
-        print(f"sent: {push(plan)}")
-    else:
-        print("nothing was sent; the same command with --confirm sends it")
+        print(offered(target, arguments.push, arguments.public, arguments.confirm))
