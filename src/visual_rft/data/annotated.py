@@ -132,6 +132,24 @@ class AnnotatedImage:
         return Sample(name, (self.image,), "grounding", {"expression": expression}, truth)
 
 
+FACTS = ("synonyms", "parents", "thought")
+"""What may be known about an object besides its name."""
+
+
+def facts_of(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The facts that a row, or a truth, states.
+
+    Raises:
+        DataError: if one is no text, or no list of texts; ``where`` begins the message.
+    """
+    facts = {key: row[key] for key in FACTS if key in row}
+    for key, value in facts.items():
+        texts = [value] if key == "thought" else value
+        if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+            raise DataError(f"{where}: {key} {value!r} is not a {'text' if key == 'thought' else 'list of texts'}")
+    return facts
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What a source holds.

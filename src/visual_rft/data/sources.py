@@ -19,6 +19,7 @@ from visual_rft.data.annotated import (
     EveryClass,
     OneQuestionPerImage,
     PresentClasses,
+    facts_of,
 )
 from visual_rft.data.builders import select_images
 from visual_rft.data.formats.coco import load_coco
@@ -44,6 +45,8 @@ from visual_rft.errors import DataError, printable
 from visual_rft.tasks.base import Task
 from visual_rft.tasks.parsing.completion import normalized
 from visual_rft.tasks.samples import Sample
+from visual_rft.tasks.truth import check_question
+from visual_rft.vision.coordinates import CoordinateSpace
 from visual_rft.vision.tiles import Tiling
 
 SUBJECTS = {"flowers": "flower", "digits": "handwritten digit", "shapes": "shape"}
@@ -279,14 +282,19 @@ def ready_made(sample: Sample, questions: QuestionKind, task: Task) -> Sample:
     Raises:
         DataError: if its truth is not what the task needs; the message names the sample.
     """
-    name = sample.question.get("problem", "object") if questions == "refer" else "object"
-    question = {_NAMED_BY[questions]: name, **sample.question}
+    name = sample.question.get("problem") if questions in ("refer", "own") else "object"
+    question = {**({} if name is None else {_NAMED_BY[questions]: name}), **sample.question}
     try:
+        check_question(question)
+        facts_of(sample.truth, "truth")
         complete = task.completed(replace(sample, task=task.name, question=question))
         sample = complete
+        task.worded(sample.question, CoordinateSpace.RELATIVE_1000)
         task.score(task.gold(sample.truth), sample.truth)
-    except (DataError, KeyError) as error:
+    except DataError as error:
         raise DataError(f"question {sample.id}: does not fit the task {task.name!r}: {error}") from None
+    except KeyError as error:
+        raise DataError(f"question {sample.id}: does not fit the task {task.name!r}: it has no {error}") from None
     return complete
 
 

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Required, TypedDict
 
 from visual_rft.errors import DataError
+from visual_rft.tasks.parsing.completion import normalized
 from visual_rft.vision.boxes import Box, as_box, as_boxes, is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
@@ -164,11 +165,14 @@ def boxes_of(truth: Mapping[str, Any]) -> tuple[Box, ...]:
     Raises:
         DataError: if it is missing or holds something else than boxes.
     """
+    if "boxes" not in truth:
+        raise DataError('truth.boxes: is missing; write {"boxes": [[x1, y1, x2, y2], ...], ...}, [] for none')
+    boxes = truth["boxes"]
+    if not isinstance(boxes, (list, tuple)):
+        raise DataError(f"truth.boxes: {boxes!r} is not a list of boxes")
     try:
-        return as_boxes(truth["boxes"])
-    except KeyError:
-        raise DataError('truth.boxes: is missing; write {"boxes": [[x1, y1, x2, y2], ...], ...}, [] for none') from None
-    except (ValueError, TypeError) as error:
+        return as_boxes(boxes)
+    except ValueError as error:
         raise DataError(f"truth.boxes: {error}") from None
 
 
@@ -197,16 +201,63 @@ def labelled_boxes(truth: Mapping[str, Any]) -> tuple[Box, ...]:
     return (box_of(truth),) if "box" in truth else ()
 
 
-def names_of(truth: Mapping[str, Any], key: str) -> tuple[str, ...]:
+def confidence_of(truth: Mapping[str, Any], boxes: Sequence[Box]) -> tuple[float, ...]:
+    """``truth["confidence"]``, checked: what the gold answer gives each box; 1 where the truth has no such field.
+
+    Raises:
+        DataError: if it is not a number in [0, 1] for each box.
+    """
+    if "confidence" not in truth:
+        return (1.0,) * len(boxes)
+    given = truth["confidence"]
+    if not isinstance(given, (list, tuple)) or not all(is_finite_number(c) and 0 <= c <= 1 for c in given):
+        raise DataError(f"truth.confidence: {given!r} is not a list of numbers from 0 to 1")
+    if len(given) != len(boxes):
+        raise DataError(f"truth.confidence: has {len(given)} numbers, truth.boxes {len(boxes)} boxes")
+    return tuple(given)
+
+
+def label_of(truth: Mapping[str, Any]) -> str:
+    """``truth["label"]``, checked.
+
+    Raises:
+        DataError: if it is missing or no name.
+    """
+    label = truth.get("label")
+    if not isinstance(label, str) or not normalized(label):
+        raise DataError(f'truth.label: {label!r} is not a name; write {{"label": "name"}}')
+    return label
+
+
+def names_of(truth: Mapping[str, Any], key: str, of: str = "truth") -> tuple[str, ...]:
     """``truth[key]`` as a list of names, checked; none where the truth has no such field.
+
+    Args:
+        truth: or a question.
+        key: the field.
+        of: which of the two it is, for the message.
 
     Raises:
         DataError: if it is something else.
     """
     names = truth.get(key, ())
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"truth.{key}: {names!r} is not a list of names")
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise DataError(f"{of}.{key}: {names!r} is not a list of names")
     return tuple(names)
+
+
+def check_question(question: Mapping[str, Any]) -> None:
+    """Look at the fields of a question that somebody wrote.
+
+    Raises:
+        DataError: if one that is known is no text, or no list of names; the message names it.
+    """
+    for key in ("problem", "category", "subject", "expression", "question", "unit"):
+        text = question.get(key, "a text")
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"question.{key}: {text!r} is not a text")
+    for key in ("categories", "choices"):
+        names_of(question, key, "question")
 
 
 def count_of(truth: Mapping[str, Any]) -> int:

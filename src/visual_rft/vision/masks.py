@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from visual_rft.errors import DataError
-from visual_rft.vision.boxes import Box
+from visual_rft.vision.boxes import Box, is_finite_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Mask = npt.NDArray[np.bool_]
 else:
     Mask = Any  # numpy is imported where a mask is made: rewards without masks do without it
+MAX_PIXELS = 1 << 30
+"""Pixels of a mask that is read, a byte each."""
 DEEPEST = 64
 """Pixels from the edge beyond which a point is not sought deeper inside a mask."""
 
@@ -34,13 +36,16 @@ def true_mask(segmentation: Any, size: tuple[int, int], where: str) -> Mask:
     import numpy as np
     from faster_coco_eval import mask as masks
 
-    width, height = size
     try:
+        width, height = (_whole(side) for side in size)
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"an image of {width} x {height} has more pixels than one is read of")
         if isinstance(segmentation, list) and segmentation:
-            rle = masks.merge(masks.frPyObjects([[float(v) for v in row] for row in segmentation], height, width))
+            polygons = [_polygon(row, (width, height)) for row in segmentation]
+            rle = masks.merge(masks.frPyObjects(polygons, height, width))
         elif isinstance(segmentation, dict):
-            uncompressed = isinstance(segmentation.get("counts"), list)
-            rle = masks.frPyObjects(segmentation, height, width) if uncompressed else segmentation
+            rle = _run_lengths(segmentation, (width, height))
+            rle = masks.frPyObjects(rle, height, width) if isinstance(rle["counts"], list) else rle
         else:
             raise ValueError("neither polygons nor an RLE")
         mask = np.asarray(masks.decode(rle), dtype=bool)
@@ -49,8 +54,41 @@ def true_mask(segmentation: Any, size: tuple[int, int], where: str) -> Mask:
         if not mask.any():
             raise ValueError("it is empty")
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise DataError(f"{where}: truth.segmentation cannot be read as a mask ({error})") from None
+        said = " ".join(str(error).split())[:200]
+        raise DataError(f"{where}: truth.segmentation cannot be read as a mask ({said})") from None
     return mask
+
+
+def _whole(value: Any) -> int:
+    if not is_finite_number(value) or value != int(value):
+        raise ValueError(f"the image's size {value!r} is no whole number")
+    return int(value)
+
+
+def _polygon(row: Any, size: tuple[int, int]) -> list[float]:
+    """The corners of one polygon, ``[x1, y1, x2, y2, ...]`` in pixels.
+
+    The library takes four numbers for a box, and walks along every side pixel by pixel, however long it is.
+    """
+    if not isinstance(row, list) or len(row) < 6 or len(row) % 2 or not all(is_finite_number(v) for v in row):
+        raise ValueError("a polygon is a list of at least three corners [x1, y1, x2, y2, x3, y3, ...]")
+    if not all(-side <= v <= 2 * side for v, side in zip(row, size * (len(row) // 2), strict=True)):
+        raise ValueError(f"a corner is far outside of the {size[0]} x {size[1]} image")
+    return [float(v) for v in row]
+
+
+def _run_lengths(rle: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """An RLE of an image of this size; looked at before it is decoded, which reserves what it says."""
+    if rle.get("size") != [size[1], size[0]]:
+        raise ValueError(f"its size {rle.get('size')!r} is not [height, width] of the image, {[size[1], size[0]]}")
+    counts = rle.get("counts")
+    if isinstance(counts, (str, bytes)):
+        return rle
+    if not isinstance(counts, list) or not all(type(n) is int and n >= 0 for n in counts):
+        raise ValueError("its counts are no text, and no list of whole numbers from 0")
+    if sum(counts) != size[0] * size[1]:
+        raise ValueError(f"its counts add up to {sum(counts)}, not to the {size[0] * size[1]} pixels of the image")
+    return rle
 
 
 def box_of_mask(mask: Mask) -> Box:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from visual_rft.data.annotated import AnnotatedImage, Dataset
+from visual_rft.data.annotated import FACTS, AnnotatedImage, Dataset, facts_of
 from visual_rft.data.formats.coco_rows import read_boxes
 from visual_rft.data.formats.finding import images_under, inside
 from visual_rft.data.formats.reading import (
@@ -32,7 +32,6 @@ from visual_rft.errors import DataError
 from visual_rft.vision.boxes import Box, is_four_numbers
 from visual_rft.vision.images import ImageFile
 
-FACTS = ("synonyms", "parents", "thought")
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"})
 """Names of folders that part a data set and are hardly classes."""
 KNOWN = ("file_name", "label", "objects", *FACTS)
@@ -105,7 +104,7 @@ def _image(
         problems.add("image without a label", f"{where}: label {label!r} is not a name; put the image into a folder of "
                      "its class, or name the label in metadata.jsonl")  # fmt: skip
         return None
-    facts = {key: row[key] for key in FACTS if key in row}
+    facts = facts_of(row, where)
     return AnnotatedImage(name, ImageFile(path), size, (label.strip(),), (), facts)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visual_rft.data.annotated import AnnotatedImage, Dataset, images_of
+from visual_rft.data.annotated import FACTS, AnnotatedImage, Dataset, facts_of, images_of
 from visual_rft.data.formats.finding import Images
 from visual_rft.data.formats.reading import (
     Problems,
@@ -36,7 +36,6 @@ from visual_rft.tasks.samples import Sample
 from visual_rft.vision.boxes import Box
 from visual_rft.vision.images import ImageFile
 
-FACTS = ("synonyms", "parents", "thought")
 IMAGE_KEYS = ("id", "image", "objects", "label", *FACTS, "crowds", "incomplete", "negatives")
 QUESTION_KEYS = ("id", "image", "images", "question", "truth")
 
@@ -128,8 +127,19 @@ def _sample(pictures: Images, identity: str, row: Mapping[str, Any], where: str,
     found = [pair for pair in opened if pair is not None]
     if len(found) < len(names):
         return []
-    shown = tuple(image for image, _ in found)
-    return [Sample(identity, shown, "", dict(question), {"image_size": list(found[0][1]), **truth})]
+    shown, size = tuple(image for image, _ in found), found[0][1]
+    if truth.get("image_size", list(size)) != list(size):
+        raise DataError(f"{where}: truth.image_size {truth['image_size']!r} is not that of {names[0]}, {list(size)}")
+    if not _lie_inside(truth, size, where, problems):
+        return []
+    return [Sample(identity, shown, "", dict(question), {"image_size": list(size), **truth})]
+
+
+def _lie_inside(truth: Mapping[str, Any], size: tuple[int, int], where: str, problems: Problems) -> bool:
+    """Whether the boxes of a truth lie in its image; a field that holds no boxes at all is left to the task."""
+    several = truth.get("boxes")
+    boxes = [*(several if isinstance(several, list) else ()), *([truth["box"]] if "box" in truth else ())]
+    return all(corners(box, size, problems, f"{where}: truth: box") is not None for box in boxes)
 
 
 def _image(
@@ -139,7 +149,7 @@ def _image(
     if opened is None:
         return []
     image, size = opened
-    facts = {key: row[key] for key in FACTS if key in row}
+    facts = facts_of(row, where)
     incomplete = set(_texts(row, "incomplete", where))
     negatives = tuple(_texts(row, "negatives", where)) if "negatives" in row else None
     if "label" in row:

@@ -18,14 +18,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from visual_rft.errors import DataError
 from visual_rft.tasks import rewards
 from visual_rft.tasks.base import Comparison, Task
 from visual_rft.tasks.parsing.answers import parse_label
 from visual_rft.tasks.parsing.completion import Failure, Parsed, normalized
 from visual_rft.tasks.patterns import one_of
 from visual_rft.tasks.samples import Prediction
-from visual_rft.tasks.truth import names_of, ready_made
+from visual_rft.tasks.truth import label_of, names_of, ready_made
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 
@@ -64,7 +63,8 @@ class Classification(Task):
         return asked or f"Name the kind of {question['subject']} in the image. {steps} its name and nothing else."
 
     def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
-        return self._wrap(str(truth.get("thought", truth["label"])), str(truth["label"]))
+        label = label_of(truth)
+        return self._wrap(str(truth.get("thought", label)), label)
 
     def answer_pattern(self, space: CoordinateSpace, names: Sequence[str]) -> str | None:
         return one_of(names)
@@ -73,10 +73,7 @@ class Classification(Task):
         return parse_label(completion)
 
     def compare(self, answer: Any, truth: Mapping[str, Any]) -> Named:
-        label = truth.get("label")
-        if not isinstance(label, str) or not normalized(label):
-            raise DataError(f'truth.label: {label!r} is not a name; write {{"label": "name"}}')
-        return Named(answer, label, names_of(truth, "synonyms"), names_of(truth, "parents"))
+        return Named(answer, label_of(truth), names_of(truth, "synonyms"), names_of(truth, "parents"))
 
     def metrics(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """``accuracy`` over answers, ``mean_class_accuracy`` over classes, and per subject; 0..1.
@@ -103,7 +100,7 @@ class Classification(Task):
         }
 
     def wrong(self, truth: Mapping[str, Any], frame: Frame | None = None) -> dict[str, str]:
-        label = str(truth["label"])
+        label = label_of(truth)
         named = {
             "empty": self._wrap("x", ""),
             "one letter": self._wrap("x", label[0]),

@@ -30,7 +30,7 @@ from visual_rft.tasks.parsing.detections import NO_OBJECTS, Detections, parse_de
 from visual_rft.tasks.parsing.notations import Notation, tagged
 from visual_rft.tasks.patterns import box_list, largest_coordinate
 from visual_rft.tasks.samples import Prediction
-from visual_rft.tasks.truth import boxes_of, frame_of, image_size_of, place_of, ready_made
+from visual_rft.tasks.truth import boxes_of, confidence_of, frame_of, image_size_of, place_of, ready_made
 from visual_rft.vision.boxes import Box, Matching, match_by_confidence, match_hungarian
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
@@ -148,7 +148,7 @@ class Detection(Task):
     def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
         frame = frame_of(truth, frame)
         boxes = boxes_of(truth)
-        confidence = truth.get("confidence", [1.0] * len(boxes))
+        confidence = confidence_of(truth, boxes)
         rows = sorted(zip(boxes, confidence, strict=True), key=lambda row: (row[0][1], row[0][0]))
         places = ", ".join(place_of(box, truth) for box, _ in rows)
         thought = f"{len(rows)} found: {places}" if rows else "none"

@@ -134,7 +134,7 @@ class Grounding(Task):
         return wrong
 
     def marks(self, question: Mapping[str, Any], answer: Any) -> list[Mark]:
-        return [(answer, ""), (None, str(question["expression"]))]
+        return [(answer, ""), (None, str(question.get("expression", "")))]
 
     def _answer(self, thought: str, box: Box, frame: Frame, label: str | None = None) -> str:
         if self.words is not None:

@@ -25,7 +25,7 @@ from visual_rft.tasks.kinds.detection import MATCHING, Detection, Found, answer_
 from visual_rft.tasks.parsing.completion import Failure, Parsed, location_tokens, normalized, without_location_tokens
 from visual_rft.tasks.parsing.detections import NO_OBJECTS, parse_detections
 from visual_rft.tasks.parsing.notations import tagged
-from visual_rft.tasks.truth import boxes_of, frame_of, image_size_of, names_of, place_of, ready_made
+from visual_rft.tasks.truth import boxes_of, confidence_of, frame_of, image_size_of, names_of, place_of, ready_made
 from visual_rft.vision.boxes import Box, Matching
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
@@ -69,7 +69,7 @@ class ManyClasses(Detection):
 
     def gold(self, truth: Mapping[str, Any], frame: Frame | None = None) -> str:
         boxes, labels = boxes_of(truth), labels_of(truth)
-        confidence = truth.get("confidence", [1.0] * len(boxes))
+        confidence = confidence_of(truth, boxes)
         rows = sorted(zip(boxes, labels, confidence, strict=True), key=lambda row: (row[1], row[0][1], row[0][0]))
         places = ", ".join(f"{label} {place_of(box, truth)}" for box, label, _ in rows)
         return self._labelled(f"{len(rows)} found: {places}" if rows else "none", rows, frame_of(truth, frame))

@@ -79,10 +79,12 @@ class Vqa(Task):
     def completed(self, sample: Sample) -> Sample:
         kind = kind_of(sample.truth)
         question, truth = {"kind": kind, **sample.question}, dict(sample.truth)
-        if kind == "choice" and ("choices" in question or "choices" in truth):
-            question.setdefault("choices", truth.get("choices"))
-            truth.setdefault("choices", question["choices"])
-            if list(question["choices"]) != list(truth["choices"]):
+        if question["kind"] != kind:
+            raise DataError(f"question.kind: {question['kind']!r} is not that of the truth, {kind!r}")
+        if kind == "choice":
+            question["choices"] = list(names_of(question, "choices", "question") or choices_of(truth))
+            truth["choices"] = list(names_of(truth, "choices") or question["choices"])
+            if question["choices"] != truth["choices"]:
                 raise DataError("truth.choices: differs from the choices of the question")
         if truth.get("unit"):
             question.setdefault("unit", truth["unit"])
@@ -224,6 +226,8 @@ def _number_of(truth: Mapping[str, Any]) -> tuple[float, float]:
         raise DataError(f"truth.number: {number!r} is not a finite number")
     if not all(is_finite_number(value) and value >= 0 for value in tolerances):
         raise DataError(f"truth.tolerance, truth.relative_tolerance: {tolerances!r} are not numbers from 0")
+    if tolerances[1] >= 1:
+        raise DataError(f"truth.relative_tolerance: {tolerances[1]!r} would let 0 be right; 5 per cent are 0.05")
     if not isinstance(truth.get("unit", ""), str):
         raise DataError(f"truth.unit: {truth['unit']!r} is not a text")
     return number, max(tolerances[0], tolerances[1] * abs(number)) + 1e-12 * max(1.0, abs(number))
