@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from visual_rft.answering.asking import Asker
 from visual_rft.answering.local import LocalModel
 from visual_rft.answering.predict import scored
 from visual_rft.answering.questions import ImageQuestions
+from visual_rft.answering.scores import NUMBER
 from visual_rft.answering.tiled import all_together, cut_up, merged
 from visual_rft.cli.main import main
 from visual_rft.data.procedural.shapes import Shapes
@@ -40,11 +42,16 @@ def sample(name="coin") -> Sample:
     return Sample(f"large/{name}", (picture,), "detection", {"category": name}, truth)
 
 
-def seen(prompt) -> str:
-    """What a perfect model says of a tile: every object of which a tenth is seen, as far as it is seen."""
+def truth_of(prompt) -> dict:
+    """A tile: every object of which a tenth is seen, as far as it is seen."""
     window = prompt.images[0].window
     boxes = [cut(box, window) for box in BOXES if visible(box, window) > 0.1]
-    truth = {"boxes": boxes, "image_size": [window[2] - window[0], window[3] - window[1]]}
+    return {"boxes": boxes, "image_size": [window[2] - window[0], window[3] - window[1]]}
+
+
+def seen(prompt) -> str:
+    """What a perfect model says of a tile."""
+    truth = truth_of(prompt)
     return Detection().gold(truth) if "coin" in prompt.text else "unreadable"
 
 
@@ -92,6 +99,27 @@ def test_one_unreadable_tile_is_said_and_the_others_count():
 )
 def test_what_is_merged(boxes, scores, at_cut, kept):
     assert merged(boxes, scores, at_cut) == kept
+
+
+def test_numbers_that_rank_come_along_from_the_tiles():
+    """Without a confidence every box of every tile has the number of its tokens, and it is said."""
+    task = Detection(style="plain")
+    asked = cut_up(ImageQuestions((sample(),)), TILING)
+    told = answer(LocalModel(FakePolicy(lambda prompt: task.gold(truth_of(prompt)))), task, asked.tiles)
+    known = [row._replace(answers=[one._replace(numbers=numbers_of(one.text)) for one in row.answers]) for row in told]
+    ((found,),) = all_together(task, [asked], [scored(task, row.answers) for row in known])
+    boxes = found.score.answer["boxes"]
+    assert len(boxes) == len(BOXES)
+    assert found.score.answer["unstated"] == list(range(len(boxes)))
+    assert found.score.answer["scores"] == found.score.answer["token_scores"]
+    assert found.score.answer["scores"] == pytest.approx([0.5] * len(boxes))
+    assert "confidence taken from the tokens" in found.score.notes
+    assert detection_metrics([found])["unstated"] == {"boxes": len(boxes), "by_tokens": len(boxes)}
+
+
+def numbers_of(text: str) -> list[float]:
+    """Every number of a text was as likely as not."""
+    return [math.log(0.5)] * len(NUMBER.findall(text))
 
 
 def test_only_boxes_can_be_put_together():

@@ -158,6 +158,15 @@ def test_what_does_not_fit_is_left_out_evenly_and_said(tmp_path, monkeypatch):
     assert "10 of the 40 with kept answers fit into this page" in found["left_out"]
 
 
+def test_boxes_without_a_confidence_are_said_with_what_ranks_them(tmp_path):
+    rows = [row("a", "cat", [[0, 0, 20, 20]], [[0, 0, 20, 20]], [1.0])]
+    rows[0]["completion"]["answer"] |= {"unstated": [0], "token_scores": [0.8], "scores": [0.8]}
+    run = read_run(run_with(tmp_path / "run", {3: rows}))
+    found = gallery_of(run, 0, Pictures(lambda file: file.name))
+    assert found["left_out"].endswith("; 1 box without a confidence: 1 ranked by its tokens")
+    assert found["questions"][0]["answers"][0]["labels"] == ["0.80"]
+
+
 def test_a_run_without_kept_answers_has_no_gallery(tmp_path):
     run = read_run(run_with(tmp_path / "run", {}))
     assert gallery_of(run, 0, Pictures(lambda file: file.name)) is None

@@ -14,6 +14,7 @@ from visual_rft.answering.questions import Answer, group_by_image
 from visual_rft.answering.scores import ranked
 from visual_rft.report.series import label_of
 from visual_rft.tasks.base import Task
+from visual_rft.tasks.metrics.calibration import unstated_text
 from visual_rft.tasks.samples import Prediction, Sample
 from visual_rft.tasks.spaces import MAX_QUESTIONS_LOOKED_AT, Answered, wrong_space_hint
 from visual_rft.terminal.notes import warn
@@ -66,4 +67,5 @@ def evaluation_line(task: Task, metrics: Mapping[str, Any]) -> str:
     return (
         f"{numbers} format {metrics['format_rate']:.0%} parsed {metrics['parse_rate']:.0%} "
         f"({metrics['n_images']} images, {metrics['n_questions']} questions)"
+        f"{'; ' + unstated_text(metrics['unstated']) if 'unstated' in metrics else ''}"
     )

@@ -29,6 +29,8 @@ from visual_rft.vision.coordinates import Frame
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 """A token that stands for one byte, in vocabularies of SentencePiece; its name holds digits that nobody wrote."""
+FROM_TOKENS = "confidence taken from the tokens"
+"""Note on an answer with a box that states none."""
 SAME_PIXELS = 1e-3
 """Corners that differ by less are the same: the reader computes with the numbers that are written."""
 
@@ -129,5 +131,5 @@ def ranked(score: Score, choice: str, given: Answer) -> Score:
         instead = {n for n in places if tokens[n] >= 0}
         scores = [tokens[n] if n in instead else sure for n, sure in enumerate(written)]
         taken = choice == "written" and bool(instead)
-    notes = [*score.notes, "confidence taken from the tokens"] if taken else score.notes
+    notes = [*score.notes, FROM_TOKENS] if taken else score.notes
     return score._replace(answer={**answer, **known, "scores": scores}, notes=notes)

@@ -14,10 +14,12 @@ suppression by IoU alone would not see.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from visual_rft.answering.questions import ImageQuestions
+from visual_rft.answering.scores import FROM_TOKENS
 from visual_rft.errors import ConfigError
 from visual_rft.tasks.base import Task
 from visual_rft.tasks.samples import Prediction, Sample, Score
@@ -29,6 +31,8 @@ SAME_IOU = 0.5
 """Boxes of one class that overlap so far are one object."""
 HELD = 0.7
 """Share of a box at a cut that another box must hold, for it to be a part of that object."""
+RANKS = ("scores", "token_scores", "asked_scores")
+"""Numbers of an answer, one for each box, beside its confidence."""
 AT_CUT_PIXELS = 2.0
 """A box that ends so near to a cut ends there: one unit of 0..1000 is 0.6 pixels of a tile of 640."""
 
@@ -102,33 +106,40 @@ def _put_together(task: Task, asked: CutUp, tiles: Sequence[Sequence[Prediction]
 
 
 def _whole(task: Task, sample: Sample, parts: Sequence[tuple[Prediction, Window]]) -> Prediction:
-    boxes: list[Box] = []
-    confidence: list[float] = []
-    scores: list[float] = []
-    at_cut: list[bool] = []
+    rows: list[dict[str, Any]] = []
+    notes: set[str] = set()
     failures = []
-    width, height = image_size_of(sample.truth)
     for part, window in parts:
-        answer = part.score.answer
-        if answer is None:
+        if part.score.answer is None:
             failures.append(part)
             continue
-        ranks = answer.get("scores", answer["confidence"])
-        for box, sure, rank in zip(answer["boxes"], answer["confidence"], ranks, strict=True):
-            boxes.append(moved_back(box, window))
-            at_cut.append(_at_cut(box, window, (width, height)))
-            confidence.append(sure)
-            scores.append(rank)
+        rows += _rows(part.score.answer, window, image_size_of(sample.truth))
+        notes.update(note for note in part.score.notes if note == FROM_TOKENS)
     if len(failures) == len(parts):
         return failures[0]._replace(sample=sample)
-    kept = merged(boxes, scores, at_cut)
-    found = {"boxes": [list(boxes[n]) for n in kept], "confidence": [confidence[n] for n in kept]}
+    scores = [row.get("scores", row["confidence"]) for row in rows]
+    kept = [rows[n] for n in merged([row["boxes"] for row in rows], scores, [row["at_cut"] for row in rows])]
+    found = {"boxes": [list(row["boxes"]) for row in kept], "confidence": [row["confidence"] for row in kept]}
     text = task.gold({**sample.truth, **found})
     score = task.score(text, sample.truth)
-    notes = [f"put together from {len(parts)} tiles"]
-    notes += [f"{len(failures)} of them could not be read"] if failures else []
-    whole = Score(score.parts, score.total, {**found, "scores": [scores[n] for n in kept]}, None, notes)
-    return Prediction(sample, text, whole)
+    known = {name: [row[name] for row in kept] for name in RANKS if kept and all(name in row for row in kept)}
+    without = [n for n, row in enumerate(kept) if row["unstated"]]
+    said = [f"put together from {len(parts)} tiles", *notes]
+    said += [f"{len(failures)} of them could not be read"] if failures else []
+    ranks = [row.get("scores", row["confidence"]) for row in kept]
+    answer = {**found, **known, "scores": ranks, **({"unstated": without} if without else {})}
+    return Prediction(sample, text, Score(score.parts, score.total, answer, None, said))
+
+
+def _rows(answer: Mapping[str, Any], window: Window, size: tuple[float, float]) -> list[dict[str, Any]]:
+    """What an answer about a tile says of each of its boxes, these in pixels of the whole picture."""
+    without = frozenset(answer.get("unstated", ()))
+    rows = []
+    for n, box in enumerate(answer["boxes"]):
+        said = {name: answer[name][n] for name in ("confidence", *RANKS) if name in answer}
+        here = {"boxes": moved_back(box, window), "at_cut": _at_cut(box, window, size), "unstated": n in without}
+        rows.append({**said, **here})
+    return rows
 
 
 def merged(boxes: Sequence[Box], scores: Sequence[float], at_cut: Sequence[bool]) -> list[int]:

@@ -24,6 +24,7 @@ from visual_rft.answering.class_list import names_in
 from visual_rft.evaluation.resampling import Floats, Statistic
 from visual_rft.evaluation.weighted_precision import WeightedPrecision
 from visual_rft.tasks.base import Task
+from visual_rft.tasks.metrics.calibration import unstated
 from visual_rft.tasks.metrics.coco import Rules, box_precision
 from visual_rft.tasks.metrics.detection import best_ious
 from visual_rft.tasks.rewards import accuracy
@@ -103,8 +104,9 @@ def measure_detection(
 
     rates = answer_rates([p for row in predictions for p in row], task.think, task.bare)
     rest = {"mean_iou": _ratio(sums.sum(), boxes.sum(), -1.0), "n_boxes": int(boxes.sum()), "n_predicted": len(results)}
+    without = unstated(p.score.answer for row in predictions for p in row)
     return Measured(
-        {**numbers, **rest, **rates, "n_images": len(place)},
+        {**numbers, **rest, **rates, **without, "n_images": len(place)},
         ("AP", "AP50", "AP75", "mean_iou"),
         statistic,
         len(place),

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from visual_rft.errors import printable
 from visual_rft.report.series import label_of
+from visual_rft.tasks.metrics.calibration import unstated_text
 
 MAX_SIDE_PIXELS = 1600
 """Pixels a side of a confusion matrix without its labels, at most."""
@@ -30,6 +31,7 @@ def evaluation_text(result: Mapping[str, Any]) -> str:
     said = result.get("classes", {})
     rows += [[f"classes said: {k}", _number(said[k]), ""] for k in ("parse_rate", "recall", "precision") if k in said]
     tables = [table([heading, str(result["model"]), "95 %"], rows), _scores(result.get("scores", {}))]
+    tables.append(f"{unstated_text(result['unstated'])}." if "unstated" in result else "")
     tables.append(_per_class(result["per_class"]))
     worst = [[row["image"], f"{row['reward']:.3f}", str(row["questions"])] for row in result["worst_images"]]
     tables.append(table(["images with the lowest reward", "reward", "questions"], worst) if worst else "")

@@ -16,6 +16,7 @@ from visual_rft.config.compose import Published, compose
 CONFIGS: dict[str, tuple[str, ...]] = {
     "few-shot-detection": ("few-shot-coco", "few-shot-lvis", "few-shot-mg"),
     "few-shot-classification": ("flowers102", "pets37", "fgvc-aircraft", "cars196"),
+    "scores": (),
     "open-vocabulary": ("open-coco", "open-lvis"),
     "reasoning-grounding": ("lisa",),
     "ablations": (),

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from visual_rft.answering.questions import group_by_image
 from visual_rft.config.config import Config
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import RunFolderError
+from visual_rft.evaluation.calibration import KINDS, measure_ranks
 from visual_rft.evaluation.measures import Measured, measure, measure_detection
 from visual_rft.evaluation.resampling import Floats, bootstrap
 from visual_rft.evidence.cells import Cell
@@ -266,7 +268,10 @@ def evaluate(policy: Policy, config: Config, metrics: Sequence[str]) -> tuple[di
     rows = answer(LocalModel(policy), task, group_by_image(load_samples(config.data.evaluation, task)), BATCH)
     others: dict[str, Measured] = {}
     predictions = [scored(task, row.answers) for row in rows]
-    if isinstance(task, Detection):
+    if task.scores == "asked":  # which brings the other two along
+        by_kind = {kind: [scored(replace(task, scores=kind), row.answers) for row in rows] for kind in KINDS}
+        measured = measure_ranks(by_kind)
+    elif isinstance(task, Detection):
         truth, found = asked_data_set([p for row in predictions for p in row])
         measured = measure_detection(task, truth, found, predictions)
         others = {

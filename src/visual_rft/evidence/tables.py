@@ -46,7 +46,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     for domain in dict.fromkeys(row["domain"] for row in result["means"]):
         means = [row for row in result["means"] if row["domain"] == domain]
         differences = [row for row in result["differences"] if row["domain"] == domain]
-        if ablation:
+        if "AP/written" in result["metrics"]:
+            parts += [_ranks(domain, means), _budget(domain, means, result["metrics"][0])]
+        elif ablation:
             parts += [_ablations(result, *panel) for panel in panels_of(domain, means, differences)]
         else:
             plain, recipes = _columns(means)
@@ -130,6 +132,27 @@ def _curve(
         cells += [_value(here.get((arm, None if arm == "base" else k))) for arm in arms]
         cells += [_value(more.get((arm, minus, k)), signed=True) for arm, minus in pairs]
         lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _ranks(domain: str, means: Sequence[Any]) -> str:
+    """AP and calibration error of each arm, a column for each number that ranks the boxes."""
+    kinds = list(dict.fromkeys(row["metric"].partition("/")[2] for row in means if row["metric"].startswith("AP/")))
+    here = {(row["arm"], row["shots"], row["metric"]): row for row in means}
+    heading = [f"{domain}, {_seeds(means)}", *kinds]
+    lines = [_line(heading), "|---" * len(heading) + "|"]
+    for number, said in (("AP", "AP"), ("ECE", "calibration error")):
+        for arm, shots in dict.fromkeys((arm, shots) for arm, shots, _ in here):
+            rows = [here.get((arm, shots, f"{number}/{kind}")) for kind in kinds]
+            of = f", {shots}-shot" if shots else ""
+            lines.append(
+                _line(
+                    [
+                        f"{said}, {NAMES[arm]}{of}",
+                        *(_value(r, signed="-" in k) for k, r in zip(kinds, rows, strict=True)),
+                    ]
+                )
+            )
     return "\n".join(lines)
 
 

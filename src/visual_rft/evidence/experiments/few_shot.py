@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from visual_rft.config.sections import ScoreKind
 from visual_rft.evidence.experiments.budgets import CLASSIFICATION, DETECTION, RATES, SHORT_DETECTION
 from visual_rft.evidence.experiments.description import Experiment
 from visual_rft.evidence.experiments.pictures import SEVERAL, digits, flowers, novel, shapes
@@ -40,6 +43,14 @@ FEW_SHOT: dict[str, Experiment] = {
         tries=RATES,
         recipes=recipes_of_naming(CLASSIFICATION["run"]["steps"]),
         recipe_tries=RECIPE_RATES,
+    ),
+    "scores": Experiment(
+        title="What ranks the boxes: AP and calibration by the written, the tokens' and the asked number",
+        metrics=(*(f"{of}/{kind}" for of in ("AP", "ECE") for kind in get_args(ScoreKind)), "AP/tokens - written"),
+        domains={"handwriting": digits(most=4), "shapes": shapes(most=5, validated=100, tested=150, **SEVERAL)},
+        shots=(4,),
+        config={**DETECTION, "task": {**DETECTION["task"], "scores": "asked"}},
+        rates_of="few-shot-detection",
     ),
     "open-vocabulary": Experiment(
         title="Open vocabulary: trained on base classes, measured on novel ones",

@@ -18,6 +18,7 @@ from visual_rft.report.held_out.mistakes import KINDS
 from visual_rft.report.marks import of_truth
 from visual_rft.report.questions import Pictures, answer_of, question_of, short
 from visual_rft.report.reading import Run
+from visual_rft.tasks.metrics.calibration import unstated, unstated_text
 
 TEXT_BUDGET, PICTURE_BUDGET = 3_000_000, 6_000_000
 """Characters of texts and of pictures that a run's gallery may take in a page."""
@@ -45,6 +46,8 @@ def gallery_of(run: Run, number: int, pictures: Pictures) -> dict[str, Any] | No
     questions = _questions(run, number, pictures, answers)
     asked = run.evaluations[-1].get("n_questions", len(answers[-1]))
     said = [f"{len(answers[-1])} of {asked} held-out questions kept their answers"] if asked > len(answers[-1]) else []
+    without = unstated([one.row["completion"].get("answer") for one in answers[-1]])
+    said += [unstated_text(without["unstated"])] if without else []
     if len(questions) < len(answers[-1]):
         said.append(f"{len(questions)} of the {len(answers[-1])} with kept answers fit into this page")
     return {

@@ -7,6 +7,8 @@ for any list of questions. With the questions ``present`` every true box is aske
   there is no true box.
 * ``mean_iou``: mean over true boxes of the IoU with the best predicted box, 0 where there is none. 0..1.
 * ``n_boxes``: true boxes.
+* ``unstated``: answered boxes without a confidence of their own, and how many of them their tokens rank; only where
+  there are any.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from visual_rft.tasks.metrics.calibration import unstated
 from visual_rft.tasks.metrics.coco import average_precision
 from visual_rft.vision.boxes import Box, area, as_boxes, iou
 
@@ -33,6 +36,7 @@ def detection_metrics(predictions: Sequence[Prediction]) -> dict[str, Any]:
         "mean_iou": sum(ious.values()) / len(ious) if ious else -1.0,
         "n_boxes": len(ious),
         "protocol": "asked",
+        **unstated(p.score.answer for p in predictions),
     }
 
 
@@ -50,9 +54,12 @@ def by_category(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
             answer = p.score.answer
             if answer is not None:
                 said = [n for n, label in enumerate(answer["labels"]) if label == name]
-                lists = {key: values for key, values in answer.items() if len(_listed(values)) == len(answer["boxes"])}
-                answer = {**answer, **{key: [values[n] for n in said] for key, values in lists.items()}}
-                answer.pop("unstated", None)
+                without = set(answer.get("unstated", ()))
+                rest = {key: values for key, values in answer.items() if key != "unstated"}
+                lists = {key: values for key, values in rest.items() if len(_listed(values)) == len(answer["boxes"])}
+                answer = {**rest, **{key: [values[n] for n in said] for key, values in lists.items()}}
+                places = [place for place, n in enumerate(said) if n in without]
+                answer |= {"unstated": places} if places else {}
             yield p._replace(sample=sample, score=p.score._replace(answer=answer))
 
 
