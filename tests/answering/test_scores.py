@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from visual_rft.answering.local import LocalModel
 from visual_rft.answering.predict import scored
 from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
 from visual_rft.answering.scores import NUMBER, number_logprobs, ranked, token_scores
+from visual_rft.cli.main import main
 from visual_rft.config.sections import ModelConfig, RolloutConfig, TaskConfig
 from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.errors import ConfigError
@@ -131,6 +133,38 @@ def test_numbers_of_the_embedded_model_are_those_of_its_tokens(tiny):
     (prediction,) = scored(load_task("detection", scores="tokens"), [given])
     assert all(0 < score <= 1 for score in prediction.score.answer["scores"])
     assert prediction.score.answer["scores"] == prediction.score.answer["token_scores"]
+
+
+def test_boxes_in_the_familys_words_are_ranked_by_their_tokens_and_the_answer_says_so(tmp_path, capsys):
+    """From the command line: no confidence is written, so the note is there and the numbers are probabilities."""
+    scene = next(iter(Shapes(1, seed=5)))
+    scene.image.load().save(tmp_path / "a.png")
+    ask = ["predict", str(tmp_path / "a.png"), "--ask", scene.labels[0], "--out", str(tmp_path / "drawn.png"), "--json"]
+    assert main([*ask, "--style", "native", "--no-think"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "<answer>" not in found["text"]
+    answer = found["answer"]
+    assert answer["unstated"] == list(range(len(answer["boxes"])))
+    assert answer["boxes"]
+    assert answer["scores"] == answer["token_scores"]
+    assert all(0 < score <= 1 for score in answer["scores"])
+    assert "confidence taken from the tokens" in found["notes"]
+
+
+def test_an_evaluation_in_the_familys_words_says_what_ranks_its_boxes(tmp_path, capsys):
+    source = {"source": "shapes", "count": 4, "seed": 5, "max_objects": 1}
+    values = {"model": {"path": "tiny"}, "data": {"train": [source], "evaluation": [source]},
+              "rollout": {"max_new_tokens": 60}, "run": {"folder": str(tmp_path / "run")}}  # fmt: skip
+    (tmp_path / "run.yaml").write_text(json.dumps(values))
+    flags = ["--task.style", "native", "--task.think", "false", "--folder", str(tmp_path / "found")]
+    assert main(["evaluate", str(tmp_path / "run.yaml"), *flags]) == 0
+    said = capsys.readouterr().out
+    result = json.loads((tmp_path / "found" / "result.json").read_text())
+    boxes = result["unstated"]["boxes"]
+    assert boxes == result["n_predicted"] > 0
+    assert result["unstated"]["by_tokens"] == boxes
+    assert f"{boxes} boxes without a confidence: {boxes} ranked by their tokens." in said
+    assert set(result["scores"]) == {"tokens"}, "nothing is written that could rank"
 
 
 def test_asked_is_the_share_of_yes(tiny):

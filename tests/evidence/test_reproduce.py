@@ -22,6 +22,7 @@ from visual_rft.config.compose import compose, names
 from visual_rft.errors import ModelError, RunFolderError
 from visual_rft.evidence import runner
 from visual_rft.evidence.choices import COMMITTED, Choice, Tuned, key_of
+from visual_rft.evidence.experiments.budgets import UNSURE
 from visual_rft.evidence.experiments.catalogue import EXPERIMENTS
 from visual_rft.evidence.experiments.description import ARMS, TUNING_SEED, WITH_RECIPES
 from visual_rft.evidence.plots import plot
@@ -93,6 +94,28 @@ def test_every_arm_and_no_run_twice_after_an_interruption(tmp_path, monkeypatch,
     broken.write_text("{")
     assert cli.main(command) == 2
     assert "handwriting-base.json: cannot be read" in capsys.readouterr().err
+
+
+def test_the_same_answers_are_ranked_by_three_numbers(tmp_path, capsys):
+    out = ["--quick", "--seeds", "1", "--domains", "handwriting", "--jobs", "1", "--out", str(tmp_path)]
+    assert cli.main(["reproduce", "scores", "--methods", "base", *out]) == 0
+    table = capsys.readouterr().out
+    assert "| handwriting, 1 seed | written | tokens | asked | tokens - written |" in table
+    assert "| AP, base |" in table
+    assert "| calibration error, base |" in table
+    rows = {row["metric"]: row["value"] for row in read_result(tmp_path / "scores.json")["rows"]}
+    assert rows.keys() == set(EXPERIMENTS["scores"].metrics)
+    assert rows["AP/tokens - written"] == pytest.approx(rows["AP/tokens"] - rows["AP/written"], abs=2e-4)
+
+
+def test_styles_and_thinking_are_one_grid_under_the_same_rewards():
+    changes = [
+        variant.changes for variant in EXPERIMENTS["ablations"].variants.values() if variant.arms[:1] == ("base",)
+    ]
+    assert "confidence" not in UNSURE, "the method's words alone ask for one"
+    unsure = [change for change in changes if change.get("task.weights") == UNSURE]
+    found = Counter((change["task.style"], change["task.think"]) for change in unsure)
+    assert found == Counter((style, think) for style in ("method", "native", "plain") for think in (True, False))
 
 
 def test_several_runs_at_once_wait_for_those_they_are_matched_with(tmp_path, monkeypatch):

@@ -128,7 +128,8 @@ def test_the_card_says_what_was_measured(runs, tmp_path, monkeypatch, capsys):
     for number, (model, weights, ap) in enumerate(evaluations):
         other = Path(f"{run}-evaluation") / str(number)
         other.mkdir(parents=True)
-        result = {"model": model, **numbers, "AP": ap, "intervals": {"AP": [0.1, 0.2]}}
+        ranks = {"written": {"AP": ap, "ece": 0.4}, "tokens": {"AP": 0.222, "ece": 0.25}}
+        result = {"model": model, **numbers, "AP": ap, "intervals": {"AP": [0.1, 0.2]}, "scores": ranks}
         (other / "result.json").write_text(json.dumps(result))
         (other / "settings.json").write_text(json.dumps({"weights": weights}))
     assert main(["export", str(run), "--out", "out/tuned"]) == 0
@@ -140,7 +141,8 @@ def test_the_card_says_what_was_measured(runs, tmp_path, monkeypatch, capsys):
     assert "base_model" not in front  # the embedded model is no hub id
     for expected in (
         f"| mean_iou | {base:.3f} | {tuned:.3f} |", "2 questions about 2 images", "TO DO: name the licence",
-        "model `tiny`, protocol `all`, 7 images, 21 questions", "| AP | 0.111 | 0.100 to 0.200 |",
+        "model `tiny`, protocol `all`, 7 images, 21 questions", "| tokens | 0.222 | 0.250 |",
+        "| AP | 0.111 | 0.100 to 0.200 |",
         "| AP | 0.123 | 0.100 to 0.200 |", "| AP75 | undefined | - |",
         "* train: `digits` (count: 4, max_objects: 1)", "LoRA of rank 4",
         "vllm serve tuned --dtype float32 --generation-config vllm --limit-mm-per-prompt",

@@ -87,6 +87,7 @@ class Asker:
         dtype: str | None = None,
         scores: ScoreKind | None = None,
         style: StyleKind | None = None,
+        think: bool | None = None,
     ) -> Asker:
         """Load a model.
 
@@ -96,13 +97,14 @@ class Asker:
             dtype: type of the weights; None takes that of the model's run, or float32.
             scores: number by which boxes are ranked; None takes that of the model's run, or the written confidence.
             style: in whose words boxes are asked for; None takes that of the model's run, or the method's.
+            think: whether reasoning is asked for; None takes that of the model's run, or yes.
 
         Raises:
             ModelError: if the model cannot be loaded.
             ConfigError: if there is no such task, it ranks nothing or knows no such style, or the run's config cannot
                 be read.
         """
-        config, asked = _run_of(model, task, scores, style)
+        config, asked = _run_of(model, task, scores, style, think)
         from visual_rft.answering.local import LocalModel, best_device  # here: a served model needs no torch
 
         changed = {"path": model, "lora": None, **({"dtype": dtype} if dtype else {})}
@@ -119,6 +121,7 @@ class Asker:
         task: str | None = None,
         scores: ScoreKind | None = None,
         style: StyleKind | None = None,
+        think: bool | None = None,
     ) -> Asker:
         """A model behind servers.
 
@@ -129,12 +132,13 @@ class Asker:
             task: name as in :func:`visual_rft.load_task`; None takes that of the model's run, or detection.
             scores: as in :meth:`load`, but only ``written`` can be had.
             style: as in :meth:`load`.
+            think: as there.
 
         Raises:
             ConfigError: if there is no such task, or the units of its boxes are not known.
             ServerError: if no server answers.
         """
-        config, asked = _run_of(model, task, scores, style)
+        config, asked = _run_of(model, task, scores, style, think)
         refuse_scores(asked)
         return cls(ServedModel.open(config.with_model(path=model), urls, name), asked)
 
@@ -142,7 +146,7 @@ class Asker:
         """The same model asked about another task, in the same words where that task knows them."""
         if task == self.task.name:
             return self
-        other = load_task(task)
+        other = load_task(task, think=self.task.think)
         known = self.task.style in other.styles
         own = replace(other, style=self.task.style, notation=self.task.notation) if known else other
         return Asker(self.model, own)
@@ -214,13 +218,17 @@ def _reply_of(prediction: Prediction) -> Reply:
     return Reply(ask, prediction.completion, score.answer, score.failure, list(score.notes))
 
 
-def _run_of(model: str, task: str | None, scores: ScoreKind | None, style: StyleKind | None) -> tuple[Config, Task]:
+def _run_of(
+    model: str, task: str | None, scores: ScoreKind | None, style: StyleKind | None, think: bool | None
+) -> tuple[Config, Task]:
     """The config of the run that a model came out of (else the default), and the task that asks it."""
     file = run_config_file(model)
     config = load_config(file) if file else Config().with_model(path=model)
     section = config.task if task in (None, config.task.name) else TaskConfig(name=str(task))
     if style is not None:  # nothing is rewarded here, so a weight that does not go with it is none of the answer's
         section = section.model_copy(update={"style": style, "weights": None})
+    if think is not None:
+        section = section.model_copy(update={"think": think})
     asked = task_for(config.model_copy(update={"task": section}))
     return config, replace(asked, scores=scores) if scores else asked
 

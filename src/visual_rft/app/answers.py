@@ -60,6 +60,7 @@ class Models:
         dtype: str | None = None,
         scores: ScoreKind | None = None,
         style: StyleKind | None = None,
+        think: bool | None = None,
     ) -> Models:
         """Load every model.
 
@@ -68,6 +69,7 @@ class Models:
             dtype: of the weights; None takes that of each model's run.
             scores: number by which boxes are ranked; None takes that of each model's run.
             style: in whose words boxes are asked for; None takes that of each model's run.
+            think: whether reasoning is asked for; None takes that of each model's run.
 
         Raises:
             ConfigError: if a name is given twice, or a run's task knows no such style or ranks nothing.
@@ -75,7 +77,7 @@ class Models:
         """
         if len(set(names)) < len(names):
             raise ConfigError("--model: the same model is named twice")
-        return cls({name: Asker.load(name, None, dtype, scores, style) for name in names})
+        return cls({name: Asker.load(name, None, dtype, scores, style, think) for name in names})
 
     @property
     def tasks(self) -> list[str]:

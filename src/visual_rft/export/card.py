@@ -20,6 +20,11 @@ from visual_rft.serving.vllm_options import lora_rank
 from visual_rft.tasks import Task
 from visual_rft.vision.coordinates import CoordinateSpace
 
+_RANKED = {
+    "written": "the confidence that is written in the answer, and where none is by the probability of their tokens",
+    "tokens": "the probability of the tokens of their coordinates (`task.scores: tokens`)",
+    "asked": "a second question about each box (`task.scores: asked`)",
+}
 _UNITS = {
     CoordinateSpace.RELATIVE_1000: "0 to 1000 across each side of the image, whatever its size",
     CoordinateSpace.PROCESSED_PIXELS: "pixels of the image after the processor's resize",
@@ -158,10 +163,11 @@ def _measured(facts: Facts, task: Task) -> str:
         trained_on = "; THESE WERE TRAINED ON, the numbers say nothing about others" if _shared(facts.config) else ""
         shown = [("base", facts.base_evaluation), ("this model", facts.evaluation)]
         columns = [(title, numbers) for title, numbers in shown if numbers]
+        ranked = f" Boxes are ranked by {_RANKED[task.scores]}." if task.measured_as == "coco" else ""
         lines += [
             f"During the run, greedy, {facts.evaluation['n_questions']} questions about "
             f"{facts.evaluation['n_images']} images (`data.evaluation` below, asked as the config says"
-            f"{trained_on}):",
+            f"{trained_on}).{ranked}",
             "",
             f"| | {' | '.join(title for title, _ in columns)} |",
             "|---" * (len(columns) + 1) + "|",
@@ -177,8 +183,17 @@ def _measured(facts: Facts, task: Task) -> str:
             "| | | 95 % interval over images |",
             "|---|---|---|",
             *(f"| {name} | {_number(result[name])} | {_interval(result, name)} |" for name in names),
+            *_kinds(result.get("scores", {})),
         ]
     return "\n".join(lines).strip()
+
+
+def _kinds(kinds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """AP and calibration by what ranks the boxes, where the evaluation knows more than one such number."""
+    if len(kinds) < 2:
+        return []
+    rows = [f"| {kind} | {_number(row['AP'])} | {_number(row['ece'])} |" for kind, row in kinds.items()]
+    return ["", "| boxes ranked by | AP | expected calibration error |", "|---|---|---|", *rows]
 
 
 def _shared(config: Config) -> bool:
@@ -241,7 +256,7 @@ def _limits(facts: Facts) -> str:
     lines = [
         "* The numbers above hold for images like those they were measured on, with this prompt and greedy decoding; "
         "nothing else was measured.",
-        "* The confidence that the model writes was trained to pay in the reward, not to be a calibrated probability.",
+        "* The numbers by which boxes are ranked are no calibrated probabilities, unless it says so above.",
         "* Whatever the base model cannot do, gets wrong or is biased about is likely to remain.",
     ]
     if facts.base == "tiny":

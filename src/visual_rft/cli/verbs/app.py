@@ -36,5 +36,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         raise ConfigError("app needs the package gradio; install it with: pip install 'gradio>=6.0'") from None
     from visual_rft.app.answers import Models
 
-    models = Models.load(arguments.model or ["tiny"], arguments.dtype, arguments.scores, arguments.style)
+    models = Models.load(
+        arguments.model or ["tiny"], arguments.dtype, arguments.scores, arguments.style, arguments.think
+    )
     serve(models, arguments.task, arguments.host, arguments.port)

@@ -91,7 +91,7 @@ def _asker(arguments: argparse.Namespace, model: str) -> Asker:
 
     if arguments.server and arguments.dtype:
         raise ConfigError("--dtype: the weights are the server's")
-    asked = (arguments.scores, arguments.style)
+    asked = (arguments.scores, arguments.style, arguments.think)
     if arguments.server:
         asker = Asker.served(arguments.server, arguments.server_model, model, arguments.task, *asked)
     else:

@@ -10,6 +10,14 @@ from visual_rft.evidence.experiments.budgets import RATES, SHORT_DETECTION, UNSU
 from visual_rft.evidence.experiments.description import Experiment, Variant
 from visual_rft.evidence.experiments.pictures import digits
 
+WORDS = {
+    f"{name}{'' if think else ', no thinking'}": Variant(
+        {"task.style": style, "task.think": think, "task.weights": UNSURE}, ("base", "rft")
+    )
+    for style, name in (("method", "no confidence reward"), ("native", "native"), ("plain", "plain lists"))
+    for think in (True, False)
+}
+"""In whose words boxes are asked for, with and without thinking: a grid of six under the same rewards."""
 ABLATIONS: dict[str, Experiment] = {
     "ablations": Experiment(
         title="Ablations of 4-shot detection of handwriting, 40 steps of 4 prompts",
@@ -23,14 +31,10 @@ ABLATIONS: dict[str, Experiment] = {
             "iou 1, confidence 1, format 1 (the method's)": Variant(
                 {"task.weights": {"iou": 1.0, "confidence": 1.0, "format": 1.0}}
             ),
-            "no confidence reward": Variant({"task.weights": UNSURE}),
             "tau 0.75": Variant({"task.options.iou_threshold": 0.75}),
             "tau 0.5 to 0.75": Variant({"task.options.iou_threshold": {"from": 0.5, "to": 0.75}}),
             "no thinking": Variant({"task.think": False}, ("base", "rft")),
-            "native": Variant({"task.style": "native", "task.weights": UNSURE}),
-            "native, no thinking": Variant({"task.style": "native", "task.think": False, "task.weights": UNSURE}),
-            "plain lists": Variant({"task.style": "plain", "task.weights": UNSURE}),
-            "plain lists, no thinking": Variant({"task.style": "plain", "task.think": False, "task.weights": UNSURE}),
+            **WORDS,
             "beta 0.04": Variant({"objective.beta": 0.04}),
             "G 4": Variant({"rollout.group_size": 4}),
             "vision tower trained": Variant({"model.freeze_vision": False}, ("rft", "sft")),
