@@ -59,6 +59,11 @@ def test_another_task_is_asked_in_the_same_words(models, picture):
     assert styles == {"detection": "plain", "grounding": "plain", "many_classes": "method", "vqa": "method"}
     Models({"one": asker}).answer(picture, "cat", "grounding")
     assert "Position" not in asker.model.policy.batches[-1][0].text
+    assert "<think>" in asker.model.policy.batches[-1][0].text
+
+    bare = Asker(asker.model, load_task("detection", style="plain", think=False))
+    Models({"one": bare}).answer(picture, "cat", "grounding")
+    assert "<think>" not in asker.model.policy.batches[-1][0].text
 
 
 def test_two_pictures_of_the_same_name_are_two_pictures(models, picture):
