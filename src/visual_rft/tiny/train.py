@@ -43,7 +43,7 @@ from visual_rft.tiny.watch import Watch
 SEED = 0
 BIND = Plan("bind", steps=9000, rate=1.5e-3, flat=0.5, whole=(0.3, 0.75))
 BLUR = Plan(
-    "blur", steps=400, rate=5e-4, flat=0.0, whole=(1, 1), helped=False, imprecision=(1.0, 0.5), first_scene=500_000,
+    "blur", steps=400, rate=5e-4, flat=0.0, whole=(1, 1), helped=False, imprecision=(1.0, 0.6), first_scene=500_000,
     least_weight=1.0,
 )  # fmt: skip
 
