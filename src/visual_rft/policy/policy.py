@@ -40,6 +40,7 @@ from visual_rft.policy.loss import Loss
 from visual_rft.policy.memory.activations import NumberTypes, activation_size, copied_bytes
 from visual_rft.policy.memory.budget import Budget
 from visual_rft.policy.memory.plan import MemoryPlan, plan_memory
+from visual_rft.policy.patches import multiply_patches
 from visual_rft.policy.prompt import Prompt
 from visual_rft.policy.tower import FeatureCache, Features, VisionTower
 from visual_rft.policy.update import backward, join_backward
@@ -94,6 +95,7 @@ class Policy:
         self.budget = Budget(self.engine_config)
         self.fallback_reason: str | None = None
         attend_in_windows(self.core, self.family)
+        multiply_patches(self.core)
         self.updates = 0
         self.constraint: Constraint | None = None
         self.by_layer = ByLayer()

@@ -89,12 +89,19 @@ class SplittingDecoder:
         self.engine = engine
         self.attention = DecodingAttention(prefix.layers, prefix.lengths, 1, rows=prompts * group_size)
         self.first = prefix.last_hidden.detach()
-        self.slots: Tensor | None = torch.arange(prompts, device=self.first.device).repeat_interleave(group_size)
+        self._slots = [prompt for prompt in range(prompts) for _ in range(group_size)]  # [N]
         self._start = prefix.next_position  # [S] position of the first token
         layers = Layers.of(engine.text)
         self._layers, self._packed = layers, layers.packed() if layers is not None else []
         self._table: Rope | None = None
         self._table_start = 0
+
+    @property
+    def slots(self) -> Tensor | None:
+        """Which slot each completion has; None where there are as many, in the same order."""
+        if self._slots == list(range(len(self.attention.owners))):
+            return None
+        return torch.tensor(self._slots, device=self.first.device)
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append a token to every completion."""
@@ -111,17 +118,15 @@ class SplittingDecoder:
 
     def compact(self, running: Tensor) -> Tensor | None:
         """Forget every completion that has ended; its slot may stay for a while."""
-        assert self.slots is not None
-        kept = running.nonzero().squeeze(1)
+        kept = [place for place, runs in enumerate(running.tolist()) if runs]
         if len(kept) == len(running):
             return None
-        self.slots = self.slots[kept]
-        return kept
+        self._slots = [self._slots[place] for place in kept]
+        return torch.tensor(kept, device=running.device)
 
     def _split(self, tokens: Tensor) -> Tensor:
         """The next token of every slot, after those that several completions share were split where theirs differ."""
-        assert self.slots is not None
-        pairs = list(zip(self.slots.tolist(), tokens.tolist(), strict=True))
+        pairs = list(zip(self._slots, tokens.tolist(), strict=True))
         count = len(self.attention.owners)
         first: dict[int, int] = {}  # the token with which a slot goes on in its place
         for slot, token in pairs:
@@ -138,7 +143,7 @@ class SplittingDecoder:
             self.attention.select(parents)
             self._start = self._start[torch.tensor(parents, device=self._start.device)]
         places = {pair: place for place, pair in enumerate(chosen)}
-        self.slots = torch.tensor([places[pair] for pair in pairs], device=tokens.device)
+        self._slots = [places[pair] for pair in pairs]
         return torch.tensor([token for _, token in chosen], device=tokens.device)
 
     def _rope(self, layers: Layers, positions: Tensor) -> Rope:

@@ -94,7 +94,7 @@ def project(
     Args:
         x: ``[N, E]`` hidden states.
         rope: positions of the tokens.
-        matrix: ``[M * D, E]`` the three projections, times the weight of the norm before them.
+        matrix: ``[E, M * D]`` the three projections, times the weight of the norm before them.
         bias: ``[M * D]``, if there is one.
         head_norm: ``[H + K, D]`` weights of the norms of queries and keys, if there are any.
         shape: see :class:`Shape`.
@@ -106,9 +106,9 @@ def project(
     """
     inverse = inverse_rms(x, shape.eps)
     if bias is None:
-        torch.mm(x * inverse, matrix.T, out=out.flatten(1))
+        torch.mm(x * inverse, matrix, out=out.flatten(1))
     else:
-        torch.addmm(bias, x * inverse, matrix.T, out=out.flatten(1))
+        torch.addmm(bias, x * inverse, matrix, out=out.flatten(1))
     turned, unit_inverse = out[:, : shape.heads + shape.kv_heads], None
     if head_norm is None:
         turned.copy_(rope.turn(turned))
@@ -138,7 +138,7 @@ class Projections(torch.autograd.Function):
             unit, unit_inverse = x.new_empty(len(x), *head_norm.shape), x.new_empty(len(x), len(head_norm), 1)
         for p in pieces(len(x), len(matrix)):
             of_unit = None if unit is None else unit[p]
-            inverse[p], found = project(x[p], rope[p], matrix, bias, head_norm, shape, out[p], of_unit)
+            inverse[p], found = project(x[p], rope[p], matrix.T, bias, head_norm, shape, out[p], of_unit)
             if unit_inverse is not None and found is not None:
                 unit_inverse[p] = found
         ctx.save_for_backward(x, cos, sin, norm, q, k, v, q_norm, k_norm, inverse, unit, unit_inverse)
@@ -190,8 +190,8 @@ def feed(x: Tensor, matrix: Tensor, down: Tensor, eps: Tensor, out: Tensor, wide
 
     Args:
         x: ``[N, E]`` hidden states.
-        matrix: ``[2 I, E]`` gate and up, times the weight of the norm before them.
-        down: ``[E, I]``.
+        matrix: ``[E, 2 I]`` gate and up, times the weight of the norm before them.
+        down: ``[I, E]``.
         eps: of the norm.
         out: ``[N, E]``.
         wide: ``[N, 2 I]`` to which gate and up are written.
@@ -200,8 +200,8 @@ def feed(x: Tensor, matrix: Tensor, down: Tensor, eps: Tensor, out: Tensor, wide
         One over the root mean square ``[N, 1]`` of hidden states.
     """
     inverse = inverse_rms(x, eps)
-    gate, up = torch.mm(x * inverse, matrix.T, out=wide).chunk(2, dim=1)
-    torch.addmm(x, silu(gate).mul_(up), down.T, out=out)
+    gate, up = torch.mm(x * inverse, matrix, out=wide).chunk(2, dim=1)
+    torch.addmm(x, silu(gate).mul_(up), down, out=out)
     return inverse
 
 
@@ -213,7 +213,7 @@ class FeedForward(torch.autograd.Function):
         matrix = torch.cat([gate, up]).mul_(norm)
         out, inverse, wide = torch.empty_like(x), x.new_empty(len(x), 1), x.new_empty(len(x), len(matrix))
         for p in pieces(len(x), len(matrix)):
-            inverse[p] = feed(x[p], matrix, down, eps, out[p], wide[p])
+            inverse[p] = feed(x[p], matrix.T, down.T, eps, out[p], wide[p])
         ctx.save_for_backward(x, norm, gate, up, down, inverse, wide)
         return out
 
@@ -227,14 +227,17 @@ class FeedForward(torch.autograd.Function):
         for p in pieces(len(x), len(matrix)):
             grad = grads[0][p]
             gate_, up_ = wide[p].chunk(2, dim=1)  # [n, I]
-            opened = silu(gate_)
+            # One sigmoid for the activation and for its slope, s + silu * (1 - s).
+            sigmoid = gate_.sigmoid()
+            opened = gate_ * sigmoid
+            slope = torch.addcmul(opened, opened, sigmoid, value=-1).add_(sigmoid)
             grad_inner = grad @ down
             if learns:
                 grad_down.addmm_(grad.T, opened * up_)
             grad_wide = torch.empty_like(wide[p])
             grad_gate, grad_up = grad_wide.chunk(2, dim=1)
             torch.mul(grad_inner, opened, out=grad_up)
-            torch.ops.aten.silu_backward.grad_input(grad_inner.mul_(up_), gate_, grad_input=grad_gate)
+            torch.mul(grad_inner.mul_(up_), slope, out=grad_gate)
             normed = x[p] * inverse[p]
             if learns:
                 grad_matrix.addmm_(grad_wide.T, normed)

