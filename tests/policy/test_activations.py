@@ -7,18 +7,24 @@ kept is a sum of widths times tokens.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
 import torch
 from support.oracles import prompts_of_mixed_size
 from support.precisions import SETTINGS
 from support.proportions import WIDTHS, model_in_proportion
+from torch.profiler import ProfilerActivity, profile
 
 from visual_rft.config.sections import EngineConfig, ModelConfig
+from visual_rft.policy.engine import logits
 from visual_rft.policy.engine.draws import Draws
+from visual_rft.policy.engine.logits import Head
 from visual_rft.policy.engine.prefix import Prefix, Rows
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import family_of
 from visual_rft.policy.memory.activations import activation_size
+from visual_rft.policy.memory.plan import MemoryPlan, plan_memory
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.trainable import trainable
 
@@ -66,14 +72,14 @@ def measured(name: str, setting: str, depth: int = 2, **engine) -> dict[str, tup
     prompt_bytes, prefix = kept(policy, lambda: policy.encode(inputs))
     completions = policy.sample(prefix, 4, Draws(0))
     completion_bytes, _ = kept(policy, lambda: score(policy, prefix, completions))
-    logit = 4 * policy.model_config.get_text_config().vocab_size  # kept; twice as much again is for its gradient
+    logit = 4 * policy.model_config.get_text_config().vocab_size  # counted in a test of its own
     token_bytes = completion_bytes / int(completions.mask.sum()) - logit
     if engine:
         return {
             "prompts": (prompt_bytes, size.checkpointed_prompt_bytes),
             "token": (token_bytes, size.checkpointed_bytes_per_token),
         }
-    return {"prompts": (prompt_bytes, size.prompt_bytes), "token": (token_bytes, size.bytes_per_token - 3 * logit)}
+    return {"prompts": (prompt_bytes, size.prompt_bytes), "token": (token_bytes, size.bytes_per_token)}
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -93,6 +99,41 @@ def test_what_a_checkpointed_layer_keeps_is_what_the_estimate_says(name, setting
     for part in ("prompts", "token"):
         found, estimated = (after - before for before, after in zip(shallow[part], deep[part], strict=True))
         assert 0.85 < found / estimated < 1.15, part
+
+
+@pytest.mark.parametrize("tokens", [30, 100, 250], ids="{} tokens".format)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_logits_take_what_the_plan_says(dtype, tokens):
+    """Bytes that are allocated at most, from scoring to the end of the backward pass; pieces of 100 tokens."""
+    vocabulary, width = 20_000, 8
+    piece = 100 * 4 * vocabulary
+    head = Head(torch.nn.Linear(width, vocabulary, bias=False, dtype=dtype), 0.7, torch.tensor([3]), None, piece)
+    hidden = torch.randn(tokens, width, dtype=dtype, requires_grad=True)
+    wanted = torch.randint(4, vocabulary, (tokens,))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        head.of_tokens(hidden, wanted).sum().backward()
+    changes = [e for e in watched.profiler.kineto_results.events() if e.name() == "[memory]"]
+    live = list(accumulate(e.nbytes() for e in sorted(changes, key=lambda e: e.start_ns())))
+    per_token = vocabulary * (8 if dtype == torch.float32 else 10)
+    most = per_token * logits.tokens_at_once(vocabulary, piece)
+    plan = MemoryPlan(0, False, True, 1, None, 0, 0, logits_per_token=per_token, logits_at_most=most)
+    gradient = 2 * head.projection.weight.nbytes  # of the matrix, counted on its own
+    assert 0.85 < (max(live) - gradient) / plan.logits_bytes(tokens) < 1.15
+
+
+@pytest.mark.parametrize("setting", ["float32", "bfloat16", "LoRA on bfloat16, autocast"])
+def test_the_plan_is_told_what_logits_take(setting):
+    policy = policy_of("qwen2-vl-2b", SETTINGS[setting])
+    inputs = policy.prepare(prompts_of_mixed_size(2))
+    size = activation_size(policy.core, inputs, policy.types, vision_learns=True)
+    vocabulary = policy.model_config.get_text_config().vocab_size
+    assert size.logits_per_token == vocabulary * (8 if setting == "float32" else 10)
+    assert size.logits_at_most == size.logits_per_token * logits.tokens_at_once(vocabulary)
+    plan = plan_memory(EngineConfig(), size, 1e12, 2, 20)
+    assert plan.completion_bytes(10) == 10 * (size.bytes_per_token + size.logits_per_token)
+    many = 10 * logits.tokens_at_once(vocabulary)
+    assert plan.completion_bytes(many) == many * size.bytes_per_token + size.logits_at_most
+    assert size.repeated(2, 20).logits_per_token == size.logits_per_token
 
 
 def test_an_adapter_under_autocast_keeps_no_second_copy_and_computes_the_same():

@@ -1,10 +1,13 @@
 """What a step keeps for its backward pass: an estimate of the bytes of each token and of each patch of an image.
 
 Decision: the tensors that autograd saves were counted, each storage once, on models with the proportions of
-Qwen2-VL-2B, Qwen2.5-VL-3B and 7B and Qwen3-VL-4B in every setting that the package's configs use, and the terms below
-are what was found; ``tests/policy/test_activations.py`` holds the sum within 15 % of the count. The types matter as
-much as the widths: norms compute in float32 whatever the rest does, autocast makes a copy of its input for each linear
-layer, and an adapter in float32 on a bfloat16 base keeps its inputs in float32 unless autocast is on.
+Qwen2-VL-2B, Qwen2.5-VL-3B and Qwen2.5-VL-7B in every setting that the package's configs use, and the terms below are
+what was found; ``tests/policy/test_activations.py`` holds the sum within 15 % of the count for these three. (The terms
+of Qwen3-VL's norms of queries and keys were counted on a tiny model only, to a quarter.) The types matter as much as
+the widths: norms compute in float32 whatever the rest does, autocast makes a copy of its input for each linear layer,
+and an adapter in float32 on a bfloat16 base keeps its inputs in float32 unless autocast is on. Logits are kept in
+float32 and their gradient stands beside them; beyond a number of tokens they are made in pieces (``engine/logits.py``)
+and take no more.
 
 >>> size = ActivationSize(
 ...     prompt_bytes=100, checkpointed_prompt_bytes=10, bytes_per_token=1, checkpointed_bytes_per_token=1
@@ -20,6 +23,7 @@ from typing import Any
 
 import torch
 
+from visual_rft.policy.engine.logits import tokens_at_once
 from visual_rft.policy.families import Family
 from visual_rft.policy.inputs import Inputs
 
@@ -31,14 +35,18 @@ class ActivationSize:
     Attributes:
         prompt_bytes: bytes of all prompts and their images.
         checkpointed_prompt_bytes: bytes of the same with gradient checkpointing.
-        bytes_per_token: bytes of one completion token.
+        bytes_per_token: bytes of one completion token, without its logits.
         checkpointed_bytes_per_token: bytes of the same with gradient checkpointing.
+        logits_per_token: bytes of the logits of a token and of their gradient.
+        logits_at_most: bytes that all logits of a pass take at most.
     """
 
     prompt_bytes: float
     checkpointed_prompt_bytes: float
     bytes_per_token: float
     checkpointed_bytes_per_token: float
+    logits_per_token: float = 0.0
+    logits_at_most: float = 0.0
 
     def prompt_bytes_at(self, share: float) -> float:
         """Bytes of all prompts with this share of the layers checkpointed, 0 to 1."""
@@ -60,7 +68,13 @@ class ActivationSize:
             max_tokens: most tokens of a completion; each of them carries its share of the prompt.
         """
         plain, checkpointed = (x / prompts / max_tokens for x in (self.prompt_bytes, self.checkpointed_prompt_bytes))
-        return ActivationSize(0, 0, self.bytes_per_token + plain, self.checkpointed_bytes_per_token + checkpointed)
+        return replace(
+            self,
+            prompt_bytes=0,
+            checkpointed_prompt_bytes=0,
+            bytes_per_token=self.bytes_per_token + plain,
+            checkpointed_bytes_per_token=self.checkpointed_bytes_per_token + checkpointed,
+        )
 
 
 @dataclass(frozen=True)
@@ -135,8 +149,8 @@ def activation_size(
         layer = prompt_layer = values * size + 4 * heads
     passed = hidden * types.weights  # from layer to layer
     prefix = 2 * key_value * size  # what a checkpointed layer leaves for the completions
-    # Logits, their log-softmax and its gradient, float32.
-    logits = 3 * 4 * text.vocab_size
+    # Logits and their gradient in float32, and the gradient once more in the type that they are computed in.
+    logits = text.vocab_size * (4 + 4 + (size if size < 4 else 0))
     vision = vision_checkpointed = 0.0
     if inputs.pixels is not None and vision_learns:
         vision, vision_checkpointed = _vision(core.config.vision_config, inputs, types)
@@ -144,8 +158,10 @@ def activation_size(
     return ActivationSize(
         prompt_bytes=tokens * prompt_layer * layers + vision,
         checkpointed_prompt_bytes=tokens * ((passed + prefix) * layers + prompt_layer) + vision_checkpointed,
-        bytes_per_token=layer * layers + head + logits,
-        checkpointed_bytes_per_token=passed * layers + layer + head + logits,
+        bytes_per_token=layer * layers + head,
+        checkpointed_bytes_per_token=passed * layers + layer + head,
+        logits_per_token=logits,
+        logits_at_most=logits * tokens_at_once(text.vocab_size),
     )
 
 

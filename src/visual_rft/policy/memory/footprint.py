@@ -19,7 +19,6 @@ import torch
 from visual_rft.config.config import Config
 from visual_rft.parallel.gathering import layers_of
 from visual_rft.parallel.processes import here
-from visual_rft.policy.engine.logits import MAX_PIECE_BYTES
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.memory.activations import activation_size, copied_bytes
 from visual_rft.policy.memory.budget import ACTIVATION_SHARE, AVERAGES_BYTES, card_bytes
@@ -136,22 +135,18 @@ def _update(
 ) -> tuple[dict[str, float], float]:
     """Bytes by name of an update on so many prompts, and of the graph that they keep while answers are sampled."""
     max_tokens = config.rollout.max_new_tokens
-    tokens = float(prompts * group * max_tokens)
     learns, fused = not policy.tower.frozen, policy.fuses_layers
     one = activation_size(policy.core, inputs, policy.types, vision_learns=learns, fused=fused)
     size = one.times(prompts) if policy.shares_prefix else one.repeated(1, max_tokens)
     plan = plan_memory(config.engine, size, limit_bytes, prompts, max_tokens)
     graph_bytes = size.prompt_bytes_at(plan.checkpoint_prompts)
-    tokens_at_once = min(tokens, max(plan.free_bytes // plan.bytes_per_token, max_tokens))
-    if plan.micro_batch is not None:
-        tokens_at_once = min(tokens, plan.micro_batch * max_tokens)
-    # Logits, their log-softmax and its gradient, float32.
-    logit_bytes = 12.0 * policy.model_config.get_text_config().vocab_size
+    full = plan.micro_batches([max_tokens] * (prompts * group), list(range(prompts * group)))
+    tokens_at_once = float(max(map(len, full)) * max_tokens)
     update = {
         **update_bytes(config, policy),
         "prompts with graph": graph_bytes if plan.keep_graph else graph_bytes / prompts * plan.prompts_at_once,
-        "completions": tokens_at_once * (plan.bytes_per_token - logit_bytes),
-        "logits": min(tokens_at_once * logit_bytes, 3.0 * MAX_PIECE_BYTES),
+        "completions": tokens_at_once * plan.bytes_per_token,
+        "logits": plan.logits_bytes(tokens_at_once),
     }
     return update, graph_bytes if plan.keep_graph else 0.0
 

@@ -38,7 +38,9 @@ class MemoryPlan:
         prompts_at_once: number of prompts that are encoded at once where it does not.
         micro_batch: number of completions at once; None takes as many as ``free_bytes`` allow.
         free_bytes: bytes that the activations of completions may take.
-        bytes_per_token: bytes of one completion token.
+        bytes_per_token: bytes of one completion token, without its logits.
+        logits_per_token: bytes of its logits and their gradient.
+        logits_at_most: bytes that all logits of a pass take at most.
     """
 
     checkpoint_prompts: float
@@ -48,6 +50,16 @@ class MemoryPlan:
     micro_batch: int | None
     free_bytes: float
     bytes_per_token: float
+    logits_per_token: float = 0.0
+    logits_at_most: float = 0.0
+
+    def completion_bytes(self, tokens: float) -> float:
+        """Bytes of so many completion tokens at once."""
+        return tokens * self.bytes_per_token + self.logits_bytes(tokens)
+
+    def logits_bytes(self, tokens: float) -> float:
+        """Bytes of the logits of so many completion tokens at once."""
+        return min(tokens * self.logits_per_token, self.logits_at_most)
 
     def chunks(self, prompts: int) -> list[range]:
         """The numbers 0 to ``prompts`` - 1 in consecutive ranges, each encoded at once."""
@@ -62,15 +74,14 @@ class MemoryPlan:
             numbers: its number, which is what is cut.
         """
         batches: list[list[int]] = []
-        used_bytes = 0.0
+        tokens = 0
         for number, length in zip(numbers, lengths, strict=True):
-            needed_bytes = length * self.bytes_per_token
             full = not batches or len(batches[-1]) == self.micro_batch
-            if full or (self.micro_batch is None and used_bytes + needed_bytes > self.free_bytes):
+            if full or (self.micro_batch is None and self.completion_bytes(tokens + length) > self.free_bytes):
                 batches.append([])
-                used_bytes = 0.0
+                tokens = 0
             batches[-1].append(number)
-            used_bytes += needed_bytes
+            tokens += length
         return batches
 
 
@@ -92,7 +103,8 @@ def plan_memory(
         share = min(max((size.prompt_bytes - limit_bytes / 2) / saved_bytes, 0.0), 1.0)
     checkpoint_completions = config.checkpoint_completions
     if checkpoint_completions is None:
-        checkpoint_completions = max_tokens * size.bytes_per_token > limit_bytes / 4
+        logits_bytes = min(max_tokens * size.logits_per_token, size.logits_at_most)
+        checkpoint_completions = max_tokens * size.bytes_per_token + logits_bytes > limit_bytes / 4
     kept_bytes = size.prompt_bytes_at(share)
     keep_graph = config.reuse_rollout_graph
     if keep_graph is None:
@@ -106,4 +118,6 @@ def plan_memory(
         micro_batch=config.micro_batch,
         free_bytes=max(limit_bytes - kept_bytes, limit_bytes / 4),
         bytes_per_token=size.checkpointed_bytes_per_token if checkpoint_completions else size.bytes_per_token,
+        logits_per_token=size.logits_per_token,
+        logits_at_most=size.logits_at_most,
     )
