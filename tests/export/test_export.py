@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import peft
@@ -115,6 +116,17 @@ def test_an_earlier_checkpoint_and_another_type(runs, tmp_path):
     card = (tmp_path / "first" / "README.md").read_text()
     assert "checkpoint `step-000001`" in card
     assert "Nothing: the run has no evaluation of `step-000001`." in card
+
+
+def test_a_run_that_computed_in_bfloat16_is_exported_and_served_so(runs, tmp_path):
+    """Float32 files would be served in float16, which overflows in Qwen2.5-VL."""
+    folder = tmp_path / "run"
+    shutil.copytree(runs["full"], folder)
+    values = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(values | {"model": {**values["model"], "autocast": "bfloat16"}}))
+    export_run(folder, tmp_path / "out")
+    assert AutoModelForImageTextToText.from_pretrained(tmp_path / "out").dtype == torch.bfloat16
+    assert "--dtype bfloat16" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_card_says_what_was_measured(runs, tmp_path, monkeypatch, capsys):

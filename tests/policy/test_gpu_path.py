@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from visual_rft.config.sections import LoraConfig, ModelConfig
 from visual_rft.policy.engine.attention import flash, shared_prefix
+from visual_rft.policy.engine.attention.decoding import DecodingAttention
 from visual_rft.policy.engine.decoders import RecordedDecoder
 from visual_rft.policy.engine.prefix import Rows
 from visual_rft.policy.engine.replay import Replay
@@ -122,6 +123,17 @@ def test_a_decoded_token_waits_for_nothing(kind, waiting, monkeypatch):
             for _ in range(3):
                 decoder.step(torch.full((6,), 7))
     assert waiting.seen == []
+
+
+def test_1024_tokens_are_five_recordings():
+    """Each growth of the buffers is a recording of its own; with blocks of 64 tokens they would be sixteen."""
+    attention = DecodingAttention(((torch.zeros(3, 1, 2), torch.zeros(3, 1, 2)),), (3,), 1, fixed=True)
+    capacities = []
+    for _ in range(1024):
+        attention.begin_token()
+        capacities.append(attention.capacity)
+    assert len(set(capacities)) == 5
+    assert all(length <= capacity <= max(64, 2 * length) for length, capacity in enumerate(capacities, start=1))
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
