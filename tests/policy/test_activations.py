@@ -58,7 +58,7 @@ def kept(policy: Policy, run) -> tuple[int, object]:
 
 
 def score(policy, prefix, completions):
-    with policy._computing(), policy.checkpointing(float(bool(policy.engine_config.checkpoint_completions))):
+    with policy.computing(), policy.checkpointing(float(bool(policy.engine_config.checkpoint_completions))):
         return policy.engine.score(prefix.leaves(), Rows.of(completions, range(completions.mask[..., 0].numel())))
 
 

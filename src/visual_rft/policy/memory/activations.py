@@ -148,7 +148,8 @@ def activation_size(
         values = 2 * text.intermediate_size + 2 * hidden + (3 if normed else 2) * (query + key_value)
         layer = prompt_layer = values * size + 4 * heads
     passed = hidden * types.weights  # from layer to layer
-    prefix = 2 * key_value * size  # what a checkpointed layer leaves for the completions
+    # What a checkpointed layer leaves for the completions; ours writes queries, keys and values into one tensor.
+    prefix = (2 * key_value + (query if fused else 0)) * size
     # Logits and their gradient in float32, and the gradient once more in the type that they are computed in.
     logits = text.vocab_size * (4 + 4 + (size if size < 4 else 0))
     vision = vision_checkpointed = 0.0

@@ -50,6 +50,11 @@ def sampling_bytes(
     }
 
 
+def laid_out_bytes(core: Any) -> float:
+    """Bytes of the decoder layers' matrices, of which sampling has a transposed copy where we execute the layers."""
+    return float(sum(p.numel() * p.element_size() for p in core.get_decoder().layers.parameters() if p.dim() == 2))
+
+
 def answered_at_once(core: Any, inputs: Inputs, types: NumberTypes, max_new_tokens: int, limit_bytes: float) -> int:
     """How many of the prompts can be answered at once, if all are as long as the longest; at least 1.
 

@@ -22,7 +22,7 @@ from visual_rft.parallel.processes import here
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.memory.activations import activation_size, copied_bytes
 from visual_rft.policy.memory.budget import ACTIVATION_SHARE, AVERAGES_BYTES, card_bytes
-from visual_rft.policy.memory.caches import ANSWERED_AT_ONCE, answered_at_once, sampling_bytes
+from visual_rft.policy.memory.caches import ANSWERED_AT_ONCE, answered_at_once, laid_out_bytes, sampling_bytes
 from visual_rft.policy.memory.plan import plan_memory
 from visual_rft.policy.policy import Policy
 
@@ -156,7 +156,8 @@ def _sampling(
 ) -> dict[str, float]:
     """Bytes by name of sampling for so many prompts like the one of ``inputs``."""
     one = sampling_bytes(policy.core, inputs, policy.types, max_new_tokens=max_tokens, group=group, graph=graph)
-    return {name: size * prompts for name, size in one.items()}
+    sizes = {name: size * prompts for name, size in one.items()}
+    return {**sizes, "layers laid out anew": laid_out_bytes(policy.core)} if policy.fuses_layers else sizes
 
 
 def held_bytes(config: Config, policy: Policy, *, supervised: bool = False, processes: int = 1) -> dict[str, float]:
