@@ -109,7 +109,7 @@ def test_configs_are_valid():
             if first in Config.model_fields and "..." not in block:
                 parse_config(yaml.safe_load(block), f"{page}: {block}")
                 configs += 1
-        for line in re.findall(r"^ +- (\{source: .*?\})", text, re.MULTILINE):
+        for line in re.findall(r"^ +- (\{source: .*\})", text, re.MULTILINE):
             SourceConfig.model_validate(yaml.safe_load(line))
             sources += 1
     assert configs >= 6

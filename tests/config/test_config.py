@@ -223,9 +223,12 @@ def test_a_segmenter_is_a_folder_beside_its_config_or_a_hub_id(tmp_path, monkeyp
     (tmp_path / "here" / "sam").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     for given, wanted in (("sam", "here/sam"), ("some/sam-vit", "some/sam-vit")):
-        content = {"task": {"name": "segmentation", "options": {"segmenter": given}}}
+        task = {"name": "segmentation", "options": {"segmenter": given}}
+        content = {"task": task, "data": {"train": [{"source": "shapes", "task": {**task, "label": "own"}}]}}
         (tmp_path / "here" / "own.yaml").write_text(json.dumps(content))
-        assert load_config(tmp_path / "here" / "own.yaml").task.options["segmenter"] == wanted
+        config = load_config(tmp_path / "here" / "own.yaml")
+        assert config.task.options["segmenter"] == wanted
+        assert config.data.train[0].task.options["segmenter"] == wanted
 
 
 def test_flags_are_relative_to_the_current_folder_and_a_kept_config_is_read_as_it_stands(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -84,6 +85,23 @@ def test_every_completion_follows_the_pattern_and_is_scored_as_it_was_sampled(po
     torch.testing.assert_close(drawn.logprobs, policy.logprobs(prefix, drawn), atol=2e-5, rtol=1e-5)
 
 
+def test_each_completion_follows_the_pattern_of_its_prompts_task(policy):
+    answers = {"letters": "[ab]{1,3}", "numbers": "[0-9]{1,3}"}
+    patterns = {task: completion_pattern(answer, think=False) for task, answer in answers.items()}
+    size = policy.core.get_output_embeddings().weight.shape[0]
+    policy.constraint = Constraint.of(patterns, policy.processor.tokenizer, size, policy.end_ids)
+    asked = [replace(p, task=task) for p, task in zip(prompts_of_mixed_size(2), answers, strict=True)]
+    prefix = policy.encode(asked)
+    drawn = policy.sample(prefix, 6, Draws(0))
+    for texts, pattern in zip(drawn.text, patterns.values(), strict=True):
+        assert all(re.fullmatch(pattern, text) for text in texts), texts
+    torch.testing.assert_close(drawn.logprobs, policy.logprobs(prefix, drawn), atol=2e-5, rtol=1e-5)
+    bodies = [decoding_of(policy.sampling, 2, policy, task).body("m", "t", []) for task in answers]
+    grammars = [policy.constraint.grammar(task) for task in answers]
+    assert grammars[0] != grammars[1]
+    assert [body["structured_outputs"]["grammar"] for body in bodies] == grammars
+
+
 def test_probabilities_are_those_of_the_tokens_that_are_left(policy):
     """The oracle renormalises the free distribution by hand, over the tokens that a regular expression lets go on."""
     short(policy, "[ab]")
@@ -118,7 +136,8 @@ def test_a_server_is_told_the_same_pattern():
     assert "structured_outputs" not in decoding_of(policy.sampling, 2, policy).body("m", "t", [])
     constrain(policy, load_task("grounding"))
     body = decoding_of(policy.sampling, 2, policy).body("m", "t", [])
-    assert body["structured_outputs"] == {"grammar": policy.constraint.grammar}, "the masks of our own sampler"
+    ours = policy.constraint.grammar("grounding")
+    assert body["structured_outputs"] == {"grammar": ours}, "the masks of our own sampler"
 
 
 def test_training_on_the_distribution_that_is_left(tmp_path, model_folders):
@@ -142,4 +161,4 @@ def test_the_embedded_model_is_constrained_too():
     policy = load_policy(ModelConfig(), RolloutConfig(max_new_tokens=96))
     constrain(policy, load_task("detection"))
     drawn = policy.sample(policy.encode(prompts_of_mixed_size(1)), 1, greedy=True)
-    assert drawn.truncated.all() or re.fullmatch(policy.constraint.pattern, drawn.text[0][0])
+    assert drawn.truncated.all() or re.fullmatch(policy.constraint.patterns["detection"], drawn.text[0][0])

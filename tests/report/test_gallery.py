@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from visual_rft.report.held_out import gallery
-from visual_rft.report.held_out.gallery import gallery_of
+from visual_rft.report.held_out.gallery import galleries_of
 from visual_rft.report.held_out.measured import calibration, class_numbers, confusion, judged, precision_recall
 from visual_rft.report.held_out.mistakes import match
 from visual_rft.report.payload import embedded, payload
@@ -136,7 +136,7 @@ def test_the_first_and_the_last_evaluation_are_shown(tmp_path):
     nothing = [{**one, "completion": {**one["completion"], "answer": {"boxes": [], "confidence": []}}} for one in ROWS]
     run = read_run(run_with(tmp_path / "run", {0: nothing, 2: nothing, 3: ROWS}))
     (shown,) = payload([run], embedded([run]))["runs"]
-    found = shown["gallery"]
+    found = shown["galleries"][0]
     assert found["steps"] == [0, 3]
     assert found["kinds"] == {"missed": [4, 1], "other class": [0, 1], "not readable": [1, 1]}
     assert [one["name"] for one in found["classes"]] == ["cat", "dog"], "the best first"
@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_left_out_evenly_and_said(tmp_path, monkeypatch):
     rows = [row(f"{n:02d}", "cat", [[0, 0, 20, 20]], []) for n in range(40)]
     run = read_run(run_with(tmp_path / "run", {3: rows}))
     monkeypatch.setattr(gallery, "TEXT_BUDGET", 10 * 305)
-    found = gallery_of(run, 0, Pictures(lambda file: file.name))
+    (found,) = galleries_of(run, 0, Pictures(lambda file: file.name), ["detection"])
     assert len(found["questions"]) == 10
     places = [int(one["id"][:2]) for one in found["questions"]]
     assert places == sorted(places)
@@ -162,14 +162,14 @@ def test_boxes_without_a_confidence_are_said_with_what_ranks_them(tmp_path):
     rows = [row("a", "cat", [[0, 0, 20, 20]], [[0, 0, 20, 20]], [1.0])]
     rows[0]["completion"]["answer"] |= {"unstated": [0], "token_scores": [0.8], "scores": [0.8]}
     run = read_run(run_with(tmp_path / "run", {3: rows}))
-    found = gallery_of(run, 0, Pictures(lambda file: file.name))
+    (found,) = galleries_of(run, 0, Pictures(lambda file: file.name), ["detection"])
     assert found["left_out"].endswith("; 1 box without a confidence: 1 ranked by its tokens")
     assert found["questions"][0]["answers"][0]["labels"] == ["0.80"]
 
 
 def test_a_run_without_kept_answers_has_no_gallery(tmp_path):
     run = read_run(run_with(tmp_path / "run", {}))
-    assert gallery_of(run, 0, Pictures(lambda file: file.name)) is None
+    assert galleries_of(run, 0, Pictures(lambda file: file.name), ["detection"]) == []
 
 
 def test_a_torn_line_is_left_out_and_named(tmp_path):

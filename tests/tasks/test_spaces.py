@@ -263,7 +263,7 @@ def test_training_looks_at_the_first_answers():
     assert hint == hints[7]
     assert "of 256 answers" in hint
     assert "set model.family.coordinates: pixels" in hint
-    assert len(watch.answered) == 256
+    assert len(watch.answered["detection"]) == 256
 
 
 def test_evaluation_looks_at_its_answers(capsys):

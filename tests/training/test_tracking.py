@@ -75,7 +75,12 @@ def test_every_field_is_documented(run_folder):
     assert evaluation["examples"][0].keys() == {*row, "completion"} - {"completions", "step"}
     metrics = lines(run_folder / "metrics.jsonl")[0]
     plain = {name for name in metrics if "/" not in name}
-    assert documented("metrics.jsonl") == plain | {"reward/NAME", "seconds/NAME", "sft_loss"}  # beside gold answers
+    assert documented("metrics.jsonl") == plain | {
+        "reward/NAME",
+        "seconds/NAME",
+        "TASK/reward",
+        "sft_loss",
+    }  # beside gold answers
     summary = json.loads((run_folder / "summary.json").read_text())
     assert documented("summary.json") == set(summary)
 

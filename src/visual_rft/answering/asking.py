@@ -224,7 +224,10 @@ def _run_of(
     """The config of the run that a model came out of (else the default), and the task that asks it."""
     file = run_config_file(model)
     config = load_config(file) if file else Config().with_model(path=model)
-    section = config.task if task in (None, config.task.name) else TaskConfig(name=str(task))
+    if len(config.tasks) > 1:  # one of the run's, or the first that it was trained on
+        config = config.of_task(task if task in config.tasks else next(iter(config.tasks)))
+    known = (None, config.task.name, config.task.called)
+    section = config.task if task in known else TaskConfig(name=str(task))
     if style is not None:  # nothing is rewarded here, so a weight that does not go with it is none of the answer's
         section = section.model_copy(update={"style": style, "weights": None})
     if think is not None:

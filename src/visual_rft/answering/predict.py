@@ -15,6 +15,7 @@ from visual_rft.answering.scores import ranked
 from visual_rft.report.series import label_of
 from visual_rft.tasks.base import Task
 from visual_rft.tasks.metrics.calibration import unstated_text
+from visual_rft.tasks.mixture import Tasks
 from visual_rft.tasks.samples import Prediction, Sample
 from visual_rft.tasks.spaces import MAX_QUESTIONS_LOOKED_AT, Answered, wrong_space_hint
 from visual_rft.terminal.notes import warn
@@ -22,7 +23,7 @@ from visual_rft.terminal.notes import warn
 
 def predict(
     model: Answerer,
-    task: Task,
+    tasks: Tasks,
     samples: Sequence[Sample],
     batch: int = BATCH,
     progress: Callable[[int], object] = lambda _: None,
@@ -31,17 +32,21 @@ def predict(
 
     Args:
         model: what answers.
-        task: the task that writes the prompts and reads the answers.
+        tasks: write the prompts and read the answers; of several, one after another.
         samples: the questions.
         batch: greatest number of questions answered at once.
         progress: called with the number of images that are newly done; what it raises ends the work.
     """
     samples = list(samples)  # a lazy sequence makes a new sample at every look
     places = {id(sample): n for n, sample in enumerate(samples)}
-    images = answer(model, task, group_by_image(samples), batch, progress=progress)
-    answers = [row for image in images for row in image.answers]
-    warn_of_space(task, answers)
-    return scored(task, sorted(answers, key=lambda row: places[id(row.sample)]))
+    predictions: list[Prediction] = []
+    for task in tasks.each.values():
+        asked = [sample for sample in samples if tasks.of(sample) is task]
+        images = answer(model, task, group_by_image(asked), batch, progress=progress)
+        answers = [row for image in images for row in image.answers]
+        warn_of_space(task, answers)
+        predictions += scored(task, answers)
+    return sorted(predictions, key=lambda one: places[id(one.sample)])
 
 
 def warn_of_space(task: Task, answers: Sequence[Answer]) -> None:
@@ -61,9 +66,9 @@ def scored(task: Task, answers: Iterable[Answer]) -> list[Prediction]:
     return [one(row) for row in answers]
 
 
-def evaluation_line(task: Task, metrics: Mapping[str, Any]) -> str:
-    """The main numbers of ``task.metrics`` in one line."""
-    numbers = " ".join(f"{label_of(name)} {metrics[name]:.3f}" for name in task.headline)
+def evaluation_line(tasks: Tasks, metrics: Mapping[str, Any]) -> str:
+    """The main numbers of ``tasks.metrics`` in one line; of several tasks those that have questions."""
+    numbers = " ".join(f"{label_of(name)} {metrics[name]:.3f}" for name in tasks.headline if name in metrics)
     return (
         f"{numbers} format {metrics['format_rate']:.0%} parsed {metrics['parse_rate']:.0%} "
         f"({metrics['n_images']} images, {metrics['n_questions']} questions)"

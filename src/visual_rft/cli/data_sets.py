@@ -167,9 +167,11 @@ def _info(arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.format:
             raise ConfigError("name a config or a --format, not both")
         config = load_config(arguments.config)
-        asked = load_task(config.task.name).questions
         sections = {"train": config.data.train, "evaluation": config.data.evaluation}
-        parts = {name: [(s, s.questions or asked) for s in sources] for name, sources in sections.items()}
+        parts = {
+            name: [(s, s.questions or load_task((s.task or config.task).name).questions) for s in sources]
+            for name, sources in sections.items()
+        }
         return describe(parts, arguments.sheet)
     if not arguments.format:
         raise ConfigError("name what to look at: a CONFIG.yaml, or --format and --path")

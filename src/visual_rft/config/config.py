@@ -32,7 +32,7 @@ from visual_rft.config.overrides import apply_flags
 from visual_rft.config.parallel import ParallelConfig
 from visual_rft.config.paths import completed, is_kept_by_a_run
 from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig, Section, TaskConfig
-from visual_rft.config.sources import DataConfig
+from visual_rft.config.sources import DataConfig, SourceConfig
 from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import ConfigError
 
@@ -54,6 +54,43 @@ class Config(Section):
         """This run with another model, or the same one loaded in another way: fields of ``model``, not validated
         again."""
         return self.model_copy(update={"model": self.model.model_copy(update=fields)})
+
+    @property
+    def tasks(self) -> dict[str, TaskConfig]:
+        """The tasks of the sources by what they are called, those of training first.
+
+        Raises:
+            ValueError: if two of them are called the same and differ.
+        """
+        found: dict[str, TaskConfig] = {}
+        for part, sources in (("train", self.data.train), ("evaluation", self.data.evaluation)):
+            for number, source in enumerate(sources):
+                task = source.task or self.task
+                known = found.setdefault(task.called, task)
+                if known != task:
+                    one, other = known.model_dump(), task.model_dump()
+                    differ = ", ".join(name for name in one if one[name] != other[name])
+                    raise ValueError(
+                        f"data.{part}.{number}.task: two tasks are called {task.called!r} and differ in {differ}; give "
+                        "one of them a label of its own (task.label)"
+                    )
+        return found
+
+    def of_task(self, called: str) -> Config:
+        """The run without what is not of one of its :attr:`tasks`; not validated again."""
+        chosen = self.tasks[called]
+
+        def its(sources: Sequence[SourceConfig]) -> tuple[SourceConfig, ...]:
+            kept = (source for source in sources if (source.task or self.task).called == called)
+            return tuple(source.model_copy(update={"task": None}) for source in kept)
+
+        data = {"train": its(self.data.train), "evaluation": its(self.data.evaluation)}
+        return self.model_copy(update={"task": chosen, "data": self.data.model_copy(update=data)})
+
+    @model_validator(mode="after")
+    def _tasks_have_names_of_their_own(self) -> Config:
+        _ = self.tasks
+        return self
 
     @model_validator(mode="after")
     def _one_batch_for_many_updates(self) -> Config:

@@ -43,21 +43,30 @@ def completed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 if isinstance(source.get(key), str):
                     named = _is_hub_id(source[key]) and source.get("source") == "parquet"
                     source[key] = _complete(source[key], folder, f"data.{part}.{i}.{key}", may_be_name=named)
-    model, task = changed.get("model") or {}, changed.get("task") or {}
+            _complete_task(source, folder, f"data.{part}.{i}.task")
+    _complete_task(changed, folder, "task")
+    model = changed.get("model") or {}
     if isinstance(model.get("path"), str):
         may_be_name = _is_hub_id(model["path"]) or "/" not in model["path"]
         model["path"] = _complete(model["path"], folder, "model.path", may_be_name=may_be_name)
+    return changed
+
+
+def _complete_task(section: dict[str, Any], folder: Path, field: str) -> None:
+    """Complete the files of the user's own that the ``task`` of a section names, in place."""
+    task = section.get("task") or {}
+    if isinstance(task, str):
+        section["task"] = _of_own(task, folder, field)
+        return
+    if isinstance(task.get("name"), str):
+        task["name"] = _of_own(task["name"], folder, f"{field}.name")
+    if task.get("weights"):
+        task["weights"] = {_of_own(name, folder, f"{field}.weights"): w for name, w in task["weights"].items()}
     options = task.get("options") or {}
     if isinstance(options.get("segmenter"), str):
-        may_be_name = _is_hub_id(options["segmenter"])
         options["segmenter"] = _complete(
-            options["segmenter"], folder, "task.options.segmenter", may_be_name=may_be_name
+            options["segmenter"], folder, f"{field}.options.segmenter", may_be_name=_is_hub_id(options["segmenter"])
         )
-    if isinstance(task.get("name"), str):
-        task["name"] = _of_own(task["name"], folder, "task.name")
-    if task.get("weights"):
-        task["weights"] = {_of_own(name, folder, "task.weights"): weight for name, weight in task["weights"].items()}
-    return changed
 
 
 def is_kept_by_a_run(file: Path) -> bool:

@@ -173,6 +173,8 @@ class TaskConfig(Section):
 
     may_change = ("weights", "options")
 
+    label: str | None = Field(None, pattern=r"^[\w.+-]+( [\w.+-]+)*$")
+    """What the task is called in a run of several; null is its name. Tasks that differ need labels that differ."""
     name: str = "detection"
     """``detection``, ``many_classes``, ``classification``, ``grounding``, ``counting``, ``pointing``, ``segmentation``,
     ``vqa``, or your own as module:Class or file.py:Class."""
@@ -192,6 +194,10 @@ class TaskConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """What else the task can be told, e.g. {iou_threshold: 0.7}; docs/rewards.md lists them. A number, and a
     weight, may change over the run: {iou_threshold: {from: 0.5, to: 0.9}}."""
+
+    @property
+    def called(self) -> str:  # without the file of one of the user's own
+        return self.label or self.name.rpartition(":")[2]
 
 
 class RolloutConfig(Section):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from visual_rft.config.name_list import name_list
-from visual_rft.config.sections import Section
+from visual_rft.config.sections import Section, TaskConfig
 
 QuestionKind = Literal[
     "present",  # "find every CLASS": a question for each class that is in an image
@@ -68,6 +68,12 @@ class SourceConfig(Section):
     part: Literal["train", "held_out"] | None = None
     """Where the data have no split to hold out: ``held_out`` takes every fifth image, ``train`` the others; null takes
     all."""
+    task: TaskConfig | None = None
+    """What is asked about this source, in a run of several tasks: a name, or a whole section like ``task``. Null asks
+    the run's ``task``."""
+    weight: float = Field(1.0, gt=0, le=1000)
+    """How often a question of this source is asked, beside one of weight 1; with ``balance: sources`` how often the
+    source is. For training only."""
     subject: str | None = None
     """What classification asks the kind of, e.g. ``flower``; null takes ``object``, or what the source holds."""
     broken: Literal["refuse", "skip"] = "refuse"
@@ -117,6 +123,11 @@ class SourceConfig(Section):
     def _split_at_commas(cls, value: Any) -> Any:
         return name_list(value) if isinstance(value, str) else value
 
+    @field_validator("task", mode="before")
+    @classmethod
+    def _a_name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _only_where_it_means_something(self) -> SourceConfig:
         for name in ("max_objects", "min_objects"):
@@ -148,11 +159,14 @@ class DataConfig(Section):
     """Sources of training questions."""
     evaluation: tuple[SourceConfig, ...] = (SourceConfig(split="test", count=100, seed=1),)
     """Sources of held-out questions."""
+    balance: Literal["none", "sources", "classes"] = "none"
+    """How often training asks what: ``none`` asks every question as often as any other, ``sources`` each source (times
+    its weight), however many questions it has, ``classes`` each class of a task, however rare."""
 
     @model_validator(mode="after")
     def _held_out_as_it_is(self) -> DataConfig:
         for i, source in enumerate(self.evaluation):
-            for name in ("copies", "imprecision"):
-                if getattr(source, name):
+            for name, nothing in (("copies", 0), ("imprecision", 0.0), ("weight", 1.0)):
+                if getattr(source, name) != nothing:
                     raise ValueError(f"evaluation.{i}.{name} is for training; leave it out, results are of true labels")
         return self

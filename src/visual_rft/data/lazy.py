@@ -98,6 +98,21 @@ class Completed(LazySequence[Sample]):
         return self.task.completed(self.samples[index])
 
 
+class Asked(LazySequence[Sample]):
+    """The same samples with the number of their source, and in a run of several tasks the name of their own, which
+    their ids then begin with: the same picture may be asked about in two of them."""
+
+    def __init__(self, samples: Sequence[Sample], source: int, task: str | None) -> None:
+        super().__init__(len(samples))
+        self.samples, self.source, self.task = samples, source, task
+
+    def item(self, index: int) -> Sample:
+        sample = self.samples[index]
+        if self.task is None:
+            return replace(sample, source=self.source)
+        return replace(sample, source=self.source, task=self.task, id=f"{self.task}/{sample.id}")
+
+
 class LabelsAlone(LazySequence[Sample]):
     """The same samples without the reasoning that came with them: all that reinforcement is told as well."""
 

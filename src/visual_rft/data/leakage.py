@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from visual_rft.data.annotated import PresentClasses
 from visual_rft.data.duplicates import Fingerprint, across, fingerprint
-from visual_rft.data.lazy import Completed, LabelsAlone
+from visual_rft.data.lazy import Asked, Completed, LabelsAlone
 from visual_rft.errors import DataError
 from visual_rft.tasks.samples import Sample
 from visual_rft.vision.images import ImageFile, ImageReference, RenderedImage, load_small
@@ -149,7 +149,7 @@ def _images(samples: Sequence[Sample], deadline: float) -> dict[str, ImageRefere
 def _pictures(samples: Sequence[Sample]) -> Iterator[ImageReference]:
     """The pictures of the questions; where each question has to be made for its, at most :data:`MAX_QUESTIONS` of them,
     evenly spread."""
-    while isinstance(samples, (Completed, LabelsAlone)):  # other questions about the same pictures
+    while isinstance(samples, (Asked, Completed, LabelsAlone)):  # other questions about the same pictures
         samples = samples.samples
     if isinstance(samples, PresentClasses):
         yield from samples.pictures()

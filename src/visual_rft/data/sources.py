@@ -33,7 +33,7 @@ from visual_rft.data.formats.refcoco import load_refcoco
 from visual_rft.data.formats.voc import load_voc
 from visual_rft.data.formats.yolo import load_yolo
 from visual_rft.data.imprecise import Imprecise
-from visual_rft.data.lazy import Completed, Joined, LabelsAlone, LazySequence
+from visual_rft.data.lazy import Asked, Completed, Joined, LabelsAlone, LazySequence
 from visual_rft.data.moved import Moved
 from visual_rft.data.parts import part_of
 from visual_rft.data.procedural.digits import Digits
@@ -43,6 +43,7 @@ from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.data.tiled import tiled
 from visual_rft.errors import DataError, printable
 from visual_rft.tasks.base import Task
+from visual_rft.tasks.mixture import Tasks
 from visual_rft.tasks.parsing.completion import normalized
 from visual_rft.tasks.samples import Sample
 from visual_rft.tasks.truth import check_question
@@ -189,19 +190,20 @@ def _procedural(source: SourceConfig, questions: QuestionKind) -> Dataset:
     return Dataset(Digits(count, source.split or "train", source.seed, most, fewest), Digits.classes)
 
 
-def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample]:
+def load_samples(sources: Sequence[SourceConfig], tasks: Tasks) -> Sequence[Sample]:
     """The questions of all sources, one after another.
 
     Args:
         sources: where the images come from; ``questions`` says what is asked about them.
-        task: says it where a source does not.
+        tasks: say it where a source does not; of several, a source that names none asks the main one.
 
     Raises:
         DataError: if a source is not usable or yields no question.
     """
     parts: list[Sequence[Sample]] = []
     why: list[str] = []
-    for source in sources:
+    for number, source in enumerate(sources):
+        called, task = tasks.asked_in(source)
         questions = source.questions or task.questions
         dataset = load_dataset(source, questions)
         if dataset.samples is not None:
@@ -217,7 +219,7 @@ def load_samples(sources: Sequence[SourceConfig], task: Task) -> Sequence[Sample
         if source.copies > 0:
             objects = {image.image.key: image.boxes for image in dataset.images}
             samples = Moved(samples, source.copies, source.seed, objects)
-        parts.append(samples)
+        parts.append(samples if called is None and not number else Asked(samples, number, called))
     joined = parts[0] if len(parts) == 1 else Joined(parts)
     if not parts or len(joined) == 0:
         raise DataError(f"the data sources yield no question: {'; '.join(why) or 'no image holds an object'}")

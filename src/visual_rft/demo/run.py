@@ -12,7 +12,7 @@ from typing import Any
 
 from visual_rft.config.config import Config, load_config
 from visual_rft.errors import ConfigError
-from visual_rft.policy.prompt import task_for
+from visual_rft.policy.prompt import tasks_for
 from visual_rft.report.ending import ending
 from visual_rft.training.rft import train
 from visual_rft.training.run.folder import RunFolder
@@ -66,5 +66,5 @@ def run_demo(name: str, config: Config) -> dict[str, Any]:
         "seed": config.run.seed,
     }
     RunFolder(Path(config.run.folder)).write_json("summary.json", summary)
-    print(ending(trained, Path(config.run.folder), task_for(config).headline, "RFT"))
+    print(ending(trained, Path(config.run.folder), tasks_for(config).headline, "RFT"))
     return summary

@@ -13,7 +13,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,30 @@ class Plan:
     server: tuple[str, ...] = ()
     server_model: str | None = None
     tiles: Tiling | None = None
+
+    def of_task(self, called: str) -> Plan:
+        """The plan for one of several tasks, which have folders of their own in the folder that is named."""
+        return self if self.folder is None else replace(self, folder=self.folder / called)
+
+
+def refuse_for_several(plan: Plan, tasks: Sequence[str]) -> None:
+    """Refuse choices that are those of one task.
+
+    Raises:
+        ConfigError: naming the choice and the tasks.
+    """
+    given = {
+        f"--protocol {plan.protocol}": plan.protocol != "asked",
+        "--classes": plan.classes is not None,
+        "--rules lvis": plan.rules == "lvis",
+        "--segmenter": plan.segmenter is not None,
+        "--tiles": plan.tiles is not None,
+    }
+    for name in (name for name, is_given in given.items() if is_given and len(tasks) > 1):
+        raise ConfigError(
+            f"{name} is for one task, and the held-out sources ask {', '.join(tasks)}: evaluate a config with the "
+            "sources of one"
+        )
 
 
 Chosen = tuple[DetectionSet | None, list[ImageQuestions]]

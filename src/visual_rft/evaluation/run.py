@@ -38,7 +38,7 @@ from visual_rft.evaluation.measures import (
     measure_grounding,
     worst_images,
 )
-from visual_rft.evaluation.plan import Chosen, Plan, chosen_questions, settings_of
+from visual_rft.evaluation.plan import Chosen, Plan, chosen_questions, refuse_for_several, settings_of
 from visual_rft.evaluation.protocols import DetectionSet
 from visual_rft.evaluation.resampling import Floats, bootstrap, interval
 from visual_rft.evaluation.seen import seen_in_training
@@ -73,12 +73,14 @@ def evaluate(config: Config, plan: Plan | None = None) -> dict[str, Any]:
 
     Returns:
         What ``result.json`` holds: ``protocol``, ``model``, the numbers, ``intervals`` (95 %), ``per_class``,
-        ``worst_images``; :func:`visual_rft.evaluation.tables.evaluation_text` makes tables of it.
+        ``worst_images``; :func:`visual_rft.evaluation.tables.evaluation_text` makes tables of it. Where the sources ask
+        several tasks, ``tasks`` holds one of each.
 
     Raises:
         VisualRFTError: if the data, model or folder cannot be used.
     """
-    return _evaluate(config, plan or Plan()).result
+    results = {called: one.result for called, one in _evaluate(config, plan or Plan()).items()}
+    return next(iter(results.values())) if len(results) == 1 else {"tasks": results}
 
 
 def compare(config: Config, models: Sequence[str], plan: Plan | None = None) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def compare(config: Config, models: Sequence[str], plan: Plan | None = None) -> 
 
     Returns:
         ``models`` (the results) and ``differences``: per later model and number its ``difference`` from the first and
-        the 95 % ``interval`` of that over draws of the same images.
+        the 95 % ``interval`` of that over draws of the same images; of several tasks one of each, in ``tasks``.
 
     Raises:
         VisualRFTError: as :func:`evaluate`.
@@ -102,6 +104,11 @@ def compare(config: Config, models: Sequence[str], plan: Plan | None = None) -> 
         one = config.model_copy(update={"model": config.model.model_copy(update={"path": model, "lora": None})})
         where = None if plan.folder is None else plan.folder / f"{number}-{slug(model)}"
         all_done.append(_evaluate(one, replace(plan, folder=where)))
+    compared = {called: _compared([done[called] for done in all_done]) for called in all_done[0]}
+    return next(iter(compared.values())) if len(compared) == 1 else {"tasks": compared}
+
+
+def _compared(all_done: Sequence[Evaluated]) -> dict[str, Any]:
     first, *others = all_done
     differences: list[dict[str, Any]] = [
         {"model": other.result["model"], "minus": first.result["model"]}
@@ -126,19 +133,28 @@ class Coco(NamedTuple):
     results: Sequence[Mapping[str, Any]]
 
 
-def _evaluate(config: Config, plan: Plan) -> Evaluated:
+def _evaluate(config: Config, plan: Plan) -> dict[str, Evaluated]:
+    """The evaluation of every task that the sources of held-out questions ask, by what it is called."""
     here().wait_at_most(config.parallel.timeout)
-    task = task_for(config)
-    asked = chosen_questions(config, task, plan)
-    with _model(config, plan, task) as model:
-        return _evaluate_model(config, plan, task, asked, model)
+    parts = {called: config.of_task(called) for called in config.tasks}
+    parts = {called: part for called, part in parts.items() if part.data.evaluation}
+    refuse_for_several(plan, list(parts))
+    asked = {called: (task_for(part), part) for called, part in parts.items()}
+    chosen = {called: chosen_questions(part, task, plan) for called, (task, part) in asked.items()}
+    found = {}
+    with _model(config, plan, [task for task, _ in asked.values()]) as model:
+        for called, (task, part) in asked.items():
+            where = plan if len(asked) == 1 else plan.of_task(called)
+            found[called] = _evaluate_model(part, where, task, chosen[called], model)
+    return found
 
 
 @contextmanager
-def _model(config: Config, plan: Plan, task: Task) -> Iterator[Answerer]:
+def _model(config: Config, plan: Plan, tasks: Sequence[Task]) -> Iterator[Answerer]:
     """What answers: the model of the config, or the one behind servers."""
     if plan.server:
-        refuse_scores(task)
+        for task in tasks:
+            refuse_scores(task)
         with ServedModel.open(config, plan.server, plan.server_model) as served:
             yield served
         return
@@ -179,7 +195,7 @@ def _evaluate_model(config: Config, plan: Plan, task: Task, chosen: Chosen, mode
     # What is said and written of it.
     result = {
         "model": model.name,
-        "task": task.name,
+        "task": config.task.label or task.name,
         "protocol": plan.protocol,
         **({"rules": plan.rules} if coco is not None else {}),
         **measured.numbers,

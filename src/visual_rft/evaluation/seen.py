@@ -19,7 +19,7 @@ from visual_rft.data.leakage import find_leakage
 from visual_rft.data.sources import load_samples
 from visual_rft.errors import VisualRFTError
 from visual_rft.files import json_or_nothing
-from visual_rft.policy.prompt import task_for
+from visual_rft.policy.prompt import tasks_for
 from visual_rft.policy.stored.places import run_config_file
 from visual_rft.tasks import Sample
 
@@ -46,7 +46,7 @@ def seen_in_training(
         if isinstance(known, Mapping) and list(config.data.evaluation) == list(evaluation):
             found, line = dict(known), _again(known)
         else:
-            leakage = find_leakage(load_samples(config.data.train, task_for(config)), samples)
+            leakage = find_leakage(load_samples(config.data.train, tasks_for(config)), samples)
             found, line = leakage.as_json(), leakage.line()
     except VisualRFTError as error:
         print(f"note: {model}: whether these images were trained on is not known ({error})", file=sys.stderr)

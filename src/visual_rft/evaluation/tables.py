@@ -24,7 +24,10 @@ MAX_SIDE_PIXELS = 1600
 
 
 def evaluation_text(result: Mapping[str, Any]) -> str:
-    """The result of one model: its numbers with 95 % intervals, the classes, the images with the lowest reward."""
+    """The result of one model: its numbers with 95 % intervals, the classes, the images with the lowest reward; of
+    several tasks one after another."""
+    if "tasks" in result:
+        return "\n\n".join(f"{called}\n\n{evaluation_text(one)}" for called, one in result["tasks"].items())
     heading = f"protocol: {result['protocol']}, {result['n_images']} images, {result['n_questions']} questions"
     rows = [[text, _number(result[name]), _ends(result, name)] for text, name in labelled(result["intervals"]).items()]
     rows += [[label_of(name), f"{result[name]:.0%}", ""] for name in ("parse_rate", "format_rate") if name in result]
@@ -41,7 +44,10 @@ def evaluation_text(result: Mapping[str, Any]) -> str:
 
 
 def comparison_text(compared: Mapping[str, Any]) -> str:
-    """The result of :func:`visual_rft.evaluation.run.compare`: one table, and where everything is."""
+    """The result of :func:`visual_rft.evaluation.run.compare`: one table, and where everything is; of several tasks one
+    after another."""
+    if "tasks" in compared:
+        return "\n\n".join(f"{called}\n\n{comparison_text(one)}" for called, one in compared["tasks"].items())
     results, differences = compared["models"], compared["differences"]
     text = comparison_table(results, differences, list(results[0]["intervals"]), f"{results[0]['n_images']} images")
     folders = [f"answers and results of {n}: {row['folder']}" for n, row in enumerate(results, 1) if "folder" in row]

@@ -229,7 +229,8 @@ class _Place:
         if self.reasoning and arm != "sft-reasoning" and arm != "base":
             values["data"]["train"][0]["reasoning"] = False
         recipe = self.experiment.recipes[arm][choice.recipe] if arm in WITH_RECIPES else {}
-        changes = (*self.change.changes.items(), *recipe.items())  # as flags would make them; JSON is YAML
+        own = self.experiment.domains[self.domain].changes
+        changes = (*own.items(), *self.change.changes.items(), *recipe.items())  # as flags would; JSON is YAML
         values = apply_flags(values, [word for path, value in changes for word in (f"--{path}", json.dumps(value))], {})
         if self.quick:
             values["run"]["steps"] = QUICK_STEPS
@@ -237,7 +238,8 @@ class _Place:
             values["rollout"]["group_size"] = 2
             if "warm_start" in values["objective"]:
                 values["objective"]["warm_start"] = 1
-            values["data"]["evaluation"][0]["count"] = QUICK_IMAGES * (6 if self.name == "open-vocabulary" else 1)
+            for source in values["data"]["evaluation"]:
+                source["count"] = QUICK_IMAGES * (6 if self.name == "open-vocabulary" else 1)
         config = parse_config(values, self.name)
         if arm.startswith("sft"):  # the same number of optimiser steps
             steps = config.run.steps * config.objective.updates_per_rollout
@@ -250,10 +252,9 @@ class _Place:
 
 def _config(experiment: Experiment, domain: Domain, shots: int | None, seed: int, split: str) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(json.dumps(experiment.config))
-    train = {**domain.train, "seed": TRAIN_SEED + seed}
-    if shots is not None:
-        train["shots"] = shots
-    evaluation = domain.validation if split == "validation" else domain.test
-    values["data"] = {"train": [train], "evaluation": [dict(evaluation)]}
+    chosen = {} if shots is None else {"shots": shots}
+    train = [{**one.train, "seed": TRAIN_SEED + seed, **chosen} for one in (domain, *domain.beside)]
+    tests = [one.validation if split == "validation" else one.test for one in (domain, *domain.tested_beside)]
+    values["data"] = {"train": train, "evaluation": json.loads(json.dumps(tests))}
     values["run"]["seed"] = seed
     return values

@@ -21,6 +21,7 @@ CONFIGS: dict[str, tuple[str, ...]] = {
     "reasoning-grounding": ("lisa",),
     "ablations": (),
     "why-flat": (),
+    "joint": (),
     "objectives-detection": (),
     "objectives-grounding": (),
     "objectives-classification": (),

@@ -25,34 +25,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from visual_rft.answering.answering import BATCH, answer
-from visual_rft.answering.local import LocalModel, best_device
-from visual_rft.answering.predict import scored
-from visual_rft.answering.questions import group_by_image
+from visual_rft.answering.local import best_device
 from visual_rft.config.config import Config
-from visual_rft.data.sources import load_samples
 from visual_rft.errors import RunFolderError
-from visual_rft.evaluation.calibration import KINDS, measure_ranks
-from visual_rft.evaluation.measures import Measured, measure, measure_detection
-from visual_rft.evaluation.resampling import Floats, bootstrap
 from visual_rft.evidence.cells import Cell
 from visual_rft.evidence.experiments.description import ARMS
-from visual_rft.evidence.ranking import RANKINGS
+from visual_rft.evidence.measuring import evaluate
 from visual_rft.files import write_whole
 from visual_rft.parallel.meetings import by_first, taken
 from visual_rft.parallel.processes import alone, here
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prompt import task_for
-from visual_rft.tasks import Detection
-from visual_rft.tasks.metrics.detection import asked_data_set
 from visual_rft.training.rft import reinforce
 from visual_rft.training.run.environment import SOURCE, git_commit
 from visual_rft.training.session import Session
@@ -257,36 +246,6 @@ def _curves(file: Path) -> Curves:
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     names = [name for name, value in rows[-1].items() if isinstance(value, float) and "seconds" not in name]
     return {name: [None if row.get(name) is None else round(row[name], 4) for row in rows] for name in names}
-
-
-def evaluate(policy: Policy, config: Config, metrics: Sequence[str]) -> tuple[dict[str, float], dict[str, Floats], int]:
-    """Numbers of a model on ``config.data.evaluation``, the same on every draw of images, and how many images.
-
-    The draws of equally many images are the same whichever the model.
-    """
-    task = task_for(config)
-    rows = answer(LocalModel(policy), task, group_by_image(load_samples(config.data.evaluation, task)), BATCH)
-    others: dict[str, Measured] = {}
-    predictions = [scored(task, row.answers) for row in rows]
-    if task.scores == "asked":  # which brings the other two along
-        by_kind = {kind: [scored(replace(task, scores=kind), row.answers) for row in rows] for kind in KINDS}
-        measured = measure_ranks(by_kind)
-    elif isinstance(task, Detection):
-        truth, found = asked_data_set([p for row in predictions for p in row])
-        measured = measure_detection(task, truth, found, predictions)
-        others = {
-            name: measure_detection(task, truth, RANKINGS[name](truth, found), predictions)
-            for name in metrics
-            if name in RANKINGS
-        }
-    else:
-        measured = measure(task, predictions)
-    drawn = dict(bootstrap(measured.statistic, measured.images))
-    numbers = {name: float(measured.numbers[name]) for name in metrics if name not in others}
-    for name, other in others.items():
-        numbers[name] = float(other.numbers["AP"])
-        drawn[name] = bootstrap(other.statistic, other.images)["AP"]
-    return numbers, {name: drawn[name] for name in metrics}, measured.images
 
 
 def machine() -> dict[str, Any]:

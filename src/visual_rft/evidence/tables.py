@@ -34,8 +34,13 @@ LABELS = {"top1_strict": "accuracy", "mean_iou": "mean IoU", "acc50": "Acc@0.5"}
 
 
 def label(metric: str) -> str:
-    """How a metric is called."""
-    return LABELS.get(metric, metric)
+    """How a metric is called; that of one of several tasks with its name.
+
+    >>> label("grounding/mean_iou"), label("AP")
+    ('grounding: mean IoU', 'AP')
+    """
+    task, _, name = metric.rpartition("/")
+    return f"{task}: {LABELS.get(name, name)}" if task else LABELS.get(name, name)
 
 
 def markdown(result: Mapping[str, Any]) -> str:

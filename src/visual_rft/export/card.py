@@ -15,9 +15,9 @@ import yaml
 
 from visual_rft.config.config import Config
 from visual_rft.config.sources import PROCEDURAL, SourceConfig
-from visual_rft.policy.prompt import task_for
+from visual_rft.policy.prompt import tasks_for
 from visual_rft.serving.vllm_options import lora_rank
-from visual_rft.tasks import Task
+from visual_rft.tasks import Tasks
 from visual_rft.vision.coordinates import CoordinateSpace
 
 _RANKED = {
@@ -68,7 +68,7 @@ class Facts:
 
 def model_card(facts: Facts) -> str:
     """The card as Markdown with the front matter that model hubs read."""
-    task = task_for(facts.config)
+    task = tasks_for(facts.config)
     parts = [
         _front_matter(facts),
         f"# {facts.name.rstrip('/').split('/')[-1]}",
@@ -86,7 +86,7 @@ def model_card(facts: Facts) -> str:
 
 def snippet(facts: Facts) -> str:
     """Python that asks the model with plain transformers (and peft, for an adapter)."""
-    prompt = example_prompt(task_for(facts.config), facts.space)
+    prompt = example_prompt(tasks_for(facts.config), facts.space)
     # Whoever copies this runs the model's own Python files, as the run did.
     trust = ", trust_remote_code=True" if facts.config.model.trust_remote_code else ""
     return f"""from PIL import Image
@@ -122,10 +122,11 @@ def serve_command(facts: Facts) -> str:
     return shlex.join(["vllm", "serve", facts.base_folder, *lora, *options])
 
 
-def example_prompt(task: Task, space: CoordinateSpace) -> str:
-    """What the task shows beside an image, ``THING`` standing for what is asked for."""
+def example_prompt(task: Tasks, space: CoordinateSpace) -> str:
+    """What the task (of several the first) shows beside an image, ``THING`` standing for what is asked for."""
+    one = next(iter(task.each.values()))
     try:
-        return task.worded(dict.fromkeys(("category", "subject", "expression", "question"), "THING"), space)
+        return one.worded(dict.fromkeys(("category", "subject", "expression", "question"), "THING"), space)
     except KeyError:  # a task of the user's own that needs to know more
         return "THE PROMPT OF YOUR TASK"
 
@@ -142,7 +143,7 @@ def _front_matter(facts: Facts) -> str:
     return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---"
 
 
-def _what(facts: Facts, task: Task) -> str:
+def _what(facts: Facts, task: Tasks) -> str:
     what = "A LoRA adapter for" if facts.adapter else "Fine-tuned from"
     lora = facts.config.model.lora
     how = f"LoRA of rank {lora.rank}" if lora else "all weights"
@@ -154,7 +155,7 @@ def _what(facts: Facts, task: Task) -> str:
     )
 
 
-def _measured(facts: Facts, task: Task) -> str:
+def _measured(facts: Facts, task: Tasks) -> str:
     if not facts.evaluation and not facts.other_evaluations:
         return f"Nothing: the run has no evaluation of `{facts.checkpoint}`."
     lines = []
@@ -163,7 +164,11 @@ def _measured(facts: Facts, task: Task) -> str:
         trained_on = "; THESE WERE TRAINED ON, the numbers say nothing about others" if _shared(facts.config) else ""
         shown = [("base", facts.base_evaluation), ("this model", facts.evaluation)]
         columns = [(title, numbers) for title, numbers in shown if numbers]
-        ranked = f" Boxes are ranked by {_RANKED[task.scores]}." if task.measured_as == "coco" else ""
+        ranked = "".join(
+            f" Boxes{f' of {called}' if len(task.each) > 1 else ''} are ranked by {_RANKED[one.scores]}."
+            for called, one in task.each.items()
+            if one.measured_as == "coco"
+        )
         lines += [
             f"During the run, greedy, {facts.evaluation['n_questions']} questions about "
             f"{facts.evaluation['n_images']} images (`data.evaluation` below, asked as the config says"
@@ -242,7 +247,7 @@ def _training(facts: Facts) -> str:
     )
 
 
-def _use(facts: Facts, task: Task) -> str:
+def _use(facts: Facts, task: Tasks) -> str:
     prompt = example_prompt(task, facts.space)
     python, serve = snippet(facts), serve_command(facts)
     return (

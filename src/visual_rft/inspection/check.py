@@ -30,8 +30,8 @@ from visual_rft.parallel.processes import here
 from visual_rft.policy.inputs import OpenedReasoning
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prompt import Prompt, task_for
-from visual_rft.tasks import Sample, Task
+from visual_rft.policy.prompt import Prompt, tasks_for
+from visual_rft.tasks import Sample, Task, Tasks
 from visual_rft.tasks.parsing.completion import Parsed
 from visual_rft.tasks.pictures import with_truth
 from visual_rft.tasks.truth import frame_of
@@ -64,7 +64,7 @@ def check_run(config: Config, samples: int, sheet: Path) -> bool:
     """
     # The questions and the model without its weights.
     here().wait_at_most(config.parallel.timeout)
-    task = task_for(config)
+    task = tasks_for(config)
     questions = load_samples(config.data.train, task)
     check_alike(config, questions)
     policy = load_policy(config.model, config.rollout, empty=True)
@@ -127,14 +127,14 @@ class Look(NamedTuple):
 
 
 def _look_at_all(
-    config: Config, task: Task, policy: Policy, chosen: Sequence[Sample]
+    config: Config, tasks: Tasks, policy: Policy, chosen: Sequence[Sample]
 ) -> tuple[list[Look], TokenCounts]:
     """What all processes find about the chosen questions, each about its share, in the order of the questions."""
     looks: list[Look] = []
     tokens = TokenCounts(policy)
     for place in here().share(len(chosen)):
         drawn = sum(look.picture is not None for look in looks)
-        looks.append(_look_at(config, task, policy, chosen[place], tokens, draw=drawn < MAX_PICTURES))
+        looks.append(_look_at(config, tasks, policy, chosen[place], tokens, draw=drawn < MAX_PICTURES))
     told = gather((looks, tokens.counts, tokens.longest), "what was found about the questions")
     whole = TokenCounts(policy)
     for _, counts, longest in told:
@@ -142,11 +142,11 @@ def _look_at_all(
     return [look for part, _, _ in told for look in part], whole
 
 
-def _look_at(config: Config, task: Task, policy: Policy, sample: Sample, tokens: TokenCounts, draw: bool) -> Look:
+def _look_at(config: Config, tasks: Tasks, policy: Policy, sample: Sample, tokens: TokenCounts, draw: bool) -> Look:
     try:
-        inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
+        inputs = policy.prepare([Prompt.of(tasks, sample, policy.space)])
         frame = frame_of(sample.truth, inputs.frames[0])
-        checked = _check_answers(task, sample, frame, policy.reasoning)
+        checked = _check_answers(tasks.of(sample), sample, frame, policy.reasoning)
     except (DataError, PromptTooLongError) as error:
         return Look([f"{sample.id}: {error}"], {}, (), None)
     violations = [f"{sample.id}: {text}" for text in checked.faults]
@@ -156,24 +156,25 @@ def _look_at(config: Config, task: Task, policy: Policy, sample: Sample, tokens:
             f"{sample.id}: the gold answer has {answer} tokens, but rollout.max_new_tokens is {limit}: a right answer "
             f"would be cut off{_tiles_instead(sample, answer, limit)}"
         )
-    picture = _drawn(task, sample, checked.gold, frame) if draw else None
-    return Look(violations, checked.totals, checked.ious, picture)
+    picture = _drawn(tasks.of(sample), sample, checked.gold, frame) if draw else None
+    totals = {"/".join([*tasks.labels([sample]), name]): total for name, total in checked.totals.items()}
+    return Look(violations, totals, checked.ious, picture)
 
 
-def _look_at_whole(config: Config, task: Task, policy: Policy, questions: Sequence[Sample]) -> list[str]:
+def _look_at_whole(config: Config, tasks: Tasks, policy: Policy, questions: Sequence[Sample]) -> list[str]:
     """Violations of the data as a whole; what is less is printed."""
     violations: list[str] = []
 
     # Units of boxes, shrunk images, the longest prompts.
     try:
-        warn(look_at_data(policy, task, questions))
+        warn(look_at_data(policy, tasks, questions))
     except (DataError, PromptTooLongError) as error:
         violations.append(str(error))
 
     # What is held out, where the config names it: is it?
     if "evaluation" in config.data.model_fields_set:
         try:
-            leakage = find_leakage(questions, load_samples(config.data.evaluation, task))
+            leakage = find_leakage(questions, load_samples(config.data.evaluation, tasks))
         except DataError as error:
             violations.append(f"data.evaluation: {error}")
         else:

@@ -23,7 +23,7 @@ from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.memory.footprint import Footprint, activation_limit, count_parameters, most_held
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prompt import Prompt, task_for
+from visual_rft.policy.prompt import Prompt, tasks_for
 from visual_rft.terminal.notes import warn
 from visual_rft.terminal.units import byte_size
 
@@ -47,7 +47,7 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
     Raises:
         VisualRFTError: if the config, data or model cannot be used, or a prompt does not fit the model's context.
     """
-    task = task_for(config)
+    task = tasks_for(config)
     print("# resolved config")
     print(dump_config(config))
     samples = load_samples(config.data.train, task)
@@ -62,7 +62,7 @@ def dry_run(config: Config, *, supervised: bool = False) -> None:
     chosen = [samples[i] for i in spread(len(samples), MAX_QUESTIONS_PREPARED)]
     for sample in [*chosen, *likely_longest(policy, task, chosen, [size_of_image(s) for s in chosen])]:
         inputs = policy.prepare([Prompt.of(task, sample, policy.space)])
-        tokens.add(inputs, task.gold(sample.truth, inputs.frames[0]))
+        tokens.add(inputs, task.of(sample).gold(sample.truth, inputs.frames[0]))
     print("\n".join([*tokens.lines(), *step_lines(config, len(samples), supervised)]))
     assert tokens.longest is not None
     print("\n".join(memory_lines(config, policy, tokens.longest, supervised)))

@@ -25,7 +25,7 @@ from visual_rft.policy.memory.budget import card_bytes
 from visual_rft.policy.memory.footprint import Footprint
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
-from visual_rft.tasks import Sample, Task
+from visual_rft.tasks import Sample, Tasks
 from visual_rft.tasks.spaces import MAX_QUESTIONS_LOOKED_AT
 from visual_rft.terminal.units import byte_size
 
@@ -82,7 +82,7 @@ def does_not_fit(config: Config, policy: Policy, longest: Inputs, *, supervised:
     )
 
 
-def gathering_chosen(config: Config, task: Task, samples: Sequence[Sample], *, supervised: bool) -> Config:
+def gathering_chosen(config: Config, task: Tasks, samples: Sequence[Sample], *, supervised: bool) -> Config:
     """The config with ``parallel.gather`` decided where it is ``auto``: ``step``, unless that does not
     fit on the card and ``layer`` takes less. As given where there are no shards, or no card to compare with.
 
@@ -110,7 +110,7 @@ def gathering_chosen(config: Config, task: Task, samples: Sequence[Sample], *, s
     return ways[by_first(lambda: int(step > card and layer < step), "how weights are gathered")]
 
 
-def refuse_what_cannot_fit(config: Config, task: Task, samples: Sequence[Sample], *, supervised: bool) -> None:
+def refuse_what_cannot_fit(config: Config, task: Tasks, samples: Sequence[Sample], *, supervised: bool) -> None:
     """Compare the run with its card, by the prompts that are likely to be the longest; without a card, nothing is done.
 
     Args:
@@ -131,7 +131,7 @@ def refuse_what_cannot_fit(config: Config, task: Task, samples: Sequence[Sample]
         raise ConfigError(problem)
 
 
-def _longest(policy: Policy, task: Task, samples: Sequence[Sample]) -> Inputs | None:
+def _longest(policy: Policy, task: Tasks, samples: Sequence[Sample]) -> Inputs | None:
     """The longest prompt of those that are likely to be it; None where none can be read."""
     looked = [samples[i] for i in spread(len(samples), MAX_QUESTIONS_LOOKED_AT)]
     prompts = []

@@ -22,7 +22,7 @@ from visual_rft.policy.families import PixelLayout
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
-from visual_rft.tasks import Sample, Task
+from visual_rft.tasks import Sample, Tasks
 from visual_rft.tasks.spaces import MAX_QUESTIONS_LOOKED_AT, gold_space_hint
 from visual_rft.tasks.truth import labelled_boxes
 from visual_rft.terminal.units import byte_size
@@ -45,12 +45,12 @@ def spread(size: int, count: int) -> list[int]:
     return [i * size // count for i in range(count)]
 
 
-def look_at_data(policy: Policy, task: Task, samples: Sequence[Sample]) -> list[str]:
+def look_at_data(policy: Policy, tasks: Tasks, samples: Sequence[Sample]) -> list[str]:
     """Warnings about training questions, each naming its remedy.
 
     Args:
         policy: the model, with or without its weights.
-        task: the task that asks.
+        tasks: that ask.
         samples: all training questions.
 
     Raises:
@@ -59,11 +59,12 @@ def look_at_data(policy: Policy, task: Task, samples: Sequence[Sample]) -> list[
     """
     looked = [samples[i] for i in spread(len(samples), MAX_QUESTIONS_LOOKED_AT)]
     sizes = [size_of_image(sample) for sample in looked]
-    for sample in likely_longest(policy, task, looked, sizes):
-        policy.prepare([Prompt.of(task, sample, policy.space)])
+    for sample in likely_longest(policy, tasks, looked, sizes):
+        policy.prepare([Prompt.of(tasks, sample, policy.space)])
     found: list[str | None] = []
-    if task.answers_boxes:
-        found.append(gold_space_hint(sample.truth for sample in looked))
+    boxed = [sample.truth for sample in looked if tasks.of(sample).answers_boxes]
+    if boxed:
+        found.append(gold_space_hint(boxed))
     limit = pixel_limit(policy)
     if limit is not None:
         pictures = {
@@ -82,9 +83,11 @@ def size_of_image(sample: Sample) -> Size | None:
     return None if read is None else read()
 
 
-def likely_longest(policy: Policy, task: Task, samples: Sequence[Sample], sizes: Sequence[Size | None]) -> list[Sample]:
+def likely_longest(
+    policy: Policy, tasks: Tasks, samples: Sequence[Sample], sizes: Sequence[Size | None]
+) -> list[Sample]:
     """The questions that may have the longest prompts: most pixels, most text, most stretched images, most images."""
-    texts = [len(task.worded(sample.question, policy.space)) for sample in samples]
+    texts = [len(tasks.of(sample).worded(sample.question, policy.space)) for sample in samples]
     pixels = [
         size[0] * size[1] * len(sample.images) if size else 0 for sample, size in zip(samples, sizes, strict=True)
     ]

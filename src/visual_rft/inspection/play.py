@@ -25,8 +25,8 @@ from visual_rft.data.sources import load_samples
 from visual_rft.errors import DataError, printable
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.policy import Policy
-from visual_rft.policy.prompt import Prompt, task_for
-from visual_rft.tasks import Sample, Score, Task
+from visual_rft.policy.prompt import Prompt, tasks_for
+from visual_rft.tasks import Sample, Score, Task, Tasks
 from visual_rft.tasks.pictures import truth_and_answer
 from visual_rft.tasks.truth import frame_of
 from visual_rft.vision.coordinates import Frame
@@ -48,7 +48,7 @@ class Game:
 
     Attributes:
         config: the run.
-        task: the task that asks and scores.
+        tasks: ask and score.
         samples: the questions.
         policy: the model without its weights; it knows prompts and frames.
         out: file of the picture.
@@ -56,7 +56,7 @@ class Game:
     """
 
     config: Config
-    task: Task
+    tasks: Tasks
     samples: Any
     policy: Policy
     out: Path
@@ -74,7 +74,7 @@ class Game:
         Raises:
             VisualRFTError: if the config, data or model cannot be used.
         """
-        task = task_for(config)
+        task = tasks_for(config)
         samples = load_samples(config.data.evaluation if held_out else config.data.train, task)
         return cls(config, task, samples, load_policy(config.model, config.rollout, empty=True), out)
 
@@ -101,6 +101,11 @@ class Game:
         """The current question."""
         sample: Sample = self.samples[self.number]
         return sample
+
+    @property
+    def task(self) -> Task:
+        """The task of the current question."""
+        return self.tasks.of(self.sample)
 
     @property
     def prompt(self) -> str:

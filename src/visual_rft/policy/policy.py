@@ -222,7 +222,8 @@ class Policy:
         # inference_mode takes 4 % off a step of 32 rows on two cores; its tensors may enter no graph: copies leave.
         with torch.inference_mode(), self.computing():
             decoder = self.engine.decoder(prefix, group_size)
-            drawn = sample_tokens(decoder, self.head, self.sampling, ends, self.pad_id, uniform)
+            tasks = [prompt.task for prompt in prefix.inputs.prompts for _ in range(group_size)]
+            drawn = sample_tokens(decoder, self.head, self.sampling, ends, self.pad_id, uniform, tasks)
         ids, mask, logprobs, entropies = (x.clone().unflatten(0, size[:2]) for x in drawn)  # [B, G, T]
         last = ids.gather(-1, (mask.sum(-1, keepdim=True) - 1).clamp(min=0)).squeeze(-1)
         texts = iter(self.decode(ids.flatten(0, 1), mask.flatten(0, 1)))

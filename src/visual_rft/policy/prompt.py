@@ -18,7 +18,7 @@ from visual_rft.errors import ModelError
 from visual_rft.files import json_or_nothing
 from visual_rft.policy.families import family_of
 from visual_rft.policy.stored.places import model_folder
-from visual_rft.tasks import Sample, Task, task_of
+from visual_rft.tasks import Mixture, Sample, Task, Tasks, task_of
 from visual_rft.vision.coordinates import CoordinateSpace
 from visual_rft.vision.images import ImageReference
 
@@ -29,16 +29,18 @@ it. Qwen's refuses 200."""
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question ready for the policy: an id for error messages, the text, and its images in order."""
+    """A question ready for the policy: an id for error messages, the text, its images in order, and its task, which
+    says what form a constrained answer has."""
 
     id: str
     text: str
     images: tuple[ImageReference, ...]
+    task: str = ""
 
     @classmethod
-    def of(cls, task: Task, sample: Sample, space: CoordinateSpace) -> Prompt:
-        """How ``task`` asks about ``sample`` a model that writes boxes in ``space``."""
-        return cls(sample.id, task.worded(sample.question, space), sample.images)
+    def of(cls, tasks: Tasks, sample: Sample, space: CoordinateSpace) -> Prompt:
+        """How the task of ``sample`` asks a model that writes boxes in ``space``."""
+        return cls(sample.id, tasks.of(sample).worded(sample.question, space), sample.images, sample.task)
 
     @property
     def image_key(self) -> str:
@@ -49,6 +51,17 @@ class Prompt:
 def is_stretched(size: Sequence[float]) -> bool:
     """Whether an image of (width, height) is so narrow that a processor may refuse it."""
     return max(size) > MAX_USUAL_RATIO * min(size)
+
+
+def tasks_for(config: Config) -> Tasks:
+    """What the sources of a config ask: its task, or several.
+
+    Raises:
+        ConfigError, ModelError: as :func:`task_for`.
+    """
+    if len(config.tasks) == 1:
+        return task_for(config.of_task(next(iter(config.tasks))))
+    return Mixture({called: task_for(config.of_task(called)) for called in config.tasks}, config.task.called)
 
 
 def task_for(config: Config) -> Task:

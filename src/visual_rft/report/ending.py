@@ -66,15 +66,16 @@ def ending(summary: Mapping[str, Any], folder: Path, headline: Sequence[str], ki
 
 def before_and_after(names: Sequence[str], base: Mapping[str, Any], after: Mapping[str, Any], title: str) -> list[str]:
     """A table of numbers, 0..1 or in the task's own units; without a base only of what there is."""
+    width = max([WIDTH, *(len(label_of(name)) for name in names)])
     if not base:
-        rows = [f"{label_of(name):<{WIDTH}}{_number(after[name]):>11}" for name in names]
-        return [f"{'held-out images':<{WIDTH}}{title:>11}", *rows]
-    lines = [f"{'held-out images':<{WIDTH}}{'base':>9}{title:>11}{'change':>9}"]
+        rows = [f"{label_of(name):<{width}}{_number(after[name]):>11}" for name in names]
+        return [f"{'held-out images':<{width}}{title:>11}", *rows]
+    lines = [f"{'held-out images':<{width}}{'base':>9}{title:>11}{'change':>9}"]
     for name in names:
         was, now = base.get(name), after[name]
         known = isinstance(was, (int, float)) and isinstance(now, (int, float))
         change = f"{now - was:+.3f}" if known else "-"
-        lines.append(f"{label_of(name):<{WIDTH}}{_number(was):>9}{_number(now):>11}{change:>9}")
+        lines.append(f"{label_of(name):<{width}}{_number(was):>9}{_number(now):>11}{change:>9}")
     return lines
 
 

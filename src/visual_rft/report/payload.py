@@ -20,7 +20,7 @@ import yaml
 from visual_rft.config.config import parse_config
 from visual_rft.errors import ConfigError
 from visual_rft.report.health import HealthWatch
-from visual_rft.report.held_out.gallery import gallery_of
+from visual_rft.report.held_out.gallery import galleries_of
 from visual_rft.report.history import history_of
 from visual_rft.report.pictures import data_uri
 from visual_rft.report.questions import Pictures, answer_of, example_of, question_of, short
@@ -76,7 +76,7 @@ def payload(
         waiting -= bool(run.rollout_steps)
         one["rollouts"] = {str(step_number({"step": step})): chosen[step] for step in sorted(chosen)}
         one["left_out"] = _left_out(run, len(chosen), cut)
-        one["gallery"] = gallery_of(run, part.number, pictures)
+        one["galleries"] = galleries_of(run, part.number, pictures, one["tasks"])
         one["problems"] = list(run.problems)
     return {"runs": shown, "images": pictures.images, "differences": differences(runs)}
 
@@ -102,14 +102,15 @@ class _RunPart:
     def overview(self) -> dict[str, Any]:
         """Everything but the rollouts."""
         run = self.run
-        section = run.config.get("task")
+        section, tasks = run.config.get("task"), tasks_of(run)
         last = max(map(step_number, run.metrics), default=0)
         evaluations = [run.evaluations[i] for i in sorted(by_halving(len(run.evaluations))[:MAX_EVALUATIONS])]
         return {
             "name": run.name,
             "folder": str(run.path),
             "kind": run.kind,
-            "task": (section if isinstance(section, Mapping) else {}).get("name", "detection"),
+            "task": " + ".join(tasks),
+            "tasks": tasks,
             "weights": (section if isinstance(section, Mapping) else {}).get("weights"),
             "steps": run.steps,
             "done": last,
@@ -164,6 +165,17 @@ class _RunPart:
                 break
             groups.append(group)
         return groups
+
+
+def tasks_of(run: Run) -> list[str]:
+    """What the tasks of a run are called, those of training first."""
+    data = run.config.get("data") or {}
+    sources = [source for part in ("train", "evaluation") for source in data.get(part) or ()]
+    own = [source.get("task") if isinstance(source, Mapping) else None for source in sources]
+    sections = [task or run.config.get("task") for task in own] or [run.config.get("task")]
+    found = [section if isinstance(section, Mapping) else {} for section in sections]
+    called = (one.get("label") or str(one.get("name", "detection")).rpartition(":")[2] for one in found)
+    return list(dict.fromkeys(map(str, called)))
 
 
 def _curve(curve: Curve) -> dict[str, Any]:

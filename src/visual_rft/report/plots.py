@@ -73,10 +73,13 @@ def panels_of(run: Run) -> list[tuple[str, dict[str, Points]]]:
 
 
 def headline_of(evaluations: Sequence[Row]) -> list[str]:
-    """The main numbers; of a task of the user's own the first four between 0 and 1."""
+    """The main numbers, of several tasks those of each; of a task of the user's own the first four between 0 and 1."""
     known = [name for name in HEADLINE if any(name in row for row in evaluations)]
     if known or not evaluations:
         return known
+    of_tasks = [name for name in evaluations[-1] if "/" in name and name.rpartition("/")[2] in HEADLINE]
+    if of_tasks:
+        return of_tasks
     return [name for name, value in evaluations[-1].items() if isinstance(value, float) and 0 <= value <= 1][:4]
 
 

@@ -4,6 +4,8 @@
 ('accuracy', 'accuracy', 'hits at IoU 0.5')
 >>> label_of("zero_std_share"), label_of("reward/iou"), label_of("seconds/update")
 ('groups with equal rewards', 'reward: iou', 'seconds: update')
+>>> label_of("find/mean_iou"), label_of("find/reward/iou")
+('find: mean IoU', 'find: reward: iou')
 """
 
 from __future__ import annotations
@@ -133,6 +135,9 @@ def thinned(steps: Sequence[int], values: Sequence[float | None]) -> tuple[list[
 def label_of(name: str) -> str:
     """The name of a number for people."""
     group, _, part = name.partition("/")
+    of_task = "/" in part or part in LABELS or part in METRIC_LABELS
+    if of_task and group not in ("reward", "seconds", "sampler"):
+        return f"{group}: {label_of(part)}"  # of one of several tasks
     return f"{group}: {part}" if part else LABELS.get(name) or METRIC_LABELS.get(name, name.replace("_", " "))
 
 

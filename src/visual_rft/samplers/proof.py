@@ -71,8 +71,8 @@ class Proof:
             first = next((n for n, one in enumerate(inputs.sets) if one >= 0), 0)
             self._inputs = self.policy.prepare([inputs.prompts[first]])  # alone, so without padding
             self._sampling = replace(sampling, max_new_tokens=min(TOKENS, sampling.max_new_tokens))
-        decoding = replace(decoding_of(self._sampling, 1, self.policy), seed=0)
         (prompt,) = self._inputs.prompts
+        decoding = replace(decoding_of(self._sampling, 1, self.policy, prompt.task), seed=0)
         for url in engine.urls:
             reply = engine.ask_one(url, prompt, decoding, model)
             same_prompt(prompt, self._inputs.tensors["input_ids"][0], reply, self.policy.processor.tokenizer)

@@ -23,15 +23,16 @@ SHOWN = 8
 """Tokens of either prompt that a message shows."""
 
 
-def decoding_of(sampling: Sampling, group_size: int, policy: Policy) -> Decoding:
-    """How a server has to sample so that its distribution is the policy's: tempered, without placeholders."""
+def decoding_of(sampling: Sampling, group_size: int, policy: Policy, task: str = "") -> Decoding:
+    """How a server has to sample so that its distribution is the policy's: tempered, without placeholders, and in the
+    form of the answers of ``task`` where they are constrained."""
     return Decoding(
         n=group_size,
         temperature=sampling.temperature,
         max_tokens=sampling.max_new_tokens,
         token_ids=True,
         forbidden=tuple(policy.forbidden.tolist()),
-        grammar=policy.constraint.grammar if policy.constraint else None,
+        grammar=policy.constraint.grammar(task) if policy.constraint else None,
     )
 
 

@@ -126,9 +126,11 @@ class ServedSampler:
         self.proof(self.engine, self._model, inputs, sampling, self._version)
 
     def _asked(self, prompts: Sequence[Prompt], group_size: int, sampling: Sampling, draws: Draws) -> dict[int, _Asked]:
-        decoding = decoding_of(sampling, group_size, self.policy)
         numbers = draws.prompts or range(len(prompts))
-        seeded = [replace(decoding, seed=seed_of(draws, number)) for number in numbers]
+        seeded = [
+            replace(decoding_of(sampling, group_size, self.policy, prompt.task), seed=seed_of(draws, number))
+            for number, prompt in zip(numbers, prompts, strict=True)
+        ]
         futures = self.engine.submit_all(prompts, seeded, self._model)
         found = (_Asked(future, self._version, self._model) for future in futures)
         return dict(zip(numbers, found, strict=True))

@@ -19,6 +19,7 @@ from visual_rft.tasks.kinds.many_classes import ManyClasses
 from visual_rft.tasks.kinds.pointing import Pointing
 from visual_rft.tasks.kinds.segmentation import Segmentation
 from visual_rft.tasks.kinds.vqa import Vqa
+from visual_rft.tasks.mixture import Mixture, Tasks
 from visual_rft.tasks.plugins import load_object
 from visual_rft.tasks.samples import Prediction, Sample, Score
 
@@ -135,12 +136,14 @@ __all__ = [
     "Detection",
     "Grounding",
     "ManyClasses",
+    "Mixture",
     "Pointing",
     "Prediction",
     "Sample",
     "Score",
     "Segmentation",
     "Task",
+    "Tasks",
     "Vqa",
     "load_task",
     "task_of",

@@ -24,8 +24,9 @@ from typing import Any
 
 from visual_rft.errors import ConfigError, DataError
 from visual_rft.tasks import load_task
-from visual_rft.tasks.base import Task, part_name
+from visual_rft.tasks.base import Task
 from visual_rft.tasks.columns import Rows, as_lists, completion_text, progress_of, truth_of
+from visual_rft.tasks.plugins import part_name
 from visual_rft.tasks.samples import Score
 from visual_rft.tasks.truth import image_size_of
 from visual_rft.vision.boxes import is_finite_number

@@ -13,19 +13,18 @@ written as JSON, so a reward can be called from any trainer and a rollout can be
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from visual_rft.config.schedules import PARTLY, Path, Schedule, put, values_at
 from visual_rft.config.sections import ScoreKind, StyleKind
-from visual_rft.config.sources import QuestionKind
+from visual_rft.config.sources import QuestionKind, SourceConfig
 from visual_rft.errors import ConfigError
 from visual_rft.tasks import rewards
 from visual_rft.tasks.parsing.completion import Failure, Parsed, without_empty_thought
 from visual_rft.tasks.parsing.notations import NOTATIONS, Notation, noted
-from visual_rft.tasks.plugins import MAX_REWARD, load_object, users_reward
+from visual_rft.tasks.plugins import check_weights, part_name, users_reward
 from visual_rft.tasks.samples import Prediction, Sample, Score, answer_rates
 from visual_rft.tasks.wording import UNWRITTEN, check_wording, filled
 from visual_rft.vision.boxes import is_finite_number
@@ -112,25 +111,7 @@ class Task(ABC):
         if self.measured_as not in get_args(Measure):
             choices = ", ".join(get_args(Measure))
             raise ConfigError(f"task {self.name!r}: measured_as is {self.measured_as!r}; choose from {choices}")
-        known = {*self.rewards, *TEXT_REWARDS}
-        parts = []
-        for name, weight in self._weights.items():
-            if ":" in name:
-                if not callable(load_object(name)):
-                    raise ConfigError(f"task.weights: {name!r} is not a function")
-            elif name not in known:
-                raise ConfigError(
-                    f"task.weights: unknown reward {name!r}; choose from {', '.join(sorted(known))}, or name your own "
-                    "as module:function or file.py:function"
-                )
-            if not is_finite_number(weight):
-                raise ConfigError(f"task.weights.{name}: {weight!r} is not a finite number")
-            if abs(weight) > MAX_REWARD:
-                raise ConfigError(f"task.weights.{name}: {weight!r} is more than {MAX_REWARD:g}")
-            parts.append(part_name(name))
-        twice = [part for part, times in Counter(parts).items() if times > 1]
-        if twice:
-            raise ConfigError(f"task.weights: two rewards are called {twice[0]!r}; rename your function")
+        check_weights(self._weights, {*self.rewards, *TEXT_REWARDS})
         if not (is_finite_number(self.reward_seconds) and self.reward_seconds > 0):
             raise ConfigError(
                 f"task.options.reward_seconds: {self.reward_seconds!r} is not a number of seconds above 0"
@@ -208,6 +189,23 @@ class Task(ABC):
     def _noted(self, text: str, notes: Sequence[str]) -> tuple[str, ...]:
         """What is noted of an answer that was read: what ``style`` asks for is not."""
         return tuple(notes) if self.words is None else noted(text, notes, self.words)
+
+    def of(self, sample: Sample) -> Task:
+        """The task of a question of the run: this one, whichever; of several see :mod:`visual_rft.tasks.mixture`."""
+        return self
+
+    def asked_in(self, source: SourceConfig) -> tuple[str | None, Task]:
+        """What is asked about a source: what it is called (None where the run has one task), and the task."""
+        return None, self
+
+    def labels(self, samples: Sequence[Sample]) -> list[str]:
+        """What the tasks of questions are called in metrics; [] where the run has one."""
+        return []
+
+    @property
+    def each(self) -> dict[str, Task]:
+        """The tasks of the run by what they are called."""
+        return {self.name: self}
 
     def completed(self, sample: Sample) -> Sample:
         """A question as a data source has it, with what prompt and truth need besides.
@@ -318,8 +316,3 @@ TEXT_REWARDS: dict[str, Callable[[Task, str, Parsed[Any] | Failure], float]] = {
     "truncation": lambda task, text, _: float(task.is_whole(text)) if task.bare else rewards.not_truncated(text),
 }
 """Rewards of the text alone, by name, which every task has: of the task, the completion and what was read of it."""
-
-
-def part_name(name: str) -> str:
-    """The name under which a reward is reported: of ``file.py:function`` the function."""
-    return name.rpartition(":")[2]

@@ -15,7 +15,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from numbers import Real
 from pathlib import Path
@@ -225,3 +226,36 @@ def _from_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def part_name(name: str) -> str:
+    """The name under which a reward is reported: of ``file.py:function`` the function."""
+    return name.rpartition(":")[2]
+
+
+def check_weights(weights: Mapping[str, float], known: Collection[str]) -> None:
+    """Make sure that every reward exists, has a name of its own and a weight.
+
+    Args:
+        weights: factor of each reward by name; one of the user's own has a colon in it.
+        known: names of the built-in ones.
+
+    Raises:
+        ConfigError: naming the reward.
+    """
+    for name, weight in weights.items():
+        if ":" in name:
+            if not callable(load_object(name)):
+                raise ConfigError(f"task.weights: {name!r} is not a function")
+        elif name not in known:
+            raise ConfigError(
+                f"task.weights: unknown reward {name!r}; choose from {', '.join(sorted(known))}, or name your own "
+                "as module:function or file.py:function"
+            )
+        if not is_finite_number(weight):
+            raise ConfigError(f"task.weights.{name}: {weight!r} is not a finite number")
+        if abs(weight) > MAX_REWARD:
+            raise ConfigError(f"task.weights.{name}: {weight!r} is more than {MAX_REWARD:g}")
+    twice = [part for part, times in Counter(map(part_name, weights)).items() if times > 1]
+    if twice:
+        raise ConfigError(f"task.weights: two rewards are called {twice[0]!r}; rename your function")

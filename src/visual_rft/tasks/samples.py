@@ -25,12 +25,14 @@ class Sample:
     Attributes:
         id: unique within its data set; used in file names, logs and error messages.
         images: the pictures the question is about, in the order they are shown.
-        task: name of the kind of question (``detection``, ``classification``, ``grounding``).
+        task: name of the kind of question (``detection``, ``classification``, ``grounding``); in a run of several tasks
+            what its task is called there.
         question: what the task needs to write the prompt, e.g. ``{"category": "red circle"}``; ``problem`` is a whole
             prompt, shown as it is.
         truth: what the task needs to score an answer, in pixels of the original image, e.g.
             ``{"boxes": [[x1, y1, x2, y2]], "image_size": [width, height]}``; of several images, the first. ``space``
             names the units a ``problem`` asks for (``relative_1000`` or ``pixels``), if they are not the model's own.
+        source: number of its source in the config.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Sample:
     task: str
     question: Mapping[str, Any]
     truth: Mapping[str, Any]
+    source: int = 0
 
 
 class Score(NamedTuple):

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from visual_rft.tasks.base import Task
+from visual_rft.tasks.mixture import Tasks
 from visual_rft.tasks.parsing.completion import Failure
 from visual_rft.tasks.samples import Sample
 from visual_rft.tasks.truth import frame_of, image_size_of, labelled_boxes
@@ -94,31 +95,33 @@ class SpaceWatch:
     """Looks at the first answers of a run, and says once what their units seem to be.
 
     Args:
-        task: that asked.
+        tasks: that asked, each of which is watched apart.
     """
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.answered: list[Answered] = []
+    def __init__(self, tasks: Tasks) -> None:
+        self.tasks = tasks
+        self.answered: dict[str, list[Answered]] = {name: [] for name in tasks.each}
 
     def look(
         self, samples: Sequence[Sample], frames: Sequence[Frame | None], texts: Sequence[Sequence[str]]
     ) -> str | None:
-        """The hint of :func:`wrong_space_hint` when enough answers have been seen; None before and ever after.
+        """The hint of :func:`wrong_space_hint` when enough answers of a task were seen; None before and ever after.
 
         Args:
             samples: B questions.
             frames: units of the answers to each.
             texts: G completions of each.
         """
-        if len(self.answered) >= WATCHED_ANSWERS:
-            return None
-        self.answered += [
-            Answered(text, sample.truth, frame)
-            for sample, frame, group in zip(samples, frames, texts, strict=True)
-            for text in group
-        ]
-        return wrong_space_hint(self.task, self.answered) if len(self.answered) >= WATCHED_ANSWERS else None
+        hints = []
+        for name, task in self.tasks.each.items():
+            seen = self.answered[name]
+            if len(seen) >= WATCHED_ANSWERS:
+                continue
+            rows = [row for row in zip(samples, frames, texts, strict=True) if self.tasks.of(row[0]) is task]
+            seen += [Answered(text, sample.truth, frame) for sample, frame, group in rows for text in group]
+            if len(seen) >= WATCHED_ANSWERS:
+                hints.append(wrong_space_hint(task, seen))
+        return next((hint for hint in hints if hint is not None), None)
 
 
 _WORDS = {"relative_1000": "0..1000", "pixels": "pixels of the image"}

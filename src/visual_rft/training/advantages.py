@@ -36,6 +36,8 @@ class Rewards:
         parts: ``[B, G, R]``, each reward before its weight, NaN where it does not apply; None if only totals are known.
         weights: of the R parts.
         earlier: ``[N, R]`` parts of completions of earlier steps; None if there are none.
+        tasks: of the B groups, in a run of several; empty where there is one.
+        of_task: the task that each of the R parts belongs to; empty means all.
 
     Raises:
         ValueError: if the shape is another or a total is not finite.
@@ -45,6 +47,8 @@ class Rewards:
     parts: Tensor | None = None
     weights: Sequence[float] = (1.0,)
     earlier: Tensor | None = None
+    tasks: tuple[str, ...] = ()
+    of_task: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.total.ndim != 2 or self.total.shape[1] < 2:
@@ -53,6 +57,17 @@ class Rewards:
             )
         if not torch.isfinite(self.total).all():
             raise ValueError("a reward is not finite")
+
+    def alone(self, groups: list[int]) -> Rewards:
+        """Some groups of one task, with its own parts."""
+        task = self.tasks[groups[0]]
+        parts = [place for place, of in enumerate(self.of_task) if of in ("", task)]
+        return Rewards(
+            self.total[groups],
+            None if self.parts is None else self.parts[groups][..., parts],
+            tuple(self.weights[place] for place in parts),
+            None if self.earlier is None else self.earlier[:, parts],
+        )
 
     def summed(self, compare: Callable[[Tensor], Tensor]) -> Tensor:
         """``[B, G]``: each part compared within its group, times its weight, summed; 0 where it does not apply."""

@@ -25,9 +25,10 @@ from visual_rft.parallel.processes import here
 T = TypeVar("T")
 
 
-@lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, size: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng((seed, epoch)).permutation(size)
+@lru_cache(maxsize=64)
+def permutation(seed: int, epoch: int, size: int, *group: int) -> npt.NDArray[np.int64]:
+    """The order of ``size`` questions in an epoch, of a group of them where its number is given."""
+    return np.random.default_rng((seed, epoch, *((4, *group) if group else ()))).permutation(size)
 
 
 def batch_indices(number: int, size: int, batch: int, seed: int) -> list[int]:
@@ -42,7 +43,7 @@ def batch_indices(number: int, size: int, batch: int, seed: int) -> list[int]:
     indices = []
     for place in range(number * batch, (number + 1) * batch):
         epoch, offset = divmod(place, size)
-        indices.append(int(_permutation(seed, epoch, size)[offset]))
+        indices.append(int(permutation(seed, epoch, size)[offset]))
     return indices
 
 

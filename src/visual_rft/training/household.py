@@ -26,7 +26,7 @@ from visual_rft.parallel.processes import here
 from visual_rft.policy.stored.checkpoints import best_of
 from visual_rft.report.artefacts import write_artefacts
 from visual_rft.report.health import HealthWatch
-from visual_rft.tasks import Sample, Task
+from visual_rft.tasks import Sample, Tasks
 from visual_rft.tasks.spaces import SpaceWatch
 from visual_rft.training.learner import Learner
 from visual_rft.training.metrics import Clock, Rollouts
@@ -68,7 +68,7 @@ class Household:
     """
 
     config: Config
-    task: Task
+    task: Tasks
     held_out: Sequence[Sample]
     learner: Learner
     folder: RunFolder
@@ -91,7 +91,7 @@ class Household:
     def open(
         cls,
         config: Config,
-        task: Task,
+        task: Tasks,
         held_out: Sequence[Sample],
         learner: Learner,
         folder: RunFolder,

@@ -29,6 +29,7 @@ class Rollouts:
         scores: one per completion, ``[B][G]``.
         rewards: totals of the scores, ``[B, G]``.
         advantages: of the rewards within their group, ``[B, G]``.
+        labels: what the task of each question is called; empty where the run has one.
     """
 
     samples: Sequence[Sample]
@@ -37,6 +38,7 @@ class Rollouts:
     scores: Sequence[Sequence[Score]]
     rewards: Tensor
     advantages: Tensor
+    labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,8 @@ class BatchNumbers:
         lengths: tokens of each completion, ``[B, G]``.
         truncated: whether each was cut off, ``[B, G]``.
         parts: reward parts by name, of every completion.
-        failures: completions that could not be read.
+        failed: whether each completion could not be read.
+        labels: what the task of each question is called; empty where the run has one.
         surprise: negative log-probabilities of all tokens, summed up.
         stats: what the objective made of them.
         drawn: prompts that were answered besides.
@@ -151,7 +154,8 @@ class BatchNumbers:
     lengths: Tensor
     truncated: Tensor
     parts: list[dict[str, float | None]]
-    failures: int
+    failed: list[bool]
+    labels: list[str]
     surprise: float
     stats: ObjectiveStats
     drawn: int
@@ -167,7 +171,8 @@ class BatchNumbers:
             lengths=completions.lengths.cpu(),
             truncated=completions.truncated.cpu(),
             parts=[dict(score.parts) for score in scores],
-            failures=sum(score.failure is not None for score in scores),
+            failed=[score.failure is not None for score in scores],
+            labels=list(rollouts.labels),
             surprise=-completions.logprobs.detach().sum().item(),
             stats=result.stats,
             drawn=result.drawn,
@@ -200,8 +205,9 @@ def step_metrics(
         "reward_std": rewards.std(1).mean().item(),
         "zero_std_share": (rewards == rewards[:, :1]).all(1).float().mean().item(),
         "extra_share": sum(b.drawn for b in batches) / len(rewards),
-        **{f"reward/{name}": _mean_where_applied([part[name] for part in parts]) for name in parts[0]},
-        "parse_failure_share": sum(b.failures for b in batches) / len(parts),
+        **_part_means(parts, "reward"),
+        **_by_task(batches),
+        "parse_failure_share": sum(sum(b.failed) for b in batches) / len(parts),
         "truncated_share": torch.cat([b.truncated.flatten() for b in batches]).float().mean().item(),
         "length": lengths.float().mean().item(),
         "entropy_estimate": sum(b.surprise for b in batches) / max(1, sum(tokens)),
@@ -216,6 +222,33 @@ def step_metrics(
         **{f"seconds/{name}": max(seconds[name] for _, seconds, _ in told) for name in watch.seconds},
         "seconds/step": slowest,
     }
+
+
+def _part_means(parts: Sequence[Mapping[str, float | None]], prefix: str) -> dict[str, float | None]:
+    """The mean of each reward part over the completions that have it."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {f"{prefix}/{name}": _mean_where_applied([part.get(name) for part in parts]) for name in names}
+
+
+def _by_task(batches: Sequence[BatchNumbers]) -> dict[str, Any]:
+    """Of every task that a step asked its share of the questions, reward and parts, equal groups, unread answers."""
+    labels = [label for b in batches for label in b.labels]
+    if not labels:
+        return {}
+    rewards = torch.cat([b.rewards for b in batches])
+    group = rewards.shape[1]
+    parts, failed = [part for b in batches for part in b.parts], [one for b in batches for one in b.failed]
+    found: dict[str, Any] = {}
+    for task in sorted(set(labels)):
+        rows = [place for place, label in enumerate(labels) if label == task]
+        own = [place * group + n for place in rows for n in range(group)]
+        earned = rewards[rows]
+        found[f"{task}/questions_share"] = len(rows) / len(labels)
+        found[f"{task}/reward"] = earned.mean().item()
+        found |= _part_means([parts[place] for place in own], f"{task}/reward")
+        found[f"{task}/zero_std_share"] = (earned == earned[:, :1]).all(1).float().mean().item()
+        found[f"{task}/parse_failure_share"] = sum(failed[place] for place in own) / len(own)
+    return found
 
 
 def _weighted(values: Sequence[float], weights: Sequence[int]) -> float:

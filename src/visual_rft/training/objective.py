@@ -18,8 +18,8 @@ Shapes: B prompts, G completions per prompt, T tokens; n some of the B * G compl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -52,6 +52,7 @@ def rewards_of(
     weights: Mapping[str, float],
     earlier: Sequence[Sequence[float]],
     device: torch.device,
+    labels: Sequence[str] = (),
 ) -> Rewards:
     """The totals and parts of scores as tensors.
 
@@ -60,14 +61,26 @@ def rewards_of(
         weights: of the parts, by name.
         earlier: parts of completions of earlier steps, in the same order; may be empty.
         device: where the tensors are made.
+        labels: what the task of each of the B questions is called, which the names of its parts then begin with; empty
+            where there is one task.
     """
     total = torch.tensor([[score.total for score in group] for group in scores], device=device)
+    several = labels or [""] * len(scores)
     parts = [
-        [[math.nan if (part := score.parts[name]) is None else part for name in weights] for score in group]
-        for group in scores
+        [[math.nan if part is None else part for part in part_values(score, weights, label)] for score in group]
+        for label, group in zip(several, scores, strict=True)
     ]
     before = torch.tensor(earlier, device=device) if earlier else None
-    return Rewards(total, torch.tensor(parts, device=device), tuple(weights.values()), before)
+    of_task = tuple(name.partition("/")[0] for name in weights) if labels else ()
+    return Rewards(total, torch.tensor(parts, device=device), tuple(weights.values()), before, tuple(labels), of_task)
+
+
+def part_values(score: Score, names: Iterable[str], label: str = "") -> list[float | None]:
+    """The parts of a score by name; None where one does not apply, or belongs to another task than ``label``."""
+    if not label:
+        return [score.parts[name] for name in names]
+    whole = {f"{label}/{name}": value for name, value in score.parts.items()}
+    return [whole.get(name) for name in names]
 
 
 def advantages_of(
@@ -95,7 +108,9 @@ def advantages_of(
         earlier = rewards.earlier  # in which nothing is known of the divergence
         if earlier is not None:
             earlier = torch.nn.functional.pad(earlier, (0, 1), value=math.nan)
-        rewards = Rewards(total, parts, (*rewards.weights, -config.beta), earlier)
+        weights = (*rewards.weights, -config.beta)
+        of_task = (*rewards.of_task, "") if rewards.of_task else ()
+        rewards = replace(rewards, total=total, parts=parts, weights=weights, earlier=earlier, of_task=of_task)
     advantages = beside_all(rewards, named_advantages(config), questions)
     limit = config.advantage_limit
     return advantages if limit is None else advantages.clamp(-limit, limit)

@@ -66,7 +66,8 @@ def reinforce(session: Session) -> None:
             prefix = rollout.prefix
             with watch("reference"):
                 reference_logprobs = reference.logprobs(prefix, completions) if reference else None
-            rewards = rewards_of(rollout.scores, task.part_weights, learner.history.parts, device)
+            labels = task.labels(samples)
+            rewards = rewards_of(rollout.scores, task.part_weights, learner.history.parts, device, labels)
             pooled = rollout.ids if config.rollout.hard_share else None
             advantages = advantages_of(rewards, objective, completions, reference_logprobs, pooled)
             scale, longest = len(samples) / loop.prompts_per_step, config.rollout.max_new_tokens
@@ -78,7 +79,7 @@ def reinforce(session: Session) -> None:
                         prefix = policy.encode(inputs, for_sampling=True)  # again: the weights have changed
                     logprobs = policy.backward(prefix, completions, loss)
                     gold_loss = teach_beside(policy, task, rollout, objective, scale)
-            rollouts = Rollouts(samples, inputs, completions, rollout.scores, rewards.total, advantages)
+            rollouts = Rollouts(samples, inputs, completions, rollout.scores, rewards.total, advantages, labels)
             results.append(BatchResult(rollouts, loss.stats(logprobs), rollout.drawn, rollout.seen, gold_loss))
             household.keep_rollouts(step, rollouts)
         with watch("update"):

@@ -27,7 +27,7 @@ from visual_rft.policy.engine.prefix import Completions, Prefix
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt
 from visual_rft.samplers.interface import Sampler
-from visual_rft.tasks import Sample, Score, Task
+from visual_rft.tasks import Sample, Score, Tasks
 from visual_rft.training.metrics import Stopwatch
 from visual_rft.training.session import Others, Questions
 
@@ -112,7 +112,7 @@ class Answering:
     """
 
     policy: Policy
-    task: Task
+    task: Tasks
     config: RolloutConfig
     watch: Stopwatch
     sampler: Sampler
@@ -127,7 +127,7 @@ class Answering:
             completions = self.sampler.sample(prefix, self.config.group_size, questions.draws)
         with self.watch("score"):
             scores = [
-                [self.task.score(text, sample.truth, frame) for text in group]
+                [self.task.of(sample).score(text, sample.truth, frame) for text in group]
                 for sample, frame, group in zip(questions.samples, prefix.frames, completions.text, strict=True)
             ]
         return Rollout(questions, prefix, completions, scores, 0, _by_question(questions, scores))

@@ -29,22 +29,23 @@ from visual_rft.inspection.fitting import gathering_chosen, refuse_what_cannot_f
 from visual_rft.parallel.meetings import by_first, check_equal, gather
 from visual_rft.parallel.processes import here
 from visual_rft.policy.agreement import verify_together
-from visual_rft.policy.constrained import constrain
+from visual_rft.policy.constrained import constrain_each
 from visual_rft.policy.engine.draws import Draws
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loading import autocast_of, load_policy, sampling_of
 from visual_rft.policy.memory.halving import out_of_memory
-from visual_rft.policy.prompt import task_for
+from visual_rft.policy.prompt import tasks_for
 from visual_rft.policy.stored.places import base_of
 from visual_rft.samplers.interface import OwnSampler, Sampler
 from visual_rft.samplers.making import sampler_of
-from visual_rft.tasks import Sample, Task
-from visual_rft.tasks.patterns import label_names
+from visual_rft.tasks import Sample, Tasks
 from visual_rft.training.batches import prefetch, shares
 from visual_rft.training.household import Household
 from visual_rft.training.learner import Learner
 from visual_rft.training.metrics import BatchResult, Clock
+from visual_rft.training.objective import part_values
 from visual_rft.training.prompts.drawing import Drawing
+from visual_rft.training.prompts.mixing import mix_of
 from visual_rft.training.run.best import refuse_unknown_number
 from visual_rft.training.run.checkpoint import newest_whole
 from visual_rft.training.run.continuing import continued, extension
@@ -88,7 +89,7 @@ class Session:
 
     Attributes:
         config: the whole run.
-        task: asks and scores.
+        task: asks and scores; of a run of several, each question by its own.
         samples: training questions.
         learner: the policy and what changes its weights.
         household: what the run says, keeps and measures.
@@ -100,7 +101,7 @@ class Session:
     """
 
     config: Config
-    task: Task
+    task: Tasks
     samples: Sequence[Sample]
     learner: Learner
     household: Household
@@ -142,7 +143,7 @@ class Session:
                 config = config.with_model(path=base_of(config.model.path), autocast=autocast_of(config.model))
             accelerator = make_accelerator(config, folder.path)
             # Data and model.
-            task = task_for(config)
+            task = tasks_for(config)
             samples = load_samples(config.data.train, task)
             held_out = load_samples(config.data.evaluation, task)
             check_alike(config, samples, held_out)
@@ -154,9 +155,10 @@ class Session:
             samples = usable(policy, task, samples, skips)
             held_out = usable(policy, task, held_out, leaves_out(config.data.evaluation))
             if config.rollout.constrained and not supervised:
-                constrain(policy, task, label_names(task, (*samples, *held_out)))
+                constrain_each(policy, task, (*samples, *held_out))
             look(policy, task, samples, skips)
-            try_rewards(task, prepared(policy, task, samples, [0], skips))
+            mix = mix_of(samples, config.data, config.run.seed)
+            try_rewards(task, lambda numbers: prepared(policy, task, samples, numbers, skips), samples)
             refuse_unknown_number(config.run.best, task, held_out)
             learner = Learner.of(policy, config, accelerator, supervised=supervised)
             first_step = learner.restore(checkpoint) if checkpoint else 0
@@ -176,7 +178,7 @@ class Session:
             household = Household.open(config, task, held_out, learner, folder, lock, first_step, clock)
             drawing = Drawing(
                 samples, learner.history, config.run.prompts_per_step, config.run.seed,
-                config.rollout.rest_steps, config.rollout.hard_share,
+                config.rollout.rest_steps, config.rollout.hard_share, mix, task,
             )  # fmt: skip
             session = cls(config, task, samples, learner, household, drawing, sampler, first_step, checkpoint)
             verify_together(policy, session.prepare(min(first_step, config.run.steps - 1)).inputs)
@@ -217,7 +219,8 @@ class Session:
     def keep_history(self, step: int, results: Sequence[BatchResult]) -> None:
         """Note what the answers of a step earned, by question; a line of ``history.jsonl``."""
         seen: dict[str, list[float]] = {}
-        told = gather([(result.seen, _parts(result)) for result in results], "the history")
+        names = self.task.part_weights
+        told = gather([(result.seen, _parts(result, names)) for result in results], "the history")
         for earned, parts in (one for together in zip(*told, strict=True) for one in together):
             for name, rewards in earned.items():
                 seen.setdefault(name, []).extend(rewards)
@@ -295,9 +298,11 @@ class Session:
         return others
 
 
-def _parts(result: BatchResult) -> list[list[float | None]]:
-    """Reward parts of every completion of a batch."""
-    return [list(score.parts.values()) for group in result.rollouts.scores for score in group]
+def _parts(result: BatchResult, names: Iterable[str]) -> list[list[float | None]]:
+    """Reward parts of every completion of a batch, by these names."""
+    scores = result.rollouts.scores
+    groups = zip(result.rollouts.labels or [""] * len(scores), scores, strict=True)
+    return [part_values(score, names, label) for label, group in groups for score in group]
 
 
 def _batches(whole: Batch, draws: Draws, places: Sequence[Sequence[int]]) -> Iterator[Questions]:

@@ -17,7 +17,7 @@ from visual_rft.parallel.processes import together
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.loss import WeightedLogprobs
 from visual_rft.policy.policy import Policy
-from visual_rft.tasks import Sample, Score, Task
+from visual_rft.tasks import Sample, Score, Tasks
 from visual_rft.training.metrics import Stopwatch
 from visual_rft.training.objective import token_weights, tokens_of_batch
 from visual_rft.training.rollout import Rollout
@@ -68,7 +68,7 @@ def imitate_step(session: Session, step: int, batches: Iterable[Questions]) -> d
     }
 
 
-def teach(policy: Policy, task: Task, samples: Sequence[Sample], inputs: Inputs, weight: float) -> float:
+def teach(policy: Policy, task: Tasks, samples: Sequence[Sample], inputs: Inputs, weight: float) -> float:
     """Add the gradients of ``weight`` times the mean negative log-probability of the gold answers' tokens.
 
     The mean is over the batch of all processes: their parts, weighed by their prompts, add up to it.
@@ -77,7 +77,7 @@ def teach(policy: Policy, task: Task, samples: Sequence[Sample], inputs: Inputs,
         This process's part of that mean, without the weight.
     """
     prefix = policy.encode(inputs, for_sampling=True)
-    gold = [task.gold(sample.truth, frame) for sample, frame in zip(samples, prefix.frames, strict=True)]
+    gold = [task.of(sample).gold(sample.truth, frame) for sample, frame in zip(samples, prefix.frames, strict=True)]
     completions = policy.completions_of(gold)
     tokens = tokens_of_batch(float(completions.mask.sum()), len(samples))
     weights = token_weights(completions.mask, "token_mean", tokens=tokens)
@@ -85,7 +85,7 @@ def teach(policy: Policy, task: Task, samples: Sequence[Sample], inputs: Inputs,
     return -(logprobs * weights).sum().item()
 
 
-def teach_beside(policy: Policy, task: Task, rollout: Rollout, config: ObjectiveConfig, scale: float) -> float | None:
+def teach_beside(policy: Policy, task: Tasks, rollout: Rollout, config: ObjectiveConfig, scale: float) -> float | None:
     """The gold answers beside reinforcement, as CHORD mixes the two (arXiv 2508.11408, eq. 5): the same gradients for
     the chosen of B prompts, each with the weight that it would have if all were.
 
@@ -115,6 +115,7 @@ def teach_beside(policy: Policy, task: Task, rollout: Rollout, config: Objective
     return teach(policy, task, [samples[place] for place in chosen], inputs.select(chosen), weight)
 
 
-def _is_unsolved(task: Task, sample: Sample, frame: Frame | None, scores: Sequence[Score]) -> bool:
-    gold = task.score(task.gold(sample.truth, frame), sample.truth, frame)
+def _is_unsolved(task: Tasks, sample: Sample, frame: Frame | None, scores: Sequence[Score]) -> bool:
+    one = task.of(sample)
+    gold = one.score(one.gold(sample.truth, frame), sample.truth, frame)
     return max(score.total for score in scores) < gold.total - 1e-6

@@ -10,7 +10,7 @@ Decision: the first process of several does what is done once, and all know how 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import torch
@@ -20,7 +20,7 @@ from visual_rft.data.leakage import find_leakage
 from visual_rft.errors import ConfigError, RunFolderError
 from visual_rft.parallel.meetings import by_first
 from visual_rft.parallel.processes import here
-from visual_rft.tasks import Sample, Task
+from visual_rft.tasks import Sample, Tasks
 from visual_rft.terminal.notes import warn
 from visual_rft.training.run.continuing import changed_since
 from visual_rft.training.run.folder import RunFolder
@@ -80,15 +80,24 @@ def refuse_other_data(folder: RunFolder, config: Config, anyway: bool) -> None:
         )
 
 
-def try_rewards(task: Task, batch: Batch) -> None:
+def try_rewards(tasks: Tasks, prepare: Callable[[Sequence[int]], Batch], samples: Sequence[Sample]) -> None:
     """Call the user's own rewards once, so that one which cannot be used leaves no run folder.
+
+    Args:
+        tasks: of the run.
+        prepare: prepares the questions with these numbers.
+        samples: all training questions, of which the first of each task is taken.
 
     Raises:
         ConfigError: naming it.
     """
-    if any(":" in name for name in task.weights or ()):
-        sample, frame = batch.samples[0], batch.inputs.frames[0]
-        task.score(task.gold(sample.truth, frame), sample.truth, frame)
+    for task in tasks.each.values():
+        if any(":" in name for name in task.weights or ()):
+            first = next((number for number, sample in enumerate(samples) if tasks.of(sample) is task), None)
+            if first is not None:
+                batch = prepare([first])
+                sample, frame = batch.samples[0], batch.inputs.frames[0]
+                task.score(task.gold(sample.truth, frame), sample.truth, frame)
 
 
 def prepare_process(config: Config) -> None:

@@ -21,7 +21,7 @@ from visual_rft.inspection.look import look_at_data
 from visual_rft.policy.inputs import Inputs
 from visual_rft.policy.policy import Policy
 from visual_rft.policy.prompt import Prompt, is_stretched
-from visual_rft.tasks import Sample, Task
+from visual_rft.tasks import Sample, Tasks
 from visual_rft.terminal.notes import warn
 
 MAX_TRIED = 1000
@@ -52,12 +52,12 @@ def leaves_out(sources: Sequence[SourceConfig]) -> bool:
     return bool(files) and all(source.broken == "skip" for source in files)
 
 
-def usable(policy: Policy, task: Task, samples: Sequence[Sample], skips: bool) -> Sequence[Sample]:
+def usable(policy: Policy, tasks: Tasks, samples: Sequence[Sample], skips: bool) -> Sequence[Sample]:
     """The questions without those whose image is too narrow for the processor, which are named and counted.
 
     Args:
         policy: whose processor is asked, where the ratio of the sides is unusual.
-        task: writes the prompts.
+        tasks: write the prompts.
         samples: questions; the size of their image is taken from the truth.
         skips: whether to leave any out; without, they are returned as they are, and fail where they are prepared.
 
@@ -70,7 +70,7 @@ def usable(policy: Policy, task: Task, samples: Sequence[Sample], skips: bool) -
     for number, sample in enumerate(samples):
         if "image_size" in sample.truth and is_stretched(sample.truth["image_size"]):
             try:
-                policy.prepare([Prompt.of(task, sample, policy.space)])
+                policy.prepare([Prompt.of(tasks, sample, policy.space)])
             except DataError as error:
                 left_out[number] = str(error)
     if not left_out:
@@ -82,7 +82,7 @@ def usable(policy: Policy, task: Task, samples: Sequence[Sample], skips: bool) -
     return [sample for number, sample in enumerate(samples) if number not in left_out]
 
 
-def look(policy: Policy, task: Task, samples: Sequence[Sample], skips: bool) -> None:
+def look(policy: Policy, tasks: Tasks, samples: Sequence[Sample], skips: bool) -> None:
     """Warn of what looks wrong with the data; where broken images are left out, one of them is a warning too.
 
     Raises:
@@ -90,14 +90,14 @@ def look(policy: Policy, task: Task, samples: Sequence[Sample], skips: bool) -> 
         DataError: if an image cannot be opened, unless ``skips``.
     """
     try:
-        warn(look_at_data(policy, task, samples))
+        warn(look_at_data(policy, tasks, samples))
     except DataError as error:
         if not skips:
             raise
         warn([f"{error}; such questions will be left out (broken: skip), and the data were not looked at further"])
 
 
-def prepared(policy: Policy, task: Task, samples: Sequence[Sample], indices: Sequence[int], skips: bool) -> Batch:
+def prepared(policy: Policy, tasks: Tasks, samples: Sequence[Sample], indices: Sequence[int], skips: bool) -> Batch:
     """The questions with these numbers after the processor; one that cannot be used is replaced by the next that can.
 
     Raises:
@@ -105,21 +105,23 @@ def prepared(policy: Policy, task: Task, samples: Sequence[Sample], indices: Seq
     """
     wanted = [samples[i] for i in indices]
     try:
-        return Batch(wanted, policy.prepare([Prompt.of(task, sample, policy.space) for sample in wanted]), {})
+        return Batch(wanted, policy.prepare([Prompt.of(tasks, sample, policy.space) for sample in wanted]), {})
     except DataError:
         if not skips:
             raise
     left_out: dict[str, str] = {}
-    used = [_next_usable(policy, task, samples, i, left_out) for i in indices]
-    return Batch(used, policy.prepare([Prompt.of(task, sample, policy.space) for sample in used]), left_out)
+    used = [_next_usable(policy, tasks, samples, i, left_out) for i in indices]
+    return Batch(used, policy.prepare([Prompt.of(tasks, sample, policy.space) for sample in used]), left_out)
 
 
-def _next_usable(policy: Policy, task: Task, samples: Sequence[Sample], index: int, left_out: dict[str, str]) -> Sample:
+def _next_usable(
+    policy: Policy, tasks: Tasks, samples: Sequence[Sample], index: int, left_out: dict[str, str]
+) -> Sample:
     said = ""
     for number in range(index, index + min(len(samples), MAX_TRIED)):
         sample = samples[number % len(samples)]
         try:
-            policy.prepare([Prompt.of(task, sample, policy.space)])
+            policy.prepare([Prompt.of(tasks, sample, policy.space)])
         except DataError as error:
             said = left_out[sample.id] = str(error)
         else:

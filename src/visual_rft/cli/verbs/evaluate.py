@@ -99,7 +99,8 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     result = _models(arguments, overrides)
     from visual_rft.evaluation.tables import comparison_text, evaluation_text
 
-    told = comparison_text if "models" in result else evaluation_text
+    one = next(iter(result["tasks"].values())) if "tasks" in result else result
+    told = comparison_text if "models" in one else evaluation_text
     print(printable(json.dumps(result, indent=2) if arguments.json else told(result), lines=True, limit=None))
 
 

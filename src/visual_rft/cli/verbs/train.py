@@ -50,8 +50,8 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 def _say_goodbye(config: Config, summary: Mapping[str, Any], kind: str) -> None:
     """Before and after, where everything is, and the next three commands."""
-    from visual_rft.policy.prompt import task_for
+    from visual_rft.policy.prompt import tasks_for
     from visual_rft.report.ending import ending
 
     if summary:  # that of the first process
-        print(ending(summary, Path(config.run.folder), task_for(config).headline, kind))
+        print(ending(summary, Path(config.run.folder), tasks_for(config).headline, kind))

@@ -56,12 +56,18 @@ class Domain:
         validation: where learning rates and ablations are compared.
         test: where the result is measured.
         reasoning: whether its images come with written reasoning that their labels do not say.
+        beside: other domains that are trained on as well, in a run of several tasks.
+        tested_beside: other domains whose tests the run is measured on as well.
+        changes: of the experiment's config by dotted path, e.g. the steps.
     """
 
     train: Mapping[str, Any]
     validation: Mapping[str, Any]
     test: Mapping[str, Any]
     reasoning: bool = False
+    beside: tuple[Domain, ...] = ()
+    tested_beside: tuple[Domain, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

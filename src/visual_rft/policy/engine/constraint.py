@@ -6,7 +6,7 @@ they are kept as bits, 32 tokens in a number, because as booleans they would be 
 Tags that a vocabulary holds as tokens of their own (``<think>`` of Qwen3) may be written as those tokens.
 
     constraint = Constraint.of("<answer>(cat|dog)</answer>", tokenizer, vocabulary=151_936, end_ids=[151_645])
-    following = constraint.follow(4)
+    following = constraint.follow(["classification"] * 4)
     following.allowed([0, 1, 2, 3])        # [4, vocabulary] bool
     following.take([0, 1], [5, 9])
 """
@@ -24,18 +24,25 @@ from visual_rft.errors import ConfigError, ModelError
 
 
 class Constraint:
-    """A pattern that whole completions follow.
+    """A pattern that whole completions follow, or one for the completions of each task.
 
     Args:
-        pattern: regular expression of a whole completion.
-        grammar: the same for llguidance.
+        patterns: regular expressions of whole completions, by task.
+        grammars: the same for llguidance.
         tokenizer: of llguidance.
         vocabulary: number of logits.
         end_ids: tokens that end a completion.
     """
 
-    def __init__(self, pattern: str, grammar: str, tokenizer: Any, vocabulary: int, end_ids: Sequence[int]) -> None:
-        self.pattern, self.grammar, self.tokenizer, self.vocabulary = pattern, grammar, tokenizer, vocabulary
+    def __init__(
+        self,
+        patterns: Mapping[str, str],
+        grammars: Mapping[str, str],
+        tokenizer: Any,
+        vocabulary: int,
+        end_ids: Sequence[int],
+    ) -> None:
+        self.patterns, self.grammars, self.tokenizer, self.vocabulary = patterns, grammars, tokenizer, vocabulary
         self.end_ids = frozenset(end_ids)
         ends = torch.zeros(-(-vocabulary // 32) * 32, dtype=torch.int64)
         ends[sorted(self.end_ids)] = 1
@@ -43,11 +50,13 @@ class Constraint:
         self.only_ends = torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)
 
     @classmethod
-    def of(cls, pattern: str, tokenizer: Any, vocabulary: int, end_ids: Sequence[int]) -> Constraint:
-        """From a regular expression.
+    def of(
+        cls, pattern: str | Mapping[str, str], tokenizer: Any, vocabulary: int, end_ids: Sequence[int]
+    ) -> Constraint:
+        """From a regular expression, or one for each task.
 
         Args:
-            pattern: regular expression of a whole completion, without anchors.
+            pattern: regular expression of a whole completion, without anchors; several by the task of their prompts.
             tokenizer: the model's, a fast one.
             vocabulary: number of logits, at least that of the tokens.
             end_ids: tokens that end a completion, allowed where the pattern is complete.
@@ -65,27 +74,36 @@ class Constraint:
             known = from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=list(end_ids))
         except Exception as error:  # whatever it says of a tokenizer that it does not know
             raise ModelError(f"the model's tokenizer cannot be used for constrained answers ({error})") from error
-        grammar = LLMatcher.grammar_from_lark(_lark(pattern, tokenizer.get_added_vocab()))
-        problem = LLMatcher.validate_grammar(grammar, known)
-        if problem:
-            raise ConfigError(f"the pattern {pattern!r} cannot be followed: {' '.join(problem.split())[:200]}")
-        return cls(pattern, grammar, known, vocabulary, end_ids)
+        patterns = {"": pattern} if isinstance(pattern, str) else dict(pattern)
+        grammars = {}
+        for task, one in patterns.items():
+            grammars[task] = LLMatcher.grammar_from_lark(_lark(one, tokenizer.get_added_vocab()))
+            problem = LLMatcher.validate_grammar(grammars[task], known)
+            if problem:
+                raise ConfigError(f"the pattern {one!r} cannot be followed: {' '.join(problem.split())[:200]}")
+        return cls(patterns, grammars, known, vocabulary, end_ids)
 
-    def follow(self, count: int) -> Following:
-        """``count`` completions from their start."""
-        return Following(self, count)
+    def grammar(self, task: str) -> str:
+        """What completions of a prompt of this task follow, for llguidance; the only one there is, whatever its task is
+        called."""
+        return next(iter(self.grammars.values())) if len(self.grammars) == 1 else self.grammars[task]
 
-    def bits(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def follow(self, tasks: Sequence[str]) -> Following:
+        """Completions from their start, one of a prompt of each of these tasks."""
+        return Following(self, tasks)
+
+    def bits(self, ids: Tensor, mask: Tensor, tasks: Sequence[str]) -> Tensor:
         """What was allowed at each token of finished completions, ``[n, T, ceil(vocabulary / 32)]`` int32.
 
         Args:
             ids: ``[n, T]`` token ids.
             mask: ``[n, T]`` bool, true for real tokens.
+            tasks: of the n prompts.
         """
         words = -(-self.vocabulary // 32)
         found = torch.full((*ids.shape, words), -1, dtype=torch.int32)  # all bits: where nothing is asked
         for row, (tokens, real) in enumerate(zip(ids.tolist(), mask.tolist(), strict=True)):
-            following = self.follow(1)
+            following = self.follow([tasks[row]])
             for step, token in enumerate(tokens):
                 if not real[step]:
                     break
@@ -123,15 +141,15 @@ class Following:
 
     Args:
         constraint: the pattern.
-        count: of completions.
+        tasks: of their prompts.
     """
 
-    def __init__(self, constraint: Constraint, count: int) -> None:
+    def __init__(self, constraint: Constraint, tasks: Sequence[str]) -> None:
         from llguidance import LLMatcher
 
         self.constraint = constraint
-        self._ended = [False] * count
-        self._matchers = [LLMatcher(constraint.tokenizer, constraint.grammar) for _ in range(count)]
+        self._ended = [False] * len(tasks)
+        self._matchers = [LLMatcher(constraint.tokenizer, constraint.grammar(task)) for task in tasks]
 
     def bits(self, row: int) -> Tensor:
         """The tokens that may come next in one completion, ``[ceil(vocabulary / 32)]`` int32; all after its end.

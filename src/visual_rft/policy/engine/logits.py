@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from visual_rft.policy.engine.constraint import Constraint
+from visual_rft.policy.engine.prefix import Prefix, Rows
 
 MAX_PIECE_BYTES = 256 * 2**20
 """Bytes of the largest tensor of logits that is made at once, float32."""
@@ -62,9 +63,12 @@ class Head:
         with torch.no_grad():
             return self._tempered(self.projection(hidden), allowed).log_softmax(-1)
 
-    def allowed_bits(self, ids: Tensor, mask: Tensor) -> Tensor | None:
+    def allowed_bits(self, prefix: Prefix, rows: Rows) -> Tensor | None:
         """What the constraint allowed at each token of completions ``[n, T]``, as bits; None without one."""
-        return None if self.constraint is None else self.constraint.bits(ids, mask)
+        if self.constraint is None:
+            return None
+        tasks = [prefix.inputs.prompts[number].task for number in rows.prompts]
+        return self.constraint.bits(rows.ids, rows.mask, tasks)
 
     def _tempered(self, logits: Tensor, allowed: Tensor | None = None) -> Tensor:
         """The logits of the one distribution that is sampled and scored, float32; written over ``logits`` where these

@@ -65,7 +65,7 @@ class RepeatedEngine:
             types = torch.full_like(read, int(self.family.reading is Reading.PROMPT), dtype=prompt[name].dtype)
             prompt[name] = torch.cat([prompt[name], types], dim=1)
         hidden = self.core.model(**prompt, use_cache=False).last_hidden_state[:, width - 1 :]
-        bits = self.head.allowed_bits(rows.ids, mask)
+        bits = self.head.allowed_bits(prefix, rows)
         return scattered(self.head.of_tokens(hidden[mask], rows.ids[mask], None if bits is None else bits[mask]), mask)
 
     def rows(self, prefix: Prefix, prompts: tuple[int, ...]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ nothing is read back from a GPU for :data:`CHECK_INTERVAL_TOKENS` tokens at a ti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,7 @@ def sample_tokens(
     end_ids: Tensor,
     pad_id: int,
     uniform: Tensor | None,
+    tasks: Sequence[str],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw the completions.
 
@@ -81,6 +83,7 @@ def sample_tokens(
         end_ids: tokens that end a completion.
         pad_id: token written after the end.
         uniform: ``[N, max_new_tokens]`` numbers in [0, 1) (float64), one per token; None takes the most likely token.
+        tasks: of the N prompts, by which a constraint knows the form of the answer.
 
     Returns:
         Ids ``[N, T]``, mask ``[N, T]`` (bool), log-probabilities ``[N, T]`` (float32, 0 in padding) and entropies
@@ -96,7 +99,7 @@ def sample_tokens(
     rows = torch.arange(count, device=device)  # the completions that are left
     running = torch.ones(count, dtype=torch.bool, device=device)
     interval = CHECK_INTERVAL_TOKENS if device.type == "cuda" else 1
-    following = head.constraint.follow(count) if head.constraint is not None else None
+    following = head.constraint.follow(tasks) if head.constraint is not None else None
     for step in range(sampling.max_new_tokens):
         slots = decoder.slots
         if slots is not None and following is not None:  # what is allowed is told of each completion

@@ -92,7 +92,7 @@ class SharedEngine:
             read = self.forward(tensor(tree.tokens), positions, CompletionAttention(prefix.layers, layout))
             hidden = torch.cat([hidden, read])
         numbers, mask = [number for row in tree.rows for number in row], rows.mask
-        bits = self.head.allowed_bits(rows.ids, mask)
+        bits = self.head.allowed_bits(prefix, rows)
         if bits is not None:  # what is allowed after the same tokens is the same
             first = {number: place for place, number in reversed(list(enumerate(numbers)))}
             bits = bits[mask][tensor([first[number] for number in range(len(first))])]

@@ -4,7 +4,7 @@ Decision: the first and the last evaluation that kept answers are shown, because
 Numbers are of all kept answers; the questions that do not fit into the page with their pictures are left out evenly and
 counted.
 
-    gallery = gallery_of(read_run(folder), 0, pictures)
+    (gallery,) = galleries_of(read_run(folder), 0, pictures, ["detection"])
     gallery["kinds"]["missed"]         # [30, 12]: before, after
 """
 
@@ -17,7 +17,7 @@ from visual_rft.report.held_out.measured import Judged, calibration, class_numbe
 from visual_rft.report.held_out.mistakes import KINDS
 from visual_rft.report.marks import of_truth
 from visual_rft.report.questions import Pictures, answer_of, question_of, short
-from visual_rft.report.reading import Run
+from visual_rft.report.reading import Row, Run
 from visual_rft.tasks.metrics.calibration import unstated, unstated_text
 
 TEXT_BUDGET, PICTURE_BUDGET = 3_000_000, 6_000_000
@@ -28,23 +28,36 @@ SIZES = (("small", 32.0**2), ("medium", 96.0**2), ("large", float("inf")))
 """COCO's sizes of a box: areas below this many square pixels."""
 
 
-def gallery_of(run: Run, number: int, pictures: Pictures) -> dict[str, Any] | None:
-    """What the page shows of a run's held-out answers; None where none were kept.
+def galleries_of(run: Run, number: int, pictures: Pictures, tasks: Sequence[str]) -> list[dict[str, Any]]:
+    """What the page shows of a run's held-out answers, a gallery for each of its tasks; [] where none were kept.
 
     Args:
         run: the run.
         number: of the run in the page.
         pictures: collection of the page's pictures, filled on the way.
+        tasks: what its tasks are called.
     """
     kept = [(row["step"], rows) for row in run.evaluations if (rows := run.answers(row["step"]))]
-    if not kept:
-        return None
+    if len(tasks) < 2:
+        return [_gallery(run, number, pictures, kept, "")] if kept else []
+    found = []
+    for task in tasks:
+        own = [(step, [row for row in rows if row.get("task") == task]) for step, rows in kept]
+        own = [(step, rows) for step, rows in own if rows]
+        found += [{"task": task, **_gallery(run, number, pictures, own, f"{task}/", len(tasks))}] if own else []
+    return found
+
+
+def _gallery(
+    run: Run, number: int, pictures: Pictures, kept: Sequence[tuple[int, list[Row]]], prefix: str, share: int = 1
+) -> dict[str, Any]:
+    """The gallery of the answers of one task, whose numbers have ``prefix`` in front, in a ``share`` of the page."""
     chosen = [kept[0], kept[-1]] if len(kept) > 1 else kept
     answers = [judged(rows) for _, rows in chosen]
     classes = [class_numbers(one) for one in answers]
     names = sorted(classes[-1], key=lambda name: -classes[-1][name][0])
-    questions = _questions(run, number, pictures, answers)
-    asked = run.evaluations[-1].get("n_questions", len(answers[-1]))
+    questions = _questions(run, number, pictures, answers, share)
+    asked = run.evaluations[-1].get(f"{prefix}n_questions", len(answers[-1]))
     said = [f"{len(answers[-1])} of {asked} held-out questions kept their answers"] if asked > len(answers[-1]) else []
     without = unstated([one.row["completion"].get("answer") for one in answers[-1]])
     said += [unstated_text(without["unstated"])] if without else []
@@ -74,7 +87,9 @@ def gallery_of(run: Run, number: int, pictures: Pictures) -> dict[str, Any] | No
     }
 
 
-def _questions(run: Run, number: int, pictures: Pictures, answers: Sequence[Sequence[Judged]]) -> list[dict[str, Any]]:
+def _questions(
+    run: Run, number: int, pictures: Pictures, answers: Sequence[Sequence[Judged]], share: int
+) -> list[dict[str, Any]]:
     """The questions of the last evaluation, evenly thinned until they fit."""
     before = {str(one.row.get("id")): one for one in answers[0]} if len(answers) > 1 else {}
     last, start = answers[-1], pictures.used
@@ -90,7 +105,7 @@ def _questions(run: Run, number: int, pictures: Pictures, answers: Sequence[Sequ
             "answers": [_answer(answer) for answer in both],
         }
         text += sum(len(answer["text"]) + 300 for answer in shown["answers"] if answer)
-        if made and (text > TEXT_BUDGET or pictures.used - start > PICTURE_BUDGET):
+        if made and (text > TEXT_BUDGET // share or pictures.used - start > PICTURE_BUDGET // share):
             break
         made[place] = shown
     return [made[place] for place in sorted(made)]

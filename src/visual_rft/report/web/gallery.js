@@ -1,7 +1,7 @@
 // Every kept held-out question with its answers, filtered by what is wrong with them.
 
 const GALLERY_PAGE = 24;
-const shelf = { run: null, kinds: new Set(), class: "", size: "", order: "worst", of: null, search: "", page: 0 };
+const shelf = { run: 0, kinds: new Set(), class: "", size: "", order: "worst", of: null, search: "", page: 0 };
 
 const gainOf = (question) => {
   const [first, last] = [question.answers[0], question.answers[question.answers.length - 1]].map((one) => one?.total);
@@ -29,15 +29,18 @@ function shelfQuestions(gallery) {
     .sort(SHELF_ORDERS[shelf.order]);
 }
 
-/** Draw the section of the chosen run. */
+/** What can be chosen: every run, of several tasks each of them. */
+const shelvesOf = (data) => data.runs.flatMap((run) => run.galleries.map((gallery) => ({ name: [run.name, gallery.task].filter(Boolean).join(", "), gallery })));
+
+/** Draw the section of the chosen run and task. */
 function drawGallery(data) {
-  const able = data.runs.map((run, i) => [run, i]).filter(([run]) => run.gallery);
+  const able = shelvesOf(data);
   byId("evaluation").hidden = !able.length;
   if (!able.length) return;
-  if (!able.some(([, i]) => i === shelf.run)) shelf.run = able[0][1];
-  const { gallery } = data.runs[shelf.run];
+  if (!able[shelf.run]) shelf.run = 0;
+  const { gallery } = able[shelf.run];
   byId("evaluation-run-choice").hidden = able.length < 2;
-  byId("evaluation-run").replaceChildren(...able.map(([run, i]) => make("option", { value: i, selected: i === shelf.run }, run.name)));
+  byId("evaluation-run").replaceChildren(...able.map(({ name }, i) => make("option", { value: i, selected: i === shelf.run }, name)));
   byId("evaluation-hint").replaceChildren(...legendOf(gallery.steps), gallery.left_out ? ` ${gallery.left_out}.` : "");
   byId("drawings").replaceChildren(...drawingsOf(gallery));
   drawShelfControls(gallery);
@@ -60,7 +63,7 @@ function drawShelfControls(gallery) {
 }
 
 function drawShelf(data) {
-  const { gallery } = data.runs[shelf.run];
+  const { gallery } = shelvesOf(data)[shelf.run];
   const found = shelfQuestions(gallery);
   const pages = Math.max(1, Math.ceil(found.length / GALLERY_PAGE));
   shelf.page = Math.max(0, Math.min(shelf.page, pages - 1));
@@ -101,7 +104,7 @@ function startGallery(current) {
   byId("gallery-search").addEventListener("input", (event) => change({ search: event.target.value }));
   byId("gallery-of").addEventListener("change", (event) => {
     change({ of: Number(event.target.value) });
-    drawShelfControls(current().runs[shelf.run].gallery);
+    drawShelfControls(shelvesOf(current())[shelf.run].gallery);
   });
   byId("gallery-kinds").addEventListener("click", (event) => {
     const button = event.target.closest("[data-kind]");

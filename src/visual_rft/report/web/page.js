@@ -34,7 +34,9 @@ function chipOf(name, number) {
 /** First and last of the numbers that matter: held-out ones at their evaluations, others as means of ten steps. */
 function changesOf(run) {
   const known = (curve) => curve.values.filter((value) => value !== null);
-  const held = run.curves.filter((curve) => curve.of === "evaluation").slice(0, 4)
+  const measured = run.curves.filter((curve) => curve.of === "evaluation");
+  const mains = run.tasks.length > 1 ? run.tasks.map((task) => measured.find((curve) => curve.name.startsWith(`${task}/`))).filter(Boolean) : measured.slice(0, 4);
+  const held = mains
     .map((curve) => ({ label: `held-out ${curve.label}`, first: known(curve)[0], last: known(curve).pop(), single: known(curve).length < 2 }));
   const trained = run.curves.filter((curve) => curve.of === "training" && ["reward", "loss"].includes(curve.name)).slice(0, 1)
     .map((curve) => ({ label: `${curve.label} (10 steps)`, first: mean(known(curve).slice(0, 10)), last: mean(known(curve).slice(-10)), single: known(curve).length < 20 }));

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from visual_rft.tasks import Sample
+from visual_rft.tasks import Sample, Tasks
 from visual_rft.training.batches import batch_indices
 from visual_rft.training.prompts.history import History
+from visual_rft.training.prompts.mixing import Mix
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Drawing:
         rest_steps: steps for which a question is not asked after all its answers earned the same; 0 lets none rest.
         hard_share: share of a step's places that goes from its easiest known questions to its hardest, which are then
             answered twice as often.
+        mix: how often each question is asked; None asks each as often as any other.
+        tasks: of the run; hard and easy are told apart within each.
     """
 
     samples: Sequence[Sample]
@@ -42,6 +45,8 @@ class Drawing:
     seed: int = 0
     rest_steps: int = 0
     hard_share: float = 0.0
+    mix: Mix | None = None
+    tasks: Tasks | None = None
 
     @property
     def looks_back(self) -> bool:
@@ -50,7 +55,10 @@ class Drawing:
 
     def step(self, step: int) -> list[int]:
         """Numbers of the questions of step ``step``; one that comes twice gets two groups of answers."""
-        asked = batch_indices(step, len(self.samples), self.prompts, self.seed)
+        if self.mix is not None:
+            asked = self.mix.questions(step * self.prompts, (step + 1) * self.prompts)
+        else:
+            asked = batch_indices(step, len(self.samples), self.prompts, self.seed)
         if not self.looks_back:
             return asked
         others = self.others(step, asked)
@@ -59,7 +67,11 @@ class Drawing:
 
     def others(self, step: int, taken: Sequence[int]) -> Iterator[int]:
         """Questions beside those ``taken``, each once, in an order of the step's own; those that rest come last."""
-        order = np.random.default_rng((self.seed, step, 1)).permutation(len(self.samples)).tolist()
+        random = np.random.default_rng((self.seed, step, 1))
+        if self.mix is not None:  # drawn without replacement in proportion to the odds: Efraimidis and Spirakis, 2006
+            order = np.argsort(random.exponential(size=len(self.samples)) / self.mix.odds).tolist()
+        else:
+            order = random.permutation(len(self.samples)).tolist()
         asked, resting = set(taken), []
         for number in order:
             if number in asked:
@@ -76,12 +88,18 @@ class Drawing:
         return since is not None and step - since <= self.rest_steps
 
     def _more_for_the_hard(self, asked: list[int]) -> list[int]:
-        """The places of the easiest questions go to the hardest, as far as both are known and differ."""
-        earned = {number: self.history.reward(self.samples[number].id) for number in asked}
-        known = sorted((reward, number) for number, reward in earned.items() if reward is not None)
+        """The places of the easiest questions of a task go to its hardest, as far as both are known and differ."""
+        if not self.hard_share:
+            return asked
+        samples = [self.samples[number] for number in asked]
+        labels = (self.tasks.labels(samples) if self.tasks else []) or [""] * len(asked)
         swaps = {}
-        for place in range(min(round(self.hard_share * len(asked)), len(known) // 2)):
-            (low, hard), (high, easy) = known[place], known[-1 - place]
-            if low < high:
-                swaps[easy] = hard
+        for task in dict.fromkeys(labels):
+            own = [place for place, label in enumerate(labels) if label == task]
+            earned = {asked[place]: self.history.reward(samples[place].id) for place in own}
+            known = sorted((reward, number) for number, reward in earned.items() if reward is not None)
+            for place in range(min(round(self.hard_share * len(own)), len(known) // 2)):
+                (low, hard), (high, easy) = known[place], known[-1 - place]
+                if low < high:
+                    swaps[easy] = hard
         return [swaps.get(number, number) for number in asked]

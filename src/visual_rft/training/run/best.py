@@ -17,7 +17,7 @@ from visual_rft.config.loop import LoopConfig
 from visual_rft.errors import ConfigError, did_you_mean
 from visual_rft.policy.stored.checkpoints import best_of, direction_of, evaluation_of, evaluations_of
 from visual_rft.policy.stored.places import step_of
-from visual_rft.tasks import Sample, Task
+from visual_rft.tasks import Sample, Tasks
 from visual_rft.tasks.samples import Prediction
 from visual_rft.vision.boxes import is_finite_number
 
@@ -68,7 +68,7 @@ def best_checkpoint(run: Path, metric: str | None) -> dict[str, Any]:
     return {"best": {**told, "checkpoint": str(best.checkpoint)}}
 
 
-def refuse_unknown_number(metric: str | None, task: Task, held_out: Sequence[Sample]) -> None:
+def refuse_unknown_number(metric: str | None, task: Tasks, held_out: Sequence[Sample]) -> None:
     """Make sure that evaluations will have the number that ``run.best`` names, by measuring a gold answer.
 
     Raises:
@@ -77,12 +77,26 @@ def refuse_unknown_number(metric: str | None, task: Task, held_out: Sequence[Sam
     if metric is None:
         return
     name, _ = direction_of(metric)
-    sample = held_out[0]
-    gold = task.gold(sample.truth)
-    numbers = task.metrics([Prediction(sample, gold, task.score(gold, sample.truth))])
+    numbers = task.metrics([_perfect(task, sample) for sample in _one_of_each(task, held_out)])
     known = [key for key, value in numbers.items() if is_finite_number(value) and not key.startswith("n_")]
     if name not in known:
         raise ConfigError(
             f"run.best: {name!r} is no number of an evaluation{did_you_mean(name, known)} (there are: "
             f"{', '.join(known)})"
         )
+
+
+def _one_of_each(tasks: Tasks, samples: Sequence[Sample]) -> list[Sample]:
+    """The first question of every task that has one."""
+    found: dict[int, Sample] = {}
+    for sample in samples:
+        found.setdefault(id(tasks.of(sample)), sample)
+        if len(found) == len(tasks.each):
+            break
+    return list(found.values())
+
+
+def _perfect(tasks: Tasks, sample: Sample) -> Prediction:
+    task = tasks.of(sample)
+    gold = task.gold(sample.truth)
+    return Prediction(sample, gold, task.score(gold, sample.truth))

@@ -116,9 +116,11 @@ def progress_line(metrics: Mapping[str, Any], steps: int) -> str:
     parts = " ".join(
         f"{k.removeprefix('reward/')} {_number(v)}" for k, v in metrics.items() if k.startswith("reward/")
     )  # fmt: skip
+    tasks = "".join(f" {k.removesuffix('/reward')} {_number(v)}" for k, v in metrics.items() if k.endswith("/reward"))
     return (
         f"step {metrics['step'] + 1}/{steps} | {parts} | total {_number(metrics['reward'])} ± "
-        f"{_number(metrics['reward_std'])} equal {metrics['zero_std_share']:.0%} | kl {_number(metrics['kl'], 4)} | "
+        f"{_number(metrics['reward_std'])}{f' ({tasks.strip()})' if tasks else ''} "
+        f"equal {metrics['zero_std_share']:.0%} | kl {_number(metrics['kl'], 4)} | "
         f"length {metrics['length']:.0f} cut {metrics['truncated_share']:.0%} | "
         f"{metrics['tokens_per_second']:.0f} tok/s"
     )

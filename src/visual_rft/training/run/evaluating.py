@@ -18,7 +18,7 @@ from visual_rft.answering.questions import group_by_image
 from visual_rft.config.loop import LoopConfig
 from visual_rft.inspection.look import spread
 from visual_rft.policy.policy import Policy
-from visual_rft.tasks import Sample, Task
+from visual_rft.tasks import Sample, Tasks
 from visual_rft.tasks.samples import Prediction
 from visual_rft.terminal.progress import Ticker
 from visual_rft.training.run.folder import RunFolder
@@ -27,7 +27,7 @@ from visual_rft.vision.coordinates import CoordinateSpace
 
 
 def answered(
-    policy: Policy, task: Task, held_out: Sequence[Sample], stop: StopWatch, say: Callable[[str], None]
+    policy: Policy, task: Tasks, held_out: Sequence[Sample], stop: StopWatch, say: Callable[[str], None]
 ) -> list[Prediction] | None:
     """The answers in the order of the questions; None in every process if one of them was asked to stop.
 
@@ -38,7 +38,8 @@ def answered(
         stop: knows whether the run was asked to stop.
         say: told now and then how far it is.
     """
-    with Ticker(len(group_by_image(held_out)), "evaluating", say=say) as ticker:
+    images = sum(len(group_by_image(s for s in held_out if task.of(s) is one)) for one in task.each.values())
+    with Ticker(images, "evaluating", say=say) as ticker:
 
         def go_on(images: int) -> None:
             if stop.asked is not None:
@@ -54,7 +55,7 @@ def answered(
 def write_evaluation(
     folder: RunFolder,
     loop: LoopConfig,
-    task: Task,
+    task: Tasks,
     space: CoordinateSpace,
     done: int,
     numbers: Mapping[str, Any],
@@ -73,7 +74,7 @@ def write_evaluation(
     """
     kept = [predictions[i] for i in spread(len(predictions), loop.evaluation_examples)]
     looked_at = [predictions[i] for i in spread(len(predictions), loop.evaluation_answers)]
-    prompts = {p.sample.id: task.worded(p.sample.question, space) for p in [*kept, *looked_at]}
+    prompts = {p.sample.id: task.of(p.sample).worded(p.sample.question, space) for p in [*kept, *looked_at]}
     if looked_at:
         folder.write_answers(done, prompts, looked_at)
     folder.write_evaluation(done, numbers, prompts, kept)

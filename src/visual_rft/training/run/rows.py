@@ -14,9 +14,10 @@ from visual_rft.tasks.samples import Sample, Score
 
 
 def question_row(sample: Sample, images: Sequence[str], size: Sequence[int] | None, prompt: str) -> dict[str, Any]:
-    """What was asked: id, pictures, (width, height) of the first as it was, prompt, question and truth."""
+    """What was asked: id, task, pictures, (width, height) of the first as it was, prompt, question and truth."""
     return {
         "id": sample.id,
+        "task": sample.task,
         "images": list(images),
         "image_size": size and list(size),
         "prompt": prompt,
