@@ -191,9 +191,19 @@ def copied_bytes(core: Any, family: Family, types: NumberTypes, *, graphs: int =
     """
     if types.weights == types.computed:
         return 0.0
-    matrices = [(family.is_vision(name), p) for name, p in core.named_parameters() if p.ndim >= 2]
-    vision_learns = any(p.requires_grad for vision, p in matrices if vision)
-    counts = (p.numel() * (int(vision_learns) if vision else graphs) for vision, p in matrices)
+    # Kernels of five dimensions are multiplied with patches, which need no gradient: the product keeps no copy of them.
+    matrices = [(name, p) for name, p in core.named_parameters() if 2 <= p.ndim < 5]
+    vision_learns = any(p.requires_grad for name, p in matrices if family.is_vision(name))
+    words, head = core.get_input_embeddings().weight, core.get_output_embeddings().weight
+
+    def copies(name: str, parameter: Any) -> int:
+        if family.is_vision(name):
+            return int(vision_learns)
+        if parameter is head:
+            return 1  # logits are of completions only
+        return 0 if parameter is words else graphs  # words are looked up
+
+    counts = (parameter.numel() * copies(name, parameter) for name, parameter in matrices)
     return float(types.computed * sum(counts))
 
 
