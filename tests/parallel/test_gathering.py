@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from support.runs import metrics
-from support.shared_runs import assert_alike, gradients, layer_gradients, run, run_settings, texts
+from support.shared_runs import assert_alike, gradients, layer_gradients, resumed_is_bit_equal, run, run_settings, texts
 from torch import nn
 
 from visual_rft.config.config import parse_config
@@ -111,19 +110,8 @@ def test_one_process_takes_the_same_steps_by_layer(model_folders, tmp_path):
 
 
 def test_a_resumed_run_is_bit_equal_and_goes_on_otherwise(two, model_folders, tmp_path):
-    base, every = model_folders["qwen2_vl"], {"checkpoint_every": 1}
-    two.ask(run, run_settings(tmp_path / "whole", base, run={"steps": 2, **every}, parallel=AWAY))
-    values = run_settings(tmp_path / "again", base, run={"steps": 1, **every}, parallel=AWAY)
-    two.ask(run, values)
-    values["run"]["steps"] = 2
-    two.ask(run, values, False, True)
-    for name in (
-        "model/model.safetensors",
-        *(f"shards/shard-0000{n}-model-00001-of-00001.safetensors" for n in (1, 2)),
-    ):
-        whole, again = (load_file(tmp_path / f / "checkpoints" / "step-000002" / name) for f in ("whole", "again"))
-        assert whole.keys() == again.keys()
-        assert all(torch.equal(whole[key], again[key]) for key in whole)
+    base = model_folders["qwen2_vl"]
+    values = resumed_is_bit_equal(two, tmp_path, base, AWAY)
     expected = run(run_settings(tmp_path / "one", base, run={"steps": 4}))
     for steps, parallel, alone in ((3, AWAY, True), (4, {"strategy": "fsdp"}, False)):
         values = {**values, "run": {**values["run"], "steps": steps}, "parallel": parallel}

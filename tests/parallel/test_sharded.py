@@ -6,7 +6,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.runs import metrics
-from support.shared_runs import assert_alike, gradients, layer_gradients, parts_of, run, run_settings
+from support.shared_runs import (
+    assert_alike,
+    gradients,
+    layer_gradients,
+    parts_of,
+    resumed_is_bit_equal,
+    run,
+    run_settings,
+)
 
 from visual_rft.config.config import parse_config
 from visual_rft.config.objective import ObjectiveConfig
@@ -70,19 +78,7 @@ def test_a_run_goes_on_with_other_shards_and_without(two, model_folders, tmp_pat
 
 
 def test_a_resumed_sharded_run_is_bit_equal(two, model_folders, tmp_path):
-    base, every = model_folders["qwen2_vl"], {"checkpoint_every": 1}
-    two.ask(run, run_settings(tmp_path / "whole", base, run={"steps": 2, **every}, parallel=FSDP))
-    values = run_settings(tmp_path / "again", base, run={"steps": 1, **every}, parallel=FSDP)
-    two.ask(run, values)
-    values["run"]["steps"] = 2
-    two.ask(run, values, False, True)
-    for name in (
-        "model/model.safetensors",
-        *(f"shards/shard-0000{n}-model-00001-of-00001.safetensors" for n in (1, 2)),
-    ):
-        whole, again = (load_file(tmp_path / f / "checkpoints" / "step-000002" / name) for f in ("whole", "again"))
-        assert whole.keys() == again.keys()
-        assert all(torch.equal(whole[key], again[key]) for key in whole)
+    resumed_is_bit_equal(two, tmp_path, model_folders["qwen2_vl"], FSDP)
 
 
 def test_shards_are_parts_and_their_sum_is_the_gradient(two):

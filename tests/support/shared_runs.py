@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from support.oracles import prompts_of_mixed_size, random_completions
 from support.runs import half_always_right, metrics, reward_the_letter
@@ -224,3 +225,22 @@ def layer_gradients(
     whole = shards.whole([part.grad for part in shards.parts])
     found = {name: grad.view_as(weight) for (name, weight), grad in zip(learning, whole, strict=True)}
     return found, norm, max(there) / max(1, sum(layer.bytes for layer in by_layer.layers))
+
+
+def resumed_is_bit_equal(two: Any, folder: Path, base: Path, parallel: dict[str, Any]) -> dict[str, Any]:
+    """Two sharded steps of two processes, whole and resumed after one, leave the same weights and shards; the settings
+    of the resumed run."""
+    every = {"checkpoint_every": 1}
+    two.ask(run, run_settings(folder / "whole", base, run={"steps": 2, **every}, parallel=parallel))
+    values = run_settings(folder / "again", base, run={"steps": 1, **every}, parallel=parallel)
+    two.ask(run, values)
+    values["run"]["steps"] = 2
+    two.ask(run, values, False, True)
+    for name in (
+        "model/model.safetensors",
+        *(f"shards/shard-0000{n}-model-00001-of-00001.safetensors" for n in (1, 2)),
+    ):
+        whole, again = (load_file(folder / f / "checkpoints" / "step-000002" / name) for f in ("whole", "again"))
+        assert whole.keys() == again.keys()
+        assert all(torch.equal(whole[key], again[key]) for key in whole)
+    return values

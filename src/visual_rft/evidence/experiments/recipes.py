@@ -89,6 +89,18 @@ def _warm(steps: int, task: str, better: dict[str, Any]) -> Recipes:
     }
 
 
+def _of_boxes(steps: int, rising: dict[str, Any]) -> Recipes:
+    """What is tried alike in detection and grounding; ``rising``: the threshold of the task's reward, by steps."""
+    return {
+        "threshold 0.3 to 0.8": rising,
+        "gdpo": GDPO,
+        "rank": RANK,
+        "dynamic sampling, 2/3 of the steps": _dynamic(steps),
+        "15 copies": COPIES,
+        "15 copies, threshold 0.3 to 0.8, G 16": {**COPIES, **rising, **_large_groups(steps)},
+    }
+
+
 def recipes_of_detection(steps: int) -> dict[str, Recipes]:
     """Of ``steps`` steps of reinforcement, by arm."""
     soft = {"task.weights": {"iou_soft": 2.0, "confidence_brier": 0.5, "format": 0.5}}
@@ -97,12 +109,7 @@ def recipes_of_detection(steps: int) -> dict[str, Recipes]:
     reinforced: Recipes = {
         "unchanged": {},
         "soft threshold": soft,
-        "threshold 0.3 to 0.8": rising,
-        "gdpo": GDPO,
-        "rank": RANK,
-        "dynamic sampling, 2/3 of the steps": _dynamic(steps),
-        "15 copies": COPIES,
-        "15 copies, threshold 0.3 to 0.8, G 16": {**COPIES, **rising, **_large_groups(steps)},
+        **_of_boxes(steps, rising),
         "15 copies, native, no thinking": {**COPIES, **native, **DIRECT},
     }
     return {
@@ -119,12 +126,7 @@ def recipes_of_grounding(steps: int) -> dict[str, Recipes]:
     reinforced: Recipes = {
         "unchanged": {},
         "no threshold, giou": soft,
-        "threshold 0.3 to 0.8": rising,
-        "gdpo": GDPO,
-        "rank": RANK,
-        "dynamic sampling, 2/3 of the steps": _dynamic(steps),
-        "15 copies": COPIES,
-        "15 copies, threshold 0.3 to 0.8, G 16": {**COPIES, **rising, **_large_groups(steps)},
+        **_of_boxes(steps, rising),
         "15 copies, no thinking": {**COPIES, **DIRECT},
     }
     return {
