@@ -62,11 +62,12 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/rewards.py
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/demo_step.py
+	$(BIN)/python benchmarks/decoding.py --cpu --out benchmarks/results/decoding_cpu.json
 	$(BIN)/python benchmarks/memory.py --tiny
 	$(BIN)/python benchmarks/evaluation.py
 
 bench-quick: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/steps.py --quick
+	$(BIN)/python benchmarks/steps.py --quick --repetitions 8
 
 # On a machine with a GPU and nothing else prepared: tests/test_gpu.py, then a whole step in the shapes of published models,
 # its memory against the estimate, and the same step in TRL; at most 8 minutes, results written as they come.

@@ -124,6 +124,11 @@ def test_nothing_strange_ends_in_a_traceback(name):
         ("grounding", "expression"),
         ("pointing", "expression"),
         ("segmentation", "expression"),
+        ("detection", "category"),
+        ("counting", "category"),
+        ("counting, points", "category"),
+        ("pointing, every", "category"),
+        ("many_classes", "category"),
     ],
 )
 def test_a_question_without_what_the_task_asks_for_is_refused(name, missing):
@@ -134,7 +139,7 @@ def test_a_question_without_what_the_task_asks_for_is_refused(name, missing):
     with pytest.raises(DataError, match=rf"question q7: does not fit the task '{task.name}': it has no '{missing}'"):
         ready_made(sample, task.questions, task)
     whole = ready_made(replace(sample, question={"problem": "Which?"}), task.questions, task)
-    assert whole.question[missing] == "Which?"
+    assert whole.question[missing] == ("object" if missing == "category" else "Which?"), "as tables call it"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +157,7 @@ def test_a_question_without_what_the_task_asks_for_is_refused(name, missing):
 )
 def test_a_wrong_truth_is_refused(task, truth, message):
     loaded = load_task(task)
-    question = {"question": "What?"} if task == "vqa" else {}
+    question = {"question": "What?", "category": "cat"}
     sample = Sample("a", (RenderedImage("a", lambda: None),), task, question, truth)
     with pytest.raises(DataError) as error:
         ready_made(sample, loaded.questions, loaded)

@@ -284,7 +284,9 @@ def ready_made(sample: Sample, questions: QuestionKind, task: Task) -> Sample:
     Raises:
         DataError: if its truth is not what the task needs; the message names the sample.
     """
-    name = sample.question.get("problem") if questions in ("refer", "own") else "object"
+    problem = sample.question.get("problem")
+    # "Name the object" is a question; "find every object" is one that nobody asked, so a category is never made up.
+    name = problem if questions in ("refer", "own") or (problem is None and questions != "name") else "object"
     question = {**({} if name is None else {_NAMED_BY[questions]: name}), **sample.question}
     try:
         check_question(question)

@@ -53,13 +53,15 @@ class ManyClasses(Detection):
         return None  # that of detection has no labels
 
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:
-        names = question.get("categories", [question.get("category")])
+        if asked := ready_made(question):
+            return asked
+        names = question.get("categories") or [question["category"]]
         tokens = space is CoordinateSpace.LOCATION_TOKENS
         thought = "how many there are of each and where"
         if self.words is not None:
             listed = ", every ".join(names) if "every" in self.words.every else " ; ".join(names)
-            return ready_made(question) or self._asked(listed, True, thought, space)
-        return ready_made(question) or (
+            return self._asked(listed, True, thought, space)
+        return (
             f"Find every object of these classes in the image: {', '.join(names)}. "
             f"{self._steps(thought)} "
             f"the list [{{'Position': {_CORNERS[tokens]}, 'Label': class, 'Confidence': number}}, ...]. "
