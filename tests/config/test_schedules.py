@@ -55,6 +55,13 @@ def test_a_config_is_written_as_it_was_read(tmp_path):
     assert flag.objective.at(0.5).clip_high == pytest.approx(0.3)
 
 
+def test_the_size_of_groups_is_whole_at_every_step():
+    rollout = parse_config({"rollout": {"group_size": {"from": 4, "to": 9}}}, "run.yaml").rollout
+    assert [rollout.at(step / 5).group_size for step in range(6)] == [4, 5, 6, 7, 8, 9]
+    assert isinstance(rollout.at(0.37).group_size, int)
+    assert rollout.ever("group_size") == 9
+
+
 def test_a_task_follows_its_options_and_weights():
     config = parse_config(
         {"task": {"weights": {"iou": {"from": 1, "to": 3}}, "options": {"iou_threshold": {"from": 0.3, "to": 0.5}}}},
@@ -77,6 +84,9 @@ def test_a_task_follows_its_options_and_weights():
         ({"objective": {"beta": {"from": 0.1, "to": 0, "until": 0}}}, "beta.until: 0 is not a share of the run"),
         ({"objective": {"beta": {"from": "a", "to": 0}}}, "beta.from: 'a' is not a number"),
         ({"objective": {"updates_per_rollout": {"from": 1, "to": 4}}}, "updates_per_rollout cannot change"),
+        ({"rollout": {"group_size": {"from": 8, "to": 16.5}}}, "group_size: .*16.5"),
+        ({"rollout": {"engine": "vllm", "serve": "x", "top_p": {"from": 1, "to": 0.9}}}, "top_k stays 0 and top_p 1"),
+        ({"rollout": {"group_size": {"from": 8, "to": 1}}}, "group_size is 1, but GRPO compares"),
         ({"objective": {"kl": "k1", "beta": {"from": 0, "to": 0.1}}}, "0 in expectation"),
         ({"optimizer": {"learning_rate": {"from": 1, "to": 0}}}, "learning_rate cannot change over the run$"),
     ],

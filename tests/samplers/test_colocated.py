@@ -123,7 +123,7 @@ def vllm(monkeypatch):
 def sampler_with(policy, inner, folder=None, **proof):
     llm = Engine(inner)
     engine = Colocated(llm, "m")
-    return llm, ServedSampler(policy, engine, ColocatedWeights(engine, folder), Proof(policy, **proof), 3)
+    return llm, ServedSampler(policy, engine, ColocatedWeights(engine, folder), Proof(policy, **proof))
 
 
 def change(policy, part="language_model"):

@@ -41,7 +41,7 @@ def server(model_folders):
 
 def sampler_of(policy, server, folder: Path, ahead: int = 0, **fields) -> ServedSampler:
     client = Client([server.url], patience=QUICK)
-    return ServedSampler(policy, client, FileWeights(client, folder), Proof(policy, **fields), 3, ahead)
+    return ServedSampler(policy, client, FileWeights(client, folder), Proof(policy, **fields), ahead)
 
 
 def change(policy, size: float = 0.05, part: str = "language_model") -> None:
@@ -146,7 +146,7 @@ def test_an_adapter_has_a_name_of_its_own_for_each_version(model_folders, tmp_pa
     ours, theirs = (load_policy(model, RolloutConfig(max_new_tokens=6)) for _ in range(2))
     with ServedPolicy(theirs) as server:
         client = Client([server.url], patience=QUICK)
-        sampler = ServedSampler(ours, client, AdapterWeights(client, tmp_path), Proof(ours), 2)
+        sampler = ServedSampler(ours, client, AdapterWeights(client, tmp_path), Proof(ours))
         prompts = prompts_of_mixed_size(1)
         for step in range(2):
             change(ours, 0.1, "lora_")

@@ -104,6 +104,25 @@ def test_several_updates_and_accumulation_run(monkeypatch, model_folders, tmp_pa
     assert len(rows) == 4
 
 
+def test_groups_grow_over_a_run_and_go_on_growing_after_an_interruption(monkeypatch, model_folders, tmp_path):
+    reward_the_letter(monkeypatch)
+    folder, growing = model_folders["qwen2_vl"], {"group_size": {"from": 2, "to": 6}, "max_new_tokens": 6}
+    runs = {
+        name: config(tmp_path / name, folder, rollout=growing, objective={"beta": 0.0},
+                     run={"folder": str(tmp_path / name), "steps": 4, "checkpoint_every": 2})
+        for name in ("whole", "parts")
+    }  # fmt: skip
+    train(runs["whole"])
+    interrupt(train, runs["parts"], 4)
+    train(runs["parts"], resume=True)
+    for name in runs:
+        steps = sorted((tmp_path / name / "rollouts").glob("step-*.jsonl"))
+        rows = [[json.loads(line) for line in step.read_text().splitlines()] for step in steps]
+        assert [{len(row["completions"]) for row in step} for step in rows] == [{2}, {3}, {4}, {5}]
+    whole, parts = (weights(tmp_path / name / "checkpoints" / "step-000004" / "model") for name in runs)
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
 def test_accumulated_batches_give_the_gradient_of_one_large_batch(monkeypatch, model_folders, tmp_path):
     """Supervised, where the loss does not depend on sampling: 2 x 1 prompts against 1 x 2 of equal length."""
     folders = {}

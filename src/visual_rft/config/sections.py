@@ -31,11 +31,13 @@ class Section(BaseModel):
     """A part of a config: immutable, unknown keys refused.
 
     A number named in ``may_change`` may follow a schedule (:mod:`visual_rft.config.schedules`): the field then holds
-    its value at the start, and :meth:`at` gives the section as it is later.
+    its value at the start, and :meth:`at` gives the section as it is later. One that is named in ``whole``, too, goes
+    from a whole number to another and is rounded on the way.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     may_change: ClassVar[tuple[str, ...]] = ()
+    whole: ClassVar[tuple[str, ...]] = ()
     _schedules: dict[tuple[str, ...], Schedule] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="wrap")
@@ -52,11 +54,15 @@ class Section(BaseModel):
         if fixed:
             can = f"; what can: {', '.join(cls.may_change)}" if cls.may_change else ""
             raise ValueError(f"{fixed[0]} cannot change over the run{can}")
-        for progress in (1.0, PARTLY):
-            validate(put(start, values_at(schedules, progress)))
+        for later in (values_at(schedules, 1.0), cls._rounded(values_at(schedules, PARTLY))):
+            cls.model_validate(put(start, later))  # what a subclass looks at included, which ``validate`` leaves out
         section = validate(start)
         section._schedules = schedules
         return section
+
+    @classmethod
+    def _rounded(cls, values: Mapping[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
+        return {path: round(value) if path[0] in cls.whole else value for path, value in values.items()}
 
     @model_serializer(mode="wrap")
     def _as_written(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -66,7 +72,7 @@ class Section(BaseModel):
         """The section as it is after a share ``progress`` in [0, 1] of the run."""
         if not self._schedules:
             return self
-        now = put(dict(self), values_at(self._schedules, progress))
+        now = put(dict(self), self._rounded(values_at(self._schedules, progress)))
         section = self.model_copy(update={name: now[name] for name, *_ in self._schedules})
         section._schedules = {}
         return section
@@ -203,7 +209,8 @@ class TaskConfig(Section):
 class RolloutConfig(Section):
     """How completions are sampled. Every field is explicit: no default of a library or checkpoint leaks in."""
 
-    may_change = ("temperature", "top_p")
+    may_change = ("group_size", "temperature", "top_p")
+    whole = ("group_size",)
 
     group_size: int = 8
     """G, completions per prompt; at least 2, the advantage compares them with each other."""

@@ -62,7 +62,8 @@ def _steps(cell: Cell) -> float:
     gold_step = cost.gold * loop.prompts_per_step
     if cell.arm.startswith("sft"):
         return loop.steps * gold_step
-    answers = loop.prompts_per_step * config.rollout.group_size * (1 + config.rollout.extra / 2)
+    group = (config.rollout.at(0.0).group_size + config.rollout.at(1.0).group_size) / 2
+    answers = loop.prompts_per_step * group * (1 + config.rollout.extra / 2)
     step = answers * cost.sampled + answers * cost.learned * objective.updates_per_rollout
     step += gold_step * (objective.ever("sft_weight") > 0)
     return objective.warm_start * gold_step + (loop.steps - objective.warm_start) * step

@@ -96,10 +96,10 @@ def step_lines(config: Config, questions: int, supervised: bool = False) -> list
     if supervised:
         return [line]
     updates, warm = config.objective.updates_per_rollout, config.objective.warm_start
-    sampled = max(0, run.steps - warm) * per_step * rollout.group_size
-    completions = (
-        f"completions: {rollout.group_size} per prompt = {sampled:,}, of at most {rollout.max_new_tokens} tokens"
-    )
+    groups = [rollout.at(step / run.steps).group_size for step in range(warm, run.steps)] or [rollout.group_size]
+    sampled = sum(groups) * per_step if warm < run.steps else 0
+    each = " to ".join(map(str, dict.fromkeys((groups[0], groups[-1]))))
+    completions = f"completions: {each} per prompt = {sampled:,}, of at most {rollout.max_new_tokens} tokens"
     more = [f"up to {1 + rollout.extra:g} times as many (rollout.extra)"] if rollout.extra else []
     more += [f"{updates} updates on each"] if updates > 1 else []
     more += [f"none in the first {warm} steps, which learn gold answers"] if warm else []

@@ -7,7 +7,7 @@ has no such memory to give back: there only the caches are cleared. What is aske
 server (``served.py``).
 
     engine = Colocated.open("Qwen/Qwen2-VL-2B-Instruct", rollout_options(config.model, "bfloat16"), memory_share=0.3)
-    ServedSampler(policy, engine, ColocatedWeights(engine, folder), Proof(policy), group_size=8)
+    ServedSampler(policy, engine, ColocatedWeights(engine, folder), Proof(policy))
 """
 
 from __future__ import annotations

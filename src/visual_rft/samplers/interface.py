@@ -5,7 +5,7 @@ that prefix and gives back :class:`~visual_rft.policy.engine.prefix.Completions`
 are always the policy's own; where another engine has sampled, ``sampled`` holds what that engine says, and the loss
 corrects for the difference (``mismatch.py``).
 
-    sampler.announce(inputs, sampling, draws)          # may begin already (rollout.ahead), or do nothing
+    sampler.announce(inputs, 8, sampling, draws)       # may begin already (rollout.ahead), or do nothing
     completions = sampler.sample(prefix, 8, draws)
 """
 
@@ -29,11 +29,12 @@ class Sampler(Protocol):
     ahead: int
     """Steps whose completions are drawn while another one is learned from: 0 or 1."""
 
-    def announce(self, inputs: Inputs, sampling: Sampling, draws: Draws) -> None:
+    def announce(self, inputs: Inputs, group_size: int, sampling: Sampling, draws: Draws) -> None:
         """These prompts will be asked for; one that works ahead begins now, with the weights of this moment.
 
         Args:
             inputs: all prompts of a step.
+            group_size: completions of each.
             sampling: how they will be sampled.
             draws: names the step.
         """
@@ -85,7 +86,7 @@ class OwnSampler:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
 
-    def announce(self, inputs: Inputs, sampling: Sampling, draws: Draws) -> None:
+    def announce(self, inputs: Inputs, group_size: int, sampling: Sampling, draws: Draws) -> None:
         """Nothing is done ahead."""
 
     def sample(self, prefix: Prefix, group_size: int, draws: Draws) -> Completions:

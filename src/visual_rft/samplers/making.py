@@ -58,7 +58,7 @@ def sampler_of(policy: Policy, config: Config, run: Path) -> Sampler:
             weights = FileWeights(client, folder) if config.model.lora is None else AdapterWeights(client, folder)
         undo.callback(engine.close)
         proof = Proof(policy, rollout.tolerance)
-        return ServedSampler(policy, engine, weights, proof, rollout.group_size, rollout.ahead, undo.pop_all())
+        return ServedSampler(policy, engine, weights, proof, rollout.ahead, undo.pop_all())
 
 
 def server_log(run: Path) -> Path:

@@ -57,7 +57,6 @@ class ServedSampler:
         engine: the servers, or vLLM in this process.
         weights: the way of weights there.
         proof: compares both after each push.
-        group_size: completions per prompt that are asked ahead.
         ahead: 1 samples a step while the one before is learned from.
         closing: what ends with the sampler besides the engine.
     """
@@ -68,22 +67,21 @@ class ServedSampler:
         engine: SamplingEngine,
         weights: Weights,
         proof: Proof,
-        group_size: int,
         ahead: int = 0,
         closing: ExitStack | None = None,
     ) -> None:
         self.policy, self.engine, self.weights, self.proof = policy, engine, weights, proof
-        self.group_size, self.ahead, self.closing = group_size, ahead, closing or ExitStack()
+        self.ahead, self.closing = ahead, closing or ExitStack()
         self._version, self._pushed, self._model = -1, -1, engine.model
         self._waiting: dict[tuple[int, int], _Asked] = {}  # by step and number of the prompt within it
 
-    def announce(self, inputs: Inputs, sampling: Sampling, draws: Draws) -> None:
+    def announce(self, inputs: Inputs, group_size: int, sampling: Sampling, draws: Draws) -> None:
         """As :meth:`Sampler.announce`."""
         if not self.ahead or (draws.step, 0) in self._waiting:
             return
         wait([asked.future for asked in self._waiting.values()])  # with the weights that they began with
         self._bring_up_to_date(inputs, sampling)
-        for number, asked in self._asked(inputs.prompts, self.group_size, sampling, draws).items():
+        for number, asked in self._asked(inputs.prompts, group_size, sampling, draws).items():
             self._waiting[draws.step, number] = asked
 
     def sample(self, prefix: Prefix, group_size: int, draws: Draws) -> Completions:

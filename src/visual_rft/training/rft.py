@@ -52,12 +52,13 @@ def reinforce(session: Session) -> None:
 
     for step, batches, others in session.steps(config.rollout.prompts_at_once):
         task, objective = session.task.at(step / loop.steps), config.objective.at(step / loop.steps)
-        policy.sampling = sampling_of(config.rollout.at(step / loop.steps), entropies=objective.needs_entropies)
+        sampled = config.rollout.at(step / loop.steps)
+        policy.sampling = sampling_of(sampled, entropies=objective.needs_entropies)
         if step < objective.warm_start:
             household.end_step(step, imitate_step(session, step, batches))
             continue
         watch = Stopwatch()
-        answer = Answering(policy, task, config.rollout, watch, session.sampler, objective.compares_parts)
+        answer = Answering(policy, task, sampled, watch, session.sampler, objective.compares_parts)
         results: list[BatchResult] = []
         for questions in batches:
             # Encode, sample and score; other questions take the place of those that teach nothing.

@@ -273,8 +273,9 @@ class Session:
             following = next(coming, None)
             for number, batch in ((step, whole), (step + 1, following)):
                 if batch is not None and number >= self.config.objective.warm_start:
-                    sampling = sampling_of(self.config.rollout.at(number / self.config.run.steps))
-                    self.sampler.announce(batch.inputs, sampling, Draws(self.config.run.seed, number))
+                    rollout = self.config.rollout.at(number / self.config.run.steps)
+                    draws = Draws(self.config.run.seed, number)
+                    self.sampler.announce(batch.inputs, rollout.group_size, sampling_of(rollout), draws)
             yield whole
             whole = following
 

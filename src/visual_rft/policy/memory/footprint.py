@@ -115,7 +115,7 @@ class Footprint:
         prompts = min(prompts, prompts if supervised else rollout.prompts_at_once or prompts)
         prompts = -(-prompts // here().size)  # every process takes its share
         limit_bytes = UNREACHED_BYTES if limit is None else limit
-        group = 1 if supervised else rollout.group_size
+        group = 1 if supervised else int(rollout.ever("group_size"))
         update, graph_bytes = _update(config, policy, inputs, prompts, limit_bytes, group)
         sampling: dict[str, float] = {}
         if not supervised:
