@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from visual_rft.answering.asking import Asker
@@ -116,6 +117,44 @@ def test_an_earlier_checkpoint_and_another_type(runs, tmp_path):
     card = (tmp_path / "first" / "README.md").read_text()
     assert "checkpoint `step-000001`" in card
     assert "Nothing: the run has no evaluation of `step-000001`." in card
+
+
+def test_every_verb_takes_the_checkpoint_that_is_named(runs, tmp_path, capsys):
+    run, first = str(runs["full"]), runs["full"] / "checkpoints/step-000001"
+    last = first.with_name("step-000002")
+    assert main(["export", run, "--checkpoint", "step-1", "--out", str(tmp_path / "first")]) == 0
+    exported, named, other = (
+        load_file(place / "model.safetensors") for place in (tmp_path / "first", first / "model", last / "model")
+    )
+    assert all(torch.equal(exported[key], named[key]) for key in named)
+    assert any(not torch.equal(exported[key], other[key]) for key in named)
+
+    picture = next((runs["full"] / "images").glob("*.png"))
+    places = re.compile(f'{re.escape(str(tmp_path))}/[^"]*|{re.escape(run)}/checkpoints[^"]*|{re.escape(run)}(?=")')
+    for verb in (["predict", str(picture), "--ask", "3", "--json"], ["evaluate", "--json"]):
+        said = {}
+        for name, which in (("named", [run, "--checkpoint", "1"]), ("folder", [str(first)]), ("last", [run])):
+            where = ["--folder", str(tmp_path / name)] if verb[0] == "evaluate" else []
+            capsys.readouterr()
+            assert main([*verb, "--model", *which, *where]) == 0
+            said[name] = places.sub("", capsys.readouterr().out)
+        assert said["named"] == said["folder"] != said["last"]
+
+
+def test_an_older_export_is_not_sent_for_another_checkpoint(runs, tmp_path, capsys):
+    run, out = str(runs["full"]), str(tmp_path / "out")
+    push = ["export", run, "--out", out, "--push", "me/coins"]
+    assert main([*push, "--checkpoint", "step-1"]) == 0
+    (tmp_path / "out/README.md").write_text("edited")
+    assert main([*push, "--checkpoint", "step-1"]) == 0
+    assert (tmp_path / "out/README.md").read_text() == "edited"
+    for more, asked in (
+        ([], "step-000002, float32"),
+        (["--checkpoint", "1", "--dtype", "float16"], "step-000001, float16"),
+    ):
+        capsys.readouterr()
+        assert main([*push, *more]) == 2
+        assert f"was exported from step-000001, float32, and {asked} is asked for" in capsys.readouterr().err
 
 
 def test_a_run_that_computed_in_bfloat16_is_exported_and_served_so(runs, tmp_path):

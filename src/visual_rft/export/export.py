@@ -3,7 +3,7 @@
 Decision: an adapter is merged by default, in float32 whatever the run's type (a merge in bfloat16 rounds the small
 update away), and cast afterwards. The folder is made under another name and renamed when it is complete. The run's
 config travels along as ``visual_rft.yaml``, so that ``predict``, ``app`` and ``evaluate`` ask the exported model as it
-was asked in training.
+was asked in training; its first line says which weights these are, so that an older export is not sent for a newer one.
 
     exported = export_run(Path("runs/coins"))
     exported.folder        # runs/coins-model
@@ -63,15 +63,8 @@ def export_run(source: Path, out: Path | None = None, adapter: bool = False, dty
         ModelError: if the run has no checkpoint, or its base cannot be loaded.
         RunFolderError: if the folder exists already or cannot be written.
     """
-    if adapter and dtype:
-        raise ConfigError("--dtype and --adapter: an adapter is exported as it is")
-    run = _run_of(source)
-    config = load_config(run / RUN_CONFIG)
-    dtype = dtype or ("bfloat16" if config.model.autocast == "bfloat16" else config.model.dtype)
-    weights = Path(model_folder(str(source)))
+    run, config, weights, dtype = _wanted(source, adapter, dtype)
     is_adapter = (weights / ADAPTER_CONFIG).is_file()
-    if adapter and not is_adapter:
-        raise ConfigError(f"--adapter: {weights} holds all weights, not an adapter (the run has no model.lora)")
     target = target_of(source, out)
     if target.exists():
         raise RunFolderError(f"{target}: exists already; choose another --out, or delete it")
@@ -86,7 +79,8 @@ def export_run(source: Path, out: Path | None = None, adapter: bool = False, dty
             _whole_model(config, weights, is_adapter, dtype).save_pretrained(unfinished)
         options = {"trust_remote_code": config.model.trust_remote_code}
         read(str(weights), lambda: AutoProcessor.from_pretrained(weights, **options)).save_pretrained(unfinished)
-        (unfinished / EXPORTED_CONFIG).write_text(dump_config(config), encoding="utf-8")
+        said = _told(weights, adapter, dtype) + dump_config(config)
+        (unfinished / EXPORTED_CONFIG).write_text(said, encoding="utf-8")
         facts = _facts(config, run, weights, target, adapter, dtype)
         (unfinished / "README.md").write_text(model_card(replace(facts, name=target.name)), encoding="utf-8")
         unfinished.rename(target)
@@ -101,6 +95,53 @@ def export_run(source: Path, out: Path | None = None, adapter: bool = False, dty
 def target_of(source: Path, out: Path | None) -> Path:
     """The folder that :func:`export_run` makes: ``out``, or the run folder's name with ``-model`` added."""
     return out or (run := _run_of(source)).with_name(f"{run.name}-model")
+
+
+def is_exported(source: Path, target: Path, adapter: bool = False, dtype: str | None = None) -> bool:
+    """Whether ``target`` is there and holds what :func:`export_run` would write, with a card that may have been edited.
+
+    Raises:
+        ConfigError: as :func:`export_run`.
+        RunFolderError: if it holds other weights, or cannot be read.
+    """
+    if not target.exists():
+        return False
+    try:
+        _, _, weights, dtype = _wanted(source, adapter, dtype)
+    except ModelError:
+        return True  # no checkpoint is left that could be meant instead
+    try:
+        first, *_ = (target / EXPORTED_CONFIG).read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+    except (OSError, UnicodeDecodeError):
+        raise RunFolderError(f"{target}: exists already and is no exported model; choose another --out") from None
+    wanted = _told(weights, adapter, dtype)
+    if first != wanted:
+        has, asked = (line.removeprefix(_TOLD).strip() for line in (first if first.startswith(_TOLD) else "?", wanted))
+        raise RunFolderError(
+            f"{target}: was exported from {has}, and {asked} is asked for; delete it, or choose another --out"
+        )
+    return True
+
+
+_TOLD = "# weights: "
+
+
+def _told(weights: Path, adapter: bool, dtype: str) -> str:
+    """A line that says which weights are exported, and how."""
+    step = weights.parent.name if weights.name == "model" else weights.name
+    return f"{_TOLD}{step}, {'the adapter' if adapter else dtype}\n"
+
+
+def _wanted(source: Path, adapter: bool, dtype: str | None) -> tuple[Path, Config, Path, str]:
+    """Run folder, config, folder of the weights and type of what is to be exported."""
+    if adapter and dtype:
+        raise ConfigError("--dtype and --adapter: an adapter is exported as it is")
+    run = _run_of(source)
+    weights = Path(model_folder(str(source)))
+    config = load_config(run / RUN_CONFIG)
+    if adapter and not (weights / ADAPTER_CONFIG).is_file():
+        raise ConfigError(f"--adapter: {weights} holds all weights, not an adapter (the run has no model.lora)")
+    return run, config, weights, dtype or ("bfloat16" if config.model.autocast == "bfloat16" else config.model.dtype)
 
 
 def _run_of(source: Path) -> Path:

@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"),
                         help="of the weights (default: the one in which the run computed)")  # fmt: skip
     pushing = parser.add_argument_group("sending it to a model hub")
-    pushing.add_argument("--push", metavar="NAMESPACE/NAME", help="say what would be sent; an exported folder that is "
-                         "there already is taken as it is")  # fmt: skip
+    pushing.add_argument("--push", metavar="NAMESPACE/NAME", help="say what would be sent; an exported folder of these "
+                         "weights that is there already is taken as it is")  # fmt: skip
     add_sending(pushing)
 
 
@@ -29,11 +29,11 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Write the folder, print how to use it, and send it where that is confirmed."""
     if not arguments.push and (arguments.confirm or arguments.public):
         raise ConfigError("--confirm and --public are about sending; say where to with --push NAMESPACE/NAME")
-    from visual_rft.export.export import export_run, target_of
+    from visual_rft.export.export import export_run, is_exported, target_of
 
     target = target_of(arguments.run, arguments.out)
-    if not (arguments.push and target.exists()):
-        source = Path(chosen(str(arguments.run), arguments.checkpoint))
+    source = Path(chosen(str(arguments.run), arguments.checkpoint))
+    if not (arguments.push and is_exported(source, target, arguments.adapter, arguments.dtype)):
         exported = export_run(source, target, arguments.adapter, arguments.dtype)
         print(f"exported {exported.folder}: {exported.what}, processor and model card (README.md)\n")
         print(f"serve it:\n\n    {exported.serve}\n")
