@@ -28,7 +28,7 @@ from visual_rft.evidence.experiments.description import ARMS, TUNING_SEED, WITH_
 from visual_rft.evidence.plots import plot
 from visual_rft.evidence.published import CONFIGS, TARGETS, targets
 from visual_rft.evidence.reproduction import best_of, dump_result
-from visual_rft.evidence.results import means_of, over_seeds, pick_seeds, rows_of
+from visual_rft.evidence.results import means_of, over_seeds, over_shots, pick_seeds, rows_of
 from visual_rft.evidence.tables import NAMES, markdown
 from visual_rft.policy.stored.places import weights_fingerprint
 
@@ -290,6 +290,29 @@ def test_variants_at_several_shots_are_a_table_each(tmp_path):
     plot(result, tmp_path / "a.svg")
     drawn = (tmp_path / "a.svg").read_text()
     assert all(f">handwriting, {k}-shot<" in drawn for k in (1, 4, 16))
+
+
+def test_a_change_over_all_shots_by_hand():
+    """0.1 more in both runs of one number of shots and 0.3 in both of the other: of four runs drawn, all are of one
+    number with a chance of 1/16 each, so the middle 95 % reach from 0.1 to 0.3."""
+    cells = [
+        cell for cell in cells_of("objectives-detection", shots=(1, 4), seeds=(0, 1), arms=("rft",))
+        if cell.variant in ("grpo", "gspo")
+    ]  # fmt: skip
+    value = {(1, "grpo"): 0.2, (1, "gspo"): 0.3, (4, "grpo"): 0.2, (4, "gspo"): 0.5}
+    results = {
+        cell.name: {
+            "numbers": {"AP": value[cell.shots, cell.variant]},
+            "draws": {"AP": [value[cell.shots, cell.variant]] * 400},
+        }
+        for cell in cells
+    }
+    rows = over_shots(cells, results, ["AP"])
+    assert rows == [
+        {"domain": "handwriting", "variant": "gspo", "metric": "AP", "runs": 4, "value": 0.2, "low": 0.1, "high": 0.3}
+    ]
+    assert not over_shots([cell for cell in cells if cell.shots == 1], results, ["AP"])
+    assert not over_shots(cells[:-1], results, ["AP"]), "of unequal runs nothing is said"
 
 
 def test_a_result_is_read_back(tmp_path):

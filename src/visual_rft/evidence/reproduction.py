@@ -21,7 +21,7 @@ from visual_rft.evidence.cells import Cell, tuning_grid
 from visual_rft.evidence.choices import COMMITTED, Choice, Choices, Tuned, key_of
 from visual_rft.evidence.cost import announcement, estimate
 from visual_rft.evidence.experiments.catalogue import EXPERIMENTS
-from visual_rft.evidence.results import means_of, rows_of
+from visual_rft.evidence.results import means_of, over_shots, rows_of
 from visual_rft.evidence.runner import finished, run_cells
 from visual_rft.evidence.tables import markdown
 from visual_rft.files import write_whole
@@ -183,6 +183,7 @@ def _result(plan: Plan, cells: Sequence[Cell], tuned: Tuned, place: Path) -> dic
         "rows": rows_of([*asked, *tried], results, experiment.metrics),
         "means": means,
         "differences": differences,
+        **({"over_shots": pooled} if (pooled := over_shots(asked, results, experiment.metrics)) else {}),
         **({"curves": _curves(asked, results, experiment.curves)} if experiment.curves else {}),
         "machine": next((done["machine"] for done in results.values()), {}),
         "commit": ", ".join(sorted({done["commit"] for done in results.values()})),

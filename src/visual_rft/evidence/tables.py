@@ -55,6 +55,8 @@ def markdown(result: Mapping[str, Any]) -> str:
             parts += [_ranks(domain, means), _budget(domain, means, result["metrics"][0])]
         elif ablation:
             parts += [_ablations(result, *panel) for panel in panels_of(domain, means, differences)]
+            pooled = [row for row in result.get("over_shots", []) if row["domain"] == domain]
+            parts += [_over_shots(domain, means[0]["variant"], pooled)] if pooled else []
         else:
             plain, recipes = _columns(means)
             parts += [_curve(domain, means, differences, metric, *plain) for metric in result["metrics"]]
@@ -185,6 +187,18 @@ def _ablations(result: Mapping[str, Any], domain: str, means: Sequence[Any], dif
             cells = [name + said, _value(row), *(f"{own[arm, variant, m]['value']:.3f}" for m in result["metrics"][1:])]
             change = more.get(variant) if arm == "rft" else None
             lines.append(_line([*cells, _value(change, signed=True), f"{row['cpu_seconds']:.0f}"]))
+    return "\n".join(lines)
+
+
+def _over_shots(domain: str, first: str, pooled: Sequence[Any]) -> str:
+    """A line per change: what it has more over all numbers of shots."""
+    metrics = list(dict.fromkeys(row["metric"] for row in pooled))
+    here = {(row["variant"], row["metric"]): row for row in pooled}
+    heading = [f"{domain}, all shots, {pooled[0]['runs']} runs each, beside {first}"]
+    heading += [f"change of {label(metric)}" for metric in metrics]
+    lines = [_line(heading), "|---" * len(heading) + "|"]
+    for variant in dict.fromkeys(row["variant"] for row in pooled):
+        lines.append(_line([variant, *(_value(here[variant, metric], signed=True) for metric in metrics)]))
     return "\n".join(lines)
 
 
