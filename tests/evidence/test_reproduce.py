@@ -165,8 +165,9 @@ def check_schema(result):
         assert row["method"] in ("base", "sft", "rft")
         assert row["metric"] in result["metrics"]
         assert {"shots", "seed", "domain", "budget", "split", "images", "optimizer_steps", "cpu_seconds"} <= row.keys()
-        assert 0 <= row["value"] <= 1
-        assert row["low"] is None or 0 <= row["low"] <= row["high"] <= 1
+        least = -1 if "-" in row["metric"] else 0  # a metric may be a difference: AP/tokens-written
+        assert least <= row["value"] <= 1
+        assert row["low"] is None or least <= row["low"] <= row["high"] <= 1
     for row in (*result["means"], *result["differences"]):
         assert {"method", "shots", "domain", "metric", "seeds", "value", "low", "high"} <= row.keys()
 
