@@ -27,9 +27,10 @@ from visual_rft.evidence.experiments.catalogue import EXPERIMENTS
 from visual_rft.evidence.experiments.description import ARMS, TUNING_SEED, WITH_RECIPES
 from visual_rft.evidence.plots import plot
 from visual_rft.evidence.published import CONFIGS, TARGETS, targets
-from visual_rft.evidence.reproduction import best_of, dump_result
+from visual_rft.evidence.reproduction import dump_result
 from visual_rft.evidence.results import means_of, over_seeds, over_shots, pick_seeds, rows_of
 from visual_rft.evidence.tables import NAMES, markdown
+from visual_rft.evidence.tuning import best_of
 from visual_rft.policy.stored.places import weights_fingerprint
 
 TODAY = {"base": weights_fingerprint("tiny")}

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from visual_rft.evidence.cells import Cell, tuning_grid
-from visual_rft.evidence.choices import COMMITTED, Choice, Choices, Tuned, key_of
+from visual_rft.evidence.choices import COMMITTED, Choices, Tuned
 from visual_rft.evidence.cost import announcement, estimate
 from visual_rft.evidence.experiments.catalogue import EXPERIMENTS
 from visual_rft.evidence.results import means_of, over_shots, rows_of
 from visual_rft.evidence.runner import finished, run_cells
 from visual_rft.evidence.tables import markdown
+from visual_rft.evidence.tuning import best_of, first_round, second_round
 from visual_rft.files import write_whole
 from visual_rft.parallel.meetings import by_first
 from visual_rft.parallel.processes import here
@@ -41,12 +42,18 @@ class Plan:
     Attributes:
         name: of the experiment.
         cells: those that are measured, given learning rates and recipes.
-        tuning: those that choose them; empty unless asked for.
+        tuning: those that may choose them (:mod:`visual_rft.evidence.tuning`); empty unless asked for.
     """
 
     name: str
     cells: Callable[[Choices], list[Cell]]
     tuning: Sequence[Cell] = ()
+
+    def tries(self, folder: Path) -> list[Cell]:
+        """Those of ``tuning`` that are run, as far as the finished ones in a folder of results say."""
+        results = _finished(self.tuning, folder / self.name)
+        second = second_round(self.tuning, results, EXPERIMENTS[self.name].metrics[0])
+        return [*first_round(self.tuning), *second]
 
 
 def tuned_of(folder: Path) -> Tuned:
@@ -91,7 +98,7 @@ def _say_what_it_takes(plans: Sequence[Plan], folder: Path, jobs: int) -> None:
     seconds = 0.0
     tuned = tuned_of(folder)
     for plan in plans:
-        cells = [*plan.tuning, *plan.cells(tuned.choices(plan.name)[0])]
+        cells = [*plan.tries(folder), *plan.cells(tuned.choices(plan.name)[0])]
         results = _finished(cells, folder / plan.name)
         left, total = left + len(cells) - len(results), total + len(cells)
         seconds += estimate(cells, results)
@@ -105,7 +112,8 @@ def _one(plan: Plan, folder: Path, jobs: int) -> int:
     before = len(_finished([*plan.tuning, *plan.cells(tuned_of(folder).choices(plan.name)[0])], place))
     try:
         if plan.tuning:
-            run_cells(plan.tuning, metrics, place, jobs)
+            run_cells(first_round(plan.tuning), metrics, place, jobs)
+            run_cells(plan.tries(folder), metrics, place, jobs)
             by_first(lambda: _keep_best(plan, folder), "the learning rates")
         choices, guessed = tuned_of(folder).choices(plan.name)
         _warn(plan.name, guessed, tuned_of(folder))
@@ -130,22 +138,6 @@ def _keep_best(plan: Plan, folder: Path) -> None:
     results = _finished(plan.tuning, folder / plan.name)
     tuned.experiments[plan.name] = best_of(plan.tuning, results, EXPERIMENTS[plan.name].metrics[0])
     tuned.write(folder / "tuned.json")
-
-
-def best_of(cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]], metric: str) -> Choices:
-    """For each arm, or arm of a variant, the learning rate and recipe of the greatest number; of equal ones the first.
-
-    Args:
-        cells: the tries.
-        results: by name of a cell.
-        metric: what is compared.
-    """
-    best: dict[str, tuple[float, Choice]] = {}
-    for cell in cells:
-        key, value = key_of(cell.arm, cell.variant), float(results[cell.name]["numbers"][metric])
-        if key not in best or value > best[key][0]:
-            best[key] = value, Choice(cell.config.optimizer.learning_rate, cell.recipe)
-    return {key: choice for key, (_, choice) in best.items()}
 
 
 def _warn(name: str, guessed: Sequence[str], tuned: Tuned) -> None:

@@ -103,7 +103,8 @@ class Experiment:
             arms.
         rates_of: the experiment whose learning rates are used where there are no tries.
         recipes: equally many for each arm of :data:`WITH_RECIPES` that is run, of which validation chooses.
-        recipe_tries: equally many learning rates by arm, each tried with every recipe.
+        recipe_tries: equally many learning rates by arm, the middle one tried with every recipe, the others with the
+            best of them.
         variants: ablations: changes of a config by dotted path, and the arms they are run for. Measured on validation.
         tuned: whether every variant has as many learning rates tried as the first, and is then measured on the test.
         curves: numbers of ``metrics.jsonl`` whose course over the steps is kept and drawn.

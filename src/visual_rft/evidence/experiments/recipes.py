@@ -24,7 +24,7 @@ RECIPE_RATES = {
     "sft-recipe": (5e-5, 1.5e-4, 4.5e-4),
     "warm-rft": (1e-4, 2e-4, 4e-4),
 }
-"""Learning rates that are tried with every recipe."""
+"""Learning rates of the recipes, three each."""
 GOLD_STEPS = {"detection": 6.0, "grounding": 5.0, "naming": 2.0}
 """Steps on gold answers in the time of one step of reinforcement: 7.0, 5.0 and 2.2 were measured."""
 LONGER = {"detection": 3.0, "grounding": 2.5, "naming": 2.0}
