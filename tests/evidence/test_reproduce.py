@@ -424,6 +424,28 @@ def test_tuning_comes_first_and_its_best_is_what_is_measured(tmp_path, monkeypat
     assert len(ran) == 64 + 17
 
 
+def test_runs_of_several_tasks_are_a_line_each():
+    cells = cells_of("joint", seeds=(0, 1), arms=("base", "rft"))
+    numbers = {cell.name: 0.1 if cell.arm == "base" else 0.5 if cell.domain == "joint" else 0.4 for cell in cells}
+    metrics = EXPERIMENTS["joint"].metrics
+    cost = {"images": 9, "optimizer_steps": 1, "cpu_seconds": 2.0}
+    results = {
+        name: {"numbers": dict.fromkeys(metrics, value), "draws": {m: [value] * 40 for m in metrics}, **cost}
+        for name, value in numbers.items()
+    }
+    means, differences = means_of(cells, results, metrics)
+    result = {"metrics": list(metrics), "rows": [], "means": means, "differences": differences, **TODAY}
+    heading, _, *lines = markdown(result).splitlines()
+    asked = "detection: AP | classification: accuracy | grounding: mean IoU"
+    assert heading == f"| trained on, 2 seeds | {asked} | CPU s |"
+    assert [line.split(" | ")[0] for line in lines] == [
+        "| nothing: base", "| joint, RFT", "| detection, RFT", "| classification, RFT", "| grounding, RFT",
+    ]  # fmt: skip
+    assert [
+        line.count(text) for line, text in zip(lines, ("0.100 [", *["0.500 ["], *["0.400 ["] * 3), strict=True)
+    ] == [3] * 5
+
+
 def test_a_result_of_another_base_says_so():
     result = {"metrics": ["AP"], "rows": [], "means": [], "differences": [], "base": "0" * 16}
     assert f"weights `{'0' * 16}`; today's are `{weights_fingerprint('tiny')}`" in markdown(result)
@@ -439,7 +461,9 @@ def test_the_page_shows_what_the_results_say(tmp_path, capsys):
         (folder / file.name).write_text(file.read_text())
     assert cli.main(["reproduce", "tables", "--out", str(folder), "--page", str(page)]) == 0
     assert page.read_text() == (DOCS / "evidence.md").read_text()
-    assert {file.stem for file in folder.glob("*.svg")} == {file.stem for file in RESULTS}
+    drawn = {file.stem for file in folder.glob("*.svg")}
+    assert drawn == {file.stem for file in RESULTS} - {"joint", "scores"}
+    assert all(f"evidence/{name}.svg" in page.read_text() for name in drawn)
     legend = (folder / "few-shot-classification.svg").read_text()  # handwriting, drawn last, has no reasoning
     shown = {row["arm"] for row in read_result(folder / "few-shot-classification.json")["means"]}
     assert "sft-reasoning" in shown

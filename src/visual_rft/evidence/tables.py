@@ -17,6 +17,7 @@ from typing import Any
 from visual_rft.errors import ConfigError
 from visual_rft.evidence.experiments.description import TUNING_SEED, WITH_RECIPES
 from visual_rft.policy.stored.places import weights_fingerprint
+from visual_rft.tasks import TASKS
 
 NAMES = {
     "base": "base",
@@ -47,6 +48,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     """All tables of a result."""
     mark = earlier_base(result)
     parts = [mark] if mark else []
+    if len(TASKS.keys() & {metric.partition("/")[0] for metric in result["metrics"]}) > 1:
+        return "\n\n".join([*parts, _several_tasks(result)])
     ablation = any(row["variant"] for row in result["means"])
     for domain in dict.fromkeys(row["domain"] for row in result["means"]):
         means = [row for row in result["means"] if row["domain"] == domain]
@@ -160,6 +163,20 @@ def _ranks(domain: str, means: Sequence[Any]) -> str:
                     ]
                 )
             )
+    return "\n".join(lines)
+
+
+def _several_tasks(result: Mapping[str, Any]) -> str:
+    """A line per run: what it was trained on, its number in each task, and the CPU time of its steps."""
+    own = {(row["domain"], row["arm"], row["metric"]): row for row in result["means"]}
+    heading = [f"trained on, {_seeds(result['means'])}", *map(label, result["metrics"]), "CPU s"]
+    lines = [_line(heading), "|---" * len(heading) + "|"]
+    first = result["means"][0]["domain"]
+    for domain, arm in dict.fromkeys(key[:2] for key in own):
+        if arm != "base" or domain == first:  # the base is one model, whatever the others are trained on
+            rows = [own[domain, arm, metric] for metric in result["metrics"]]
+            said = "nothing: base" if arm == "base" else f"{domain}, {NAMES[arm]}"
+            lines.append(_line([said, *map(_value, rows), f"{rows[0]['cpu_seconds']:.0f}"]))
     return "\n".join(lines)
 
 

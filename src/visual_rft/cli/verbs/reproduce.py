@@ -106,8 +106,9 @@ def write_tables(folder: Path, page: Path | None = None) -> list[Path]:
         written.append(page)
         write_whole(page, fill_page(_read(page), tables, str(page)))
     for name, result in results.items():
-        written.append(folder / f"{name}.svg")
-        plot(result, written[-1])
+        if all("/" not in metric for metric in result["metrics"]):  # rankings and several tasks are a table each
+            written.append(folder / f"{name}.svg")
+            plot(result, written[-1])
         if result.get("curves"):
             written.append(folder / f"{name}-curves.svg")
             plot_curves(result, written[-1])
