@@ -12,8 +12,8 @@ from support.packaged import EXPERIMENTS, MODELS, PAIRS
 from support.precisions import SETTINGS
 
 from visual_rft.cli.main import main
-from visual_rft.config.compose import ROOT, compose, names
-from visual_rft.config.config import load_config
+from visual_rft.config.compose import ROOT, compose, names, recipe_of, recipes
+from visual_rft.config.config import differences, load_config
 from visual_rft.errors import ConfigError
 
 PRECISIONS = {
@@ -133,6 +133,53 @@ def test_a_name_is_taken_with_and_without_folder_and_ending_and_a_file_goes_firs
     (tmp_path / "qwen3-vl-2b").mkdir()
     (tmp_path / "qwen3-vl-2b" / "lisa").write_text("run: {steps: 3}\ndata: {train: [{source: shapes}]}")
     assert load_config("qwen3-vl-2b/lisa").run.steps == 3
+
+
+RECIPES = [(name, task) for name, tasks in recipes().items() for task in tasks]
+
+
+@pytest.mark.parametrize(("name", "task"), RECIPES)
+def test_a_recipe_sets_its_fields_and_no_other(name, task):
+    experiment = {"detection": "few-shot-coco", "grounding": "lisa", "classification": "pets37"}[task]
+    method = load_config(f"qwen2-vl-2b/{experiment}")
+    config = load_config(f"qwen2-vl-2b/{experiment}", ["--recipe", name])
+    fields = {path.replace(".*.", ".0."): value for path, value in recipe_of(name, task).items()}
+    for path, value in fields.items():
+        found = config.model_dump(mode="json")
+        for part in path.split("."):
+            found = found[int(part)] if part.isdigit() else found[part]
+        if isinstance(value, dict) and path != "task.weights":  # a schedule has more fields than are named
+            found = {key: found[key] for key in value}
+        assert found == value
+    changed = {key for key, _, _ in differences(method, config)} - {"run.folder"}
+    assert all(any(path.startswith(key) or key.startswith(path) for path in fields) for key in changed)
+    assert config.run.folder == f"runs/qwen2-vl-2b-{experiment}-{name}"
+
+
+def test_a_recipe_comes_before_other_fields_and_reaches_every_source():
+    sources = [{"source": "shapes"}, {"source": "digits", "split": "train"}]
+    values = {"task": {"weights": {"iou": 1, "format": 1}}, "data": {"train": sources}, "run": {"folder": "runs/a"}}
+    config = load_config(values, ["--objective.beta", "0.01", "--recipe", "measured", "--shots", "4"])
+    assert config.objective.beta == 0.01
+    assert dict(config.task.weights) == recipe_of("measured", "detection")["task.weights"], "none of the file's is left"
+    assert config.run.folder == "runs/a-measured-4-shot"
+    copies = recipe_of("measured", "detection").get("data.train.*.copies", 0)
+    assert [source.copies for source in config.data.train] == [copies, copies]
+
+
+@pytest.mark.parametrize(
+    ("values", "flags", "message"),
+    [
+        ({}, ["--recipe", "mesured"], r"--recipe mesured: no recipe is called so \(known: measured\)"),
+        ({"task": {"name": "counting"}}, ["--recipe", "measured"], "--recipe measured: is for .*, not for counting"),
+        ({}, ["--recipe", "measured", "--task", "counting"], "not for counting"),
+        ({"data": {"train": [{"source": "shapes", "task": {"name": "grounding"}}]}}, ["--recipe=measured"],
+         "a recipe is of one task, and the sources name their own"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_does_not_fit_is_refused(values, flags, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config({"data": {"train": [{"source": "shapes"}]}, **values}, flags)
 
 
 def test_shots_are_one_flag():

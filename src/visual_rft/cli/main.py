@@ -172,6 +172,8 @@ def _add_fields(parser: Parser) -> None:
         group.add_argument("--task", dest="task_name", metavar="NAME", help="short for --task.name")
     text = "images per class of every training source; the run folder is named after it"
     group.add_argument("--shots", dest="shots", metavar="K", help=text)
+    text = "the fields of a recipe in the place of the method's, e.g. measured (docs/configs.md)"
+    group.add_argument("--recipe", dest="recipe", metavar="NAME", help=text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -195,6 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         fields = ["--task.name", arguments.task_name, *fields]
     if verb.fields and arguments.shots is not None:
         fields = [*fields, "--shots", arguments.shots]
+    if verb.fields and arguments.recipe is not None:
+        fields = [*fields, "--recipe", arguments.recipe]
     try:
         if launched() == 1:
             return verb.command.run(arguments, fields) or 0

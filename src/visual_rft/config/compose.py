@@ -106,6 +106,28 @@ def compose(name: str) -> Composed | None:
     )
 
 
+def recipes() -> dict[str, dict[str, str]]:
+    """Of every recipe the tasks it is for, and what it is in one line."""
+    found: dict[str, dict[str, str]] = {}
+    for file in sorted((ROOT / "recipes").glob("*/*.yaml")):
+        found.setdefault(file.parent.name, {})[file.stem] = _split(file)[0]["line"]
+    return found
+
+
+def recipe_of(name: str, task: str) -> dict[str, Any]:
+    """The fields that a recipe sets, by dotted path; ``data.train.*.copies`` is that of every source.
+
+    Raises:
+        ConfigError: if there is no such recipe, or none for this task.
+    """
+    known = recipes()
+    if name not in known:
+        raise ConfigError(f"command line: --recipe {name}: no recipe is called so (known: {', '.join(known)})")
+    if task not in known[name]:
+        raise ConfigError(f"command line: --recipe {name}: is for {', '.join(known[name])}, not for {task}")
+    return _split(ROOT / "recipes" / name / f"{task}.yaml")[1]
+
+
 def _composed(name: str) -> Composed:
     model, experiment = name.split("/")
     about, values = _split(ROOT / "experiments" / f"{experiment}.yaml")

@@ -1,7 +1,8 @@
 """Command-line flags merged into the values of a config.
 
 Decision: merged before anything is validated, so that a mistake gives the same single line wherever it was made.
-``--task NAME`` and ``--shots N`` are short for fields that are changed most.
+``--task NAME`` and ``--shots N`` are short for fields that are changed most; ``--recipe NAME`` stands for the fields of
+a recipe (``configs/recipes``), which come before all others.
 
 >>> apply_flags({"run": {"steps": 2}}, ["--run.seed", "7", "--optimizer.learning_rate=1e-4"], {"optimizer": {}})
 {'run': {'steps': 2, 'seed': 7}, 'optimizer': {'learning_rate': 0.0001}}
@@ -17,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from visual_rft.config.compose import recipe_of
 from visual_rft.config.yaml_text import NotYaml, parse_yaml
 from visual_rft.errors import ConfigError
 
@@ -35,11 +37,19 @@ def apply_flags(values: Mapping[str, Any], flags: Sequence[str], defaults: Mappi
         ConfigError: if a flag has no value or names no field.
     """
     changed: dict[str, Any] = copy.deepcopy(dict(values))
-    for name, text in _pairs(flags):
+    pairs = [("--task.name" if name == "--task" else name, text) for name, text in _pairs(flags)]
+    named_folder = any(name == "--run.folder" for name, _ in pairs)
+    for name, recipe in pairs:
+        if name == "--recipe":
+            task = dict(pairs).get("--task.name") or (changed.get("task") or {}).get("name") or "detection"
+            for path, value in _recipe(changed, recipe, task):
+                _put(changed, defaults, f"--{path}", value)
+            _rename_folder(changed, recipe, named_folder)
+    for name, text in pairs:
         if name == "--shots":
-            _set_shots(changed, text, named_folder=any(flag.split("=")[0] == "--run.folder" for flag in flags))
-        else:
-            _set(changed, defaults, "--task.name" if name == "--task" else name, text)
+            _set_shots(changed, text, named_folder)
+        elif name != "--recipe":
+            _set(changed, defaults, name, text)
     return changed
 
 
@@ -50,7 +60,25 @@ def _pairs(flags: Sequence[str]) -> Iterator[tuple[str, str]]:
     return zip(words[::2], words[1::2], strict=True)
 
 
-def _set_shots(values: dict[str, Any], text: str, *, named_folder: bool) -> None:
+def _recipe(values: Mapping[str, Any], recipe: str, task: str) -> Iterator[tuple[str, Any]]:
+    """The fields of a recipe for a task; ``*`` in the place of a source is every source."""
+    sources = (values.get("data") or {}).get("train") or []
+    if any(isinstance(source, Mapping) and source.get("task") for source in sources):
+        raise ConfigError(f"command line: --recipe {recipe}: a recipe is of one task, and the sources name their own")
+    for path, value in recipe_of(recipe, task).items():
+        if ".*." in path:
+            yield from ((path.replace(".*.", f".{number}."), value) for number in range(len(sources)))
+        else:
+            yield path, value
+
+
+def _rename_folder(values: Mapping[str, Any], ending: str, named_folder: bool) -> None:
+    run = values.get("run") or {}
+    if "folder" in run and not named_folder:
+        run["folder"] = f"{run['folder']}-{ending}"
+
+
+def _set_shots(values: dict[str, Any], text: str, named_folder: bool) -> None:
     """``shots`` of every training source; a curve over shots is then one flag, so each has a run folder of its own."""
     sources = (values.get("data") or {}).get("train") or []
     if not sources or not text.isdigit():
@@ -58,12 +86,14 @@ def _set_shots(values: dict[str, Any], text: str, *, named_folder: bool) -> None
         raise ConfigError(f"command line: --shots: {what}")
     for source in sources:
         source["shots"] = int(text)
-    run = values.get("run") or {}
-    if "folder" in run and not named_folder:
-        run["folder"] = f"{run['folder']}-{text}-shot"
+    _rename_folder(values, f"{text}-shot", named_folder)
 
 
 def _set(values: dict[str, Any], defaults: Mapping[str, Any], name: str, text: str) -> None:
+    _put(values, defaults, name, _value(text, name))
+
+
+def _put(values: dict[str, Any], defaults: Mapping[str, Any], name: str, value: Any) -> None:
     if not name.startswith("--") or "." not in name:
         raise ConfigError(f"command line: {name!r} is not a flag; write --section.field value")
     *parents, last = name.removeprefix("--").split(".")
@@ -81,7 +111,6 @@ def _set(values: dict[str, Any], defaults: Mapping[str, Any], name: str, text: s
             )
         if not isinstance(place, (dict, list)):
             raise ConfigError(f"command line: {name}: there is no {part!r} to set a field of")
-    value = _value(text, name)
     if isinstance(place, list):
         raise ConfigError(f"command line: {name}: name a field of the entry, e.g. {name}.count")
     place[last] = value

@@ -9,10 +9,15 @@ from __future__ import annotations
 from typing import get_args
 
 from visual_rft.config.sections import ScoreKind
-from visual_rft.evidence.experiments.budgets import CLASSIFICATION, DETECTION, RATES, SHORT_DETECTION
+from visual_rft.evidence.experiments.budgets import CLASSIFICATION, DETECTION, DETECTION_RATES, RATES, SHORT_DETECTION
 from visual_rft.evidence.experiments.description import Experiment
 from visual_rft.evidence.experiments.pictures import SEVERAL, digits, flowers, novel, shapes
-from visual_rft.evidence.experiments.recipes import RECIPE_RATES, recipes_of_detection, recipes_of_naming
+from visual_rft.evidence.experiments.recipes import (
+    DETECTION_RECIPE_RATES,
+    RECIPE_RATES,
+    recipes_of_detection,
+    recipes_of_naming,
+)
 
 NOVEL_DIGITS = ("digit 7", "digit 8", "digit 9")
 BASE_DIGITS = tuple(f"digit {i}" for i in range(7))
@@ -30,9 +35,9 @@ FEW_SHOT: dict[str, Experiment] = {
         },
         shots=(1, 2, 4, 8, 16),
         config=DETECTION,
-        tries=RATES,
+        tries=DETECTION_RATES,
         recipes=recipes_of_detection(DETECTION["run"]["steps"]),
-        recipe_tries=RECIPE_RATES,
+        recipe_tries=DETECTION_RECIPE_RATES,
     ),
     "few-shot-classification": Experiment(
         title="Few-shot classification",
