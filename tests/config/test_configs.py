@@ -22,6 +22,8 @@ PRECISIONS = {
 }
 """Those in which the estimate of memory was held against what is kept."""
 
+RECIPES = [(name, task) for name, tasks in recipes().items() for task in tasks]
+
 
 def test_every_model_meets_every_experiment():
     assert set(PAIRS) == set(names())
@@ -135,9 +137,6 @@ def test_a_name_is_taken_with_and_without_folder_and_ending_and_a_file_goes_firs
     assert load_config("qwen3-vl-2b/lisa").run.steps == 3
 
 
-RECIPES = [(name, task) for name, tasks in recipes().items() for task in tasks]
-
-
 @pytest.mark.parametrize(("name", "task"), RECIPES)
 def test_a_recipe_sets_its_fields_and_no_other(name, task):
     experiment = {"detection": "few-shot-coco", "grounding": "lisa", "classification": "pets37"}[task]
@@ -199,6 +198,7 @@ def test_configs_lists_all(capsys):
         assert f"\n{experiment}: " in f"\n{out}"
         assert f"visual-rft train MODEL/{experiment}" in out
     assert all(model in out for model in MODELS)
+    assert all(f"--recipe {name}: " in out and f"\n  {task}: " in out for name, task in RECIPES)
     assert main(["configs", "2.5", "7b", "lisa"]) == 0
     assert "run     visual-rft train qwen2.5-vl-7b/lisa\n" in capsys.readouterr().out
     assert main(["configs", "--json"]) == 0

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from visual_rft.config.compose import Composed, compose, names
+from visual_rft.config.compose import Composed, compose, names, recipes
 from visual_rft.errors import ConfigError
 
 
@@ -38,6 +38,9 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         return
     experiments = dict.fromkeys(config.name.split("/")[1] for config in found)
     print("\n".join(line for experiment in experiments for line in _entry(experiment, found)))
+    for name, tasks in recipes().items():
+        print(f"--recipe {name}: other fields than the method's, beside any config")
+        print("\n".join(f"  {task}: {line}" for task, line in tasks.items()))
 
 
 def _entry(experiment: str, found: list[Composed]) -> Iterator[str]:
