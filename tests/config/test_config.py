@@ -56,20 +56,28 @@ def test_written_config_reads_back_the_same(file):
         ({"data": {"train": [{"source": "digits", "expressions": ["names"]}]}}, "'expressions' is for shapes, this is"),
         ({"rollout": {"prompts_at_once": 4}, "objective": {"updates_per_rollout": 2}}, "needs the whole step in one"),
         ({"rollout": {"prompts_at_once": 4}, "objective": {"advantages": "gdpo"}}, "needs the whole step in one"),
-        ({"data": {"evaluation": [{"source": "coco", "path": "x", "split": "val"}]}},
-         "a coco source has no split 'val': the file of a part is named in 'annotations'"),
+        (
+            {"data": {"evaluation": [{"source": "coco", "path": "x", "split": "val"}]}},
+            "a coco source has no split 'val': the file of a part is named in 'annotations'",
+        ),
         ({"data": {"train": [{"source": "jsonl", "path": "x", "split": "val"}]}}, "a part is a file of its own"),
         ({"data": {"train": [{"source": "shapes", "split": "val"}]}}, "another seed makes other images"),
         ({"data": {"train": [{"path": "my/photos"}]}}, "'path' is for files, and digits are made; name the format of"),
         ({"data": {"train": [{"source": "shapes", "annotations": "a.json"}]}}, "'annotations' is for files"),
         ({"data": {"train": [{"source": "shapes", "expressions": []}]}}, "'expressions' names no kind"),
-        ({"data": {"train": [{"source": "shapes", "seed": -1}]}}, "data.train.0.seed: must be greater than or equal to"),
+        (
+            {"data": {"train": [{"source": "shapes", "seed": -1}]}},
+            "data.train.0.seed: must be greater than or equal",
+        ),
         ({"run": {"seed": -1}}, "run.seed: must be greater than or equal to 0, this is -1"),
         ({"run": {"seed": 2**64}}, "run.seed: must be less than"),
         ({"run": {"steps": True}}, "run.steps: is true, but must be a whole number"),
         ({"run": {"evaluate_every": False}}, "run.evaluate_every: is false, but must be a whole number"),
         ({"objective": {"beta": True}}, "objective.beta: is true, but must be a number"),
-        ({"data": {"train": [{"source": "shapes", "count": True}]}}, "data.train.0.count: is true, but must be a whole"),
+        (
+            {"data": {"train": [{"source": "shapes", "count": True}]}},
+            "data.train.0.count: is true, but must be a",
+        ),
         ({"task": {"weights": {"iou": True}}}, "task.weights: iou is true, but must be a number"),
         ({"optimizer": {"learning_rate": float("inf")}}, "learning_rate: is Infinity, but must be a finite number"),
         ({"rollout": {"temperature": float("inf")}}, "rollout.temperature: is Infinity, but must be a finite number"),
@@ -198,7 +206,11 @@ def test_values_of_the_wrong_kind_are_told_in_words_of_a_config(file, flags, mes
 def test_truth_values_stay_where_they_belong():
     values = {"task": {"think": False, "options": {"strict": True}}, "engine": {"reuse_rollout_graph": True}}
     config = parse_config({**values, "model": {"autocast": False}}, "a.yaml")
-    assert (config.task.think, config.task.options, config.engine.reuse_rollout_graph) == (False, {"strict": True}, True)
+    assert (config.task.think, config.task.options, config.engine.reuse_rollout_graph) == (
+        False,
+        {"strict": True},
+        True,
+    )
     assert config.model.autocast == "no"
 
 

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from visual_rft.config.sections import Section
 
-
 _Share = Annotated[float, Field(ge=0, lt=1)]
 
 

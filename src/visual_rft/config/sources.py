@@ -148,8 +148,8 @@ class SourceConfig(Section):
         for name in ("path", "annotations"):
             if getattr(self, name) is not None and self.format in PROCEDURAL:
                 raise ValueError(
-                    f"{name!r} is for files, and {self.format} are made; name the format of the files in 'source', e.g. "
-                    f"source: coco, or set {name!r} to null"
+                    f"{name!r} is for files, and {self.format} are made; name the format of the files in 'source', "
+                    f"e.g. source: coco, or set {name!r} to null"
                 )
         if self.expressions == ():
             raise ValueError("'expressions' names no kind; set it to null for all")
