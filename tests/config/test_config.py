@@ -56,6 +56,35 @@ def test_written_config_reads_back_the_same(file):
         ({"data": {"train": [{"source": "digits", "expressions": ["names"]}]}}, "'expressions' is for shapes, this is"),
         ({"rollout": {"prompts_at_once": 4}, "objective": {"updates_per_rollout": 2}}, "needs the whole step in one"),
         ({"rollout": {"prompts_at_once": 4}, "objective": {"advantages": "gdpo"}}, "needs the whole step in one"),
+        (
+            {"data": {"evaluation": [{"source": "coco", "path": "x", "split": "val"}]}},
+            "a coco source has no split 'val': the file of a part is named in 'annotations'",
+        ),
+        ({"data": {"train": [{"source": "jsonl", "path": "x", "split": "val"}]}}, "a part is a file of its own"),
+        ({"data": {"train": [{"source": "shapes", "split": "val"}]}}, "another seed makes other images"),
+        ({"data": {"train": [{"path": "my/photos"}]}}, "'path' is for files, and digits are made; name the format of"),
+        ({"data": {"train": [{"source": "shapes", "annotations": "a.json"}]}}, "'annotations' is for files"),
+        ({"data": {"train": [{"source": "shapes", "expressions": []}]}}, "'expressions' names no kind"),
+        (
+            {"data": {"train": [{"source": "shapes", "seed": -1}]}},
+            "data.train.0.seed: must be greater than or equal",
+        ),
+        ({"run": {"seed": -1}}, "run.seed: must be greater than or equal to 0, this is -1"),
+        ({"run": {"seed": 2**64}}, "run.seed: must be less than"),
+        ({"run": {"steps": True}}, "run.steps: is true, but must be a whole number"),
+        ({"run": {"evaluate_every": False}}, "run.evaluate_every: is false, but must be a whole number"),
+        ({"objective": {"beta": True}}, "objective.beta: is true, but must be a number"),
+        (
+            {"data": {"train": [{"source": "shapes", "count": True}]}},
+            "data.train.0.count: is true, but must be a",
+        ),
+        ({"task": {"weights": {"iou": True}}}, "task.weights: iou is true, but must be a number"),
+        ({"optimizer": {"learning_rate": float("inf")}}, "learning_rate: is Infinity, but must be a finite number"),
+        ({"rollout": {"temperature": float("inf")}}, "rollout.temperature: is Infinity, but must be a finite number"),
+        ({"rollout": {"temperature": {"from": 1, "to": 10**400}}}, "rollout: temperature.to: 1000"),
+        ({"optimizer": {"betas": [1.5, 0.9]}}, "optimizer.betas.0: must be less than 1, this is 1.5"),
+        ({"optimizer": {"betas": [0.9, True]}}, "optimizer.betas: 1 is true, but must be a number"),
+        ({"objective": {"loss": "sapo", "sapo_temperatures": [1, 0]}}, "sapo_temperatures.1: must be greater than 0"),
         ([1], "a config is a mapping of sections, this is a list"),
     ],
 )
@@ -76,6 +105,8 @@ def test_mistakes_are_named(values, message):
         (["--data.train", "2"], "data.train"),
         (["--data.train.9.count", "2"], "there is no '9'"),
         (["--run.steps.more", "2"], "there is no 'steps'"),
+        (["--shots", "²"], "--shots: '²' is not a number of images per class"),
+        (["--data.train.².count", "2"], "there is no '²'"),
     ],
 )
 def test_mistakes_in_flags_are_named(file, flags, message):
@@ -170,6 +201,23 @@ def test_values_of_the_wrong_kind_are_told_in_words_of_a_config(file, flags, mes
         load_config(file, flags)
     assert str(caught.value).startswith(f"command line: {message}")
     assert "\n" not in str(caught.value)
+
+
+def test_truth_values_stay_where_they_belong():
+    values = {"task": {"think": False, "options": {"strict": True}}, "engine": {"reuse_rollout_graph": True}}
+    config = parse_config({**values, "model": {"autocast": False}}, "a.yaml")
+    assert (config.task.think, config.task.options, config.engine.reuse_rollout_graph) == (
+        False,
+        {"strict": True},
+        True,
+    )
+    assert config.model.autocast == "no"
+
+
+def test_names_of_classes_stand_on_one_line_or_several():
+    source = {"source": "shapes", "classes": 'red circle\nblue square, "a, b"\n'}
+    config = parse_config({"data": {"train": [source]}}, "a.yaml")
+    assert config.data.train[0].classes == ("red circle", "blue square", "a, b")
 
 
 def test_every_field_has_a_description():

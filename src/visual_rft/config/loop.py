@@ -16,7 +16,7 @@ class LoopConfig(Section):
 
     folder: str = "runs/train"
     """Run folder; must not exist yet."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=1 << 63)
     """Seed of batch order and sampling."""
     steps: int = Field(200, ge=1)
     """Steps of the loop; one optimiser step each, times ``updates_per_rollout``."""

@@ -14,8 +14,10 @@ from collections.abc import Iterable
 
 
 def name_list(text: str) -> list[str]:
-    """The names in a text; one that holds a comma stands in double quotes. Spaces around names, and empty ones, go."""
-    return [name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row if name.strip()]
+    """The names in a text, on one line or several; one that holds a comma stands in double quotes. Spaces around names,
+    and empty ones, go."""
+    rows = csv.reader(text.splitlines(), skipinitialspace=True)
+    return [name.strip() for row in rows for name in row if name.strip()]
 
 
 def comma_hint(name: str, known: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,8 @@ USED_BY = {
 ADVANTAGES = ("group", "batch", "none", "rloo", "gdpo", "rank", "history_rank")
 BY_PARTS = ("gdpo", "rank", "history_rank")
 """Advantages that compare each reward by itself."""
+
+_Positive = Annotated[float, Field(gt=0)]
 
 
 class ObjectiveConfig(Section):
@@ -60,7 +62,7 @@ class ObjectiveConfig(Section):
     """The ratio is clipped above 1 + clip_high (gmpo: its logarithm above clip_high; cispo: the weight)."""
     delta: float | None = Field(None, gt=1)
     """Where the advantage is negative a ratio above this counts as this (two-sided clipping); null bounds nothing."""
-    sapo_temperatures: tuple[float, float] = (1.0, 1.05)
+    sapo_temperatures: tuple[_Positive, _Positive] = (1.0, 1.05)
     """Of sapo's gate, for positive and for negative advantages."""
     dppo_difference: float = Field(0.2, gt=0, lt=1)
     """Change of a token's probability beyond which dppo does not push it further."""

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from visual_rft.config.sections import Section
+
+_Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerConfig(Section):
@@ -25,7 +27,7 @@ class OptimizerConfig(Section):
     """Decay after the warm-up, to 0 at the last step (or none)."""
     warmup_steps: int = Field(0, ge=0)
     """Steps of linear warm-up."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[_Share, _Share] = (0.9, 0.999)
     """AdamW's averaging constants."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay, on matrices only."""

@@ -81,7 +81,7 @@ def _rename_folder(values: Mapping[str, Any], ending: str, named_folder: bool) -
 def _set_shots(values: dict[str, Any], text: str, named_folder: bool) -> None:
     """``shots`` of every training source; a curve over shots is then one flag, so each has a run folder of its own."""
     sources = (values.get("data") or {}).get("train") or []
-    if not sources or not text.isdigit():
+    if not sources or not _is_number(text):
         what = f"{text!r} is not a number of images per class" if sources else "the config names no data.train"
         raise ConfigError(f"command line: --shots: {what}")
     for source in sources:
@@ -128,7 +128,11 @@ def _value(text: str, name: str) -> Any:
     return float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()  # to Python "²" is a digit too, and no number
+
+
 def _child(place: Any, part: str) -> Any:
     if isinstance(place, list):
-        return place[int(part)] if part.isdigit() and int(part) < len(place) else None
+        return place[int(part)] if _is_number(part) and int(part) < len(place) else None
     return place.get(part) if isinstance(place, dict) else None

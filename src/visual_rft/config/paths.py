@@ -93,7 +93,7 @@ def _complete(name: str, folder: Path, field: str, *, may_be_name: bool = False)
         field: path of the field, for the warning.
         may_be_name: whether it means something else (a hub id) where no such file is.
     """
-    given = Path(name).expanduser()
+    given = Path(os.path.expanduser(name))
     if given.is_absolute():
         return name
     place = os.path.abspath(folder / given)

@@ -12,9 +12,10 @@ beside them and put back where the config is written. So every reader of a confi
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 SHAPES = ("linear", "cosine")
 PARTLY = 0.37
@@ -53,7 +54,9 @@ class Schedule:
             raise ValueError(f"{name}: a schedule has from, to, shape and until, not {min(unknown)!r}")
         schedule = cls(value["from"], value["to"], value.get("shape", "linear"), value.get("until", 1.0))
         for field, number in (("from", schedule.start), ("to", schedule.end), ("until", schedule.until)):
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+            # A comparison, because math.isfinite overflows on an int of 400 digits.
+            finite = isinstance(number, (int, float)) and abs(number) <= sys.float_info.max
+            if isinstance(number, bool) or not finite:
                 raise ValueError(f"{name}.{field}: {number!r} is not a number")
         if schedule.shape not in SHAPES:
             raise ValueError(f"{name}.shape: {schedule.shape!r} is not known; choose from {', '.join(SHAPES)}")
@@ -106,3 +109,29 @@ def put(values: dict[str, Any], changes: Mapping[Path, Any]) -> dict[str, Any]:
 def values_at(schedules: Schedules, progress: float) -> dict[Path, float]:
     """The value of each schedule after a share ``progress`` in [0, 1] of the run."""
     return {path: schedule.at(progress) for path, schedule in schedules.items()}
+
+
+def check_numbers(value: Any, annotation: Any) -> None:
+    """Refuse ``true`` and ``false`` where a number belongs: to Python they are 1 and 0.
+
+    Args:
+        value: of a config, not validated yet; looked into where it is a list or mapping.
+        annotation: of the field, e.g. ``tuple[float, float] | None``.
+
+    Raises:
+        ValueError: if it is one, or holds one.
+    """
+    kinds = _kinds(annotation)
+    if bool in kinds or not kinds & {int, float}:
+        return
+    items = value if isinstance(value, Mapping) else dict(enumerate(value)) if isinstance(value, list) else {"": value}
+    for name, item in items.items():
+        if isinstance(item, bool):
+            wanted = "a number" if float in kinds else "a whole number"
+            raise ValueError(f"{name} is {str(item).lower()}, but must be {wanted}".lstrip())
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation is made of."""
+    parts = get_args(annotation)
+    return set().union(*map(_kinds, parts)) if parts else {annotation}

@@ -19,12 +19,13 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PrivateAttr,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
 )
 
-from visual_rft.config.schedules import PARTLY, Schedule, is_schedule, lifted, put, values_at
+from visual_rft.config.schedules import PARTLY, Schedule, check_numbers, is_schedule, lifted, put, values_at
 
 
 class Section(BaseModel):
@@ -35,10 +36,16 @@ class Section(BaseModel):
     from a whole number to another and is rounded on the way.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
     may_change: ClassVar[tuple[str, ...]] = ()
     whole: ClassVar[tuple[str, ...]] = ()
     _schedules: dict[tuple[str, ...], Schedule] = PrivateAttr(default_factory=dict)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        check_numbers(value, cls.model_fields[str(info.field_name)].annotation)
+        return value
 
     @model_validator(mode="wrap")
     @classmethod

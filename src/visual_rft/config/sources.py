@@ -27,6 +27,13 @@ QuestionKind = Literal[
 """Which questions are asked about labelled images."""
 PROCEDURAL = ("shapes", "digits", "flowers")
 """Sources that are made, not read."""
+_WITHOUT_SPLITS = {
+    "coco": "the file of a part is named in 'annotations'",
+    "jsonl": "a part is a file of its own, named in 'path'",
+    "shapes": "another seed makes other images",
+    "flowers": "another seed makes other images",
+}
+"""Sources in which ``split`` would name nothing, and what does it there."""
 _PATHS = {
     "coco": "a folder with annotations.json and the images",
     "yolo": "a folder with data.yaml, images and labels",
@@ -92,7 +99,7 @@ class SourceConfig(Section):
     """Most objects in an image of ``shapes`` or ``digits``; null leaves the source's own limit."""
     min_objects: int | None = Field(None, ge=1)
     """Fewest objects that are tried in an image of ``shapes`` or ``digits``; null leaves the source's own limit."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Seed of procedural images, and of the choice of shots and questions."""
     questions: QuestionKind | None = None
     """``present``: find each class that is in an image; ``one``: find one class per image; ``every``: find the objects
@@ -135,6 +142,17 @@ class SourceConfig(Section):
                 raise ValueError(f"{name!r} is for shapes and digits, this is a {self.format} source; set it to null")
         if self.max_objects is not None and (self.min_objects or 1) > self.max_objects:
             raise ValueError(f"min_objects {self.min_objects} is more than max_objects {self.max_objects}")
+        if self.split is not None and self.format in _WITHOUT_SPLITS:
+            instead = _WITHOUT_SPLITS[self.format]
+            raise ValueError(f"a {self.format} source has no split {self.split!r}: {instead}; set 'split' to null")
+        for name in ("path", "annotations"):
+            if getattr(self, name) is not None and self.format in PROCEDURAL:
+                raise ValueError(
+                    f"{name!r} is for files, and {self.format} are made; name the format of the files in 'source', "
+                    f"e.g. source: coco, or set {name!r} to null"
+                )
+        if self.expressions == ():
+            raise ValueError("'expressions' names no kind; set it to null for all")
         if self.expressions is not None and self.format != "shapes":
             raise ValueError(f"'expressions' is for shapes, this is a {self.format} source; set it to null")
         if self.part is not None and self.format in PROCEDURAL:

@@ -18,6 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from visual_rft.config.sources import QuestionKind
+from visual_rft.data.annotated import Dataset
+from visual_rft.tasks.parsing.completion import normalized
+
 MOST_BITS = 30
 """Most of the 144 bits in which two near-duplicates differ."""
 MOST_DIFFERENCE = 8.0
@@ -89,6 +93,41 @@ def _alike(
             if _difference(first[i + start], second[j + left]) <= MOST_DIFFERENCE:
                 yield i + start, j + left
         update(min(rows, len(first) - start))
+
+
+def remarks(dataset: Dataset, questions: QuestionKind) -> list[str]:
+    """What is worth a remark of a data set: labels, expressions and rows of which one contradicts another.
+
+    Args:
+        dataset: what was read, before anything is asked.
+        questions: what will be asked.
+    """
+    if questions == "name":
+        return _same_names(dataset.classes)
+    if dataset.samples is not None:
+        return []
+    if questions == "refer":
+        meant: dict[tuple[str, str], set[tuple[float, ...]]] = {}
+        for image in dataset.images:
+            for text, target in image.expressions:
+                meant.setdefault((image.image.key, text), set()).add(tuple(image.boxes[target]))
+        unclear = [pair for pair, boxes in meant.items() if len(boxes) > 1]
+        return [f"expressions that mean several objects of their picture: {len(unclear)}, e.g. {text!r} in {key}; each "
+                "is asked for as if it were the only one" for key, text in unclear[:1]]  # fmt: skip
+    first: dict[str, str] = {}
+    again = [(image.image.key, first[image.image.key], image.id) for image in dataset.images
+             if first.setdefault(image.image.key, image.id) != image.id]  # fmt: skip
+    return [f"rows about a picture that another row is about: {len(again)}, e.g. {key} in {one!r} and {other!r}; to "
+            "each row only its own objects are there: join them" for key, one, other in again[:1]]  # fmt: skip
+
+
+def _same_names(classes: Sequence[str]) -> list[str]:
+    """A remark for the labels that read the same: an answer that is right for one is right for the other."""
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(normalized(name), []).append(name)
+    return [f"the labels {' and '.join(map(repr, names))} differ in case or punctuation alone, so that an answer of "
+            "one is right for the other; rename one" for names in alike.values() if len(names) > 1]  # fmt: skip
 
 
 def _words(prints: Sequence[Fingerprint]) -> npt.NDArray[np.uint64]:

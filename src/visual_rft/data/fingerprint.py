@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -68,7 +69,7 @@ def changes(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]
 
 
 def _of(source: SourceConfig) -> dict[str, Any]:
-    places = [Path(text).expanduser() for text in (source.path, source.annotations) if text]
+    places = [Path(os.path.expanduser(text)) for text in (source.path, source.annotations) if text]
     if not places or not all(place.exists() for place in places):
         return {}
     count, size = 0, 0

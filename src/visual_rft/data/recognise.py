@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from visual_rft.config.yaml_text import read_yaml
 from visual_rft.data.formats.coco import annotations_file
 from visual_rft.data.formats.foreign import recognised
 from visual_rft.errors import DataError
@@ -118,8 +117,8 @@ def _only_folder(folder: Path) -> Path | None:
 def _yolo(place: Path) -> Places:
     if (place / "data.yaml").is_file():
         try:
-            content = yaml.safe_load((place / "data.yaml").read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+            content = read_yaml(place / "data.yaml", DataError)
+        except DataError:
             content = None  # its reader says what is wrong
         named = [name for name in SPLITS if isinstance(content, Mapping) and content.get(name)]
         return {name: {"path": str(place), "split": name} for name in named or ["train"]}
@@ -156,7 +155,9 @@ def _coco(place: Path) -> Places:
     found: Places = {}
     for file in files:
         content = None if file.name.startswith(("captions_", "person_keypoints_", "image_info")) else _json(file)
-        if not (isinstance(content, Mapping) and isinstance(content.get("categories"), list) and content.get("images")):
+        if not (isinstance(content, Mapping) and isinstance(content.get("categories"), list)):
+            continue
+        if not (isinstance(content.get("images"), list) and content["images"]):
             continue
         images = _image_folder(content["images"][0], file, place)
         if images is None:
@@ -264,7 +265,9 @@ def _task_of_row(row: Mapping[str, Any]) -> str:
     truth = row.get("truth") if isinstance(row.get("truth"), Mapping) else row
     assert isinstance(truth, Mapping)
     objects = truth.get("objects")
-    if "box" in truth or (objects and all(isinstance(o, Mapping) and "expressions" in o for o in objects)):
+    if "box" in truth or (
+        objects and isinstance(objects, list) and all(isinstance(o, Mapping) and "expressions" in o for o in objects)
+    ):
         return "grounding"
     return "classification" if "label" in truth and not objects and "boxes" not in truth else "detection"
 
@@ -282,7 +285,7 @@ def _first_line(file: Path) -> Mapping[str, Any]:
     try:
         with file.open(encoding="utf-8-sig") as opened:
             row = json.loads(next((line for line in opened if line.strip()), "{}"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         row = {}  # its reader says what is wrong
     return row if isinstance(row, Mapping) else {}
 

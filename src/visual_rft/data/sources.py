@@ -6,6 +6,7 @@ is decided here, the same for all.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from visual_rft.data.annotated import (
     facts_of,
 )
 from visual_rft.data.builders import select_images
+from visual_rft.data.duplicates import remarks
 from visual_rft.data.formats.coco import load_coco
 from visual_rft.data.formats.foreign import recognised
 from visual_rft.data.formats.imagefolder import load_imagefolder
@@ -44,7 +46,6 @@ from visual_rft.data.tiled import tiled
 from visual_rft.errors import DataError, printable
 from visual_rft.tasks.base import Task
 from visual_rft.tasks.mixture import Tasks
-from visual_rft.tasks.parsing.completion import normalized
 from visual_rft.tasks.samples import Sample
 from visual_rft.tasks.truth import check_question
 from visual_rft.vision.coordinates import CoordinateSpace
@@ -62,15 +63,19 @@ def path_of(source: SourceConfig) -> Path:
     Raises:
         DataError: if it is not there.
     """
-    path = Path(str(source.path))
+    path = _place(source.path)
     if not path.exists():
         raise DataError(f"{path}: there is no such {'file' if source.format == 'jsonl' else 'folder'}{hint(path)}")
     return path
 
 
+def _place(path: str | None) -> Path:
+    return Path(os.path.expanduser(str(path)))  # of Path, ~ raises where there is no such user
+
+
 def _annotations_of(source: SourceConfig) -> Path | None:
     """The annotation file that a source names, if any; a missing one is an error, as in :func:`path_of`."""
-    file = Path(source.annotations) if source.annotations else None
+    file = _place(source.annotations) if source.annotations else None
     if file is not None and not file.exists():
         raise DataError(f"{file}: no such file{hint(file)}")
     return file
@@ -94,7 +99,7 @@ def _read_jsonl(source: SourceConfig, _questions: QuestionKind, problems: Proble
 
 
 def _read_parquet(source: SourceConfig, questions: QuestionKind, problems: Problems) -> Dataset:
-    return load_parquet(str(source.path), questions, source.split, problems)  # a hub id is no path
+    return load_parquet(os.path.expanduser(str(source.path)), questions, source.split, problems)  # a hub id is no path
 
 
 READERS: Mapping[str, Reader] = {
@@ -137,8 +142,7 @@ def load_dataset(source: SourceConfig, questions: QuestionKind, problems: Proble
     samples = None if dataset.samples is None else dataset.samples[: source.count]
     images = dataset.images[: source.count] if samples is None else dataset.images
     dataset = check_sizes(_selected(replace(dataset, images=images, samples=samples), source), problems)
-    if questions == "name":
-        problems.notes += _same_names(dataset.classes)
+    problems.notes += remarks(dataset, questions)
     for line in problems.lines() if said else []:
         print(printable(f"data: {source.path}: {line}"), file=sys.stderr)
     return _cut(dataset, source)
@@ -152,23 +156,14 @@ def _cut(dataset: Dataset, source: SourceConfig) -> Dataset:
 
 def _explained(error: DataError, source: SourceConfig) -> DataError:
     """The error of a reader, or what the data are instead, where they are another tool's."""
-    path = Path(str(source.path))
+    path = _place(source.path)
     if not path.exists():
         return error
-    found = recognised(path, Path(source.annotations) if source.annotations else None)
+    found = recognised(path, _place(source.annotations) if source.annotations else None)
     if found is None or found[1].remedy.startswith(f"read it with source: {source.format}"):
         return error
     file, kind = found
     return DataError(f"{file}: this is {kind.name}, not {source.format}; {kind.remedy} ({error})")
-
-
-def _same_names(classes: Sequence[str]) -> list[str]:
-    """A remark for the labels that read the same: an answer that is right for one is right for the other."""
-    alike: dict[str, list[str]] = {}
-    for name in classes:
-        alike.setdefault(normalized(name), []).append(name)
-    return [f"the labels {' and '.join(map(repr, names))} differ in case or punctuation alone, so that an answer of "
-            "one is right for the other; rename one" for names in alike.values() if len(names) > 1]  # fmt: skip
 
 
 def _selected(dataset: Dataset, source: SourceConfig) -> Dataset:
@@ -210,6 +205,8 @@ def load_samples(sources: Sequence[SourceConfig], tasks: Tasks) -> Sequence[Samp
             samples: Sequence[Sample] = [ready_made(sample, questions, task) for sample in dataset.samples]
         else:
             samples = Completed(questions_about(dataset, source, questions), task)
+            if questions != task.questions and len(samples):
+                _check_answerable(samples, questions, task)
         if len(samples) == 0:
             why += _reasons(dataset)
         if not source.reasoning:
@@ -300,6 +297,19 @@ def ready_made(sample: Sample, questions: QuestionKind, task: Task) -> Sample:
     except KeyError as error:
         raise DataError(f"question {sample.id}: does not fit the task {task.name!r}: it has no {error}") from None
     return complete
+
+
+def _check_answerable(samples: Sequence[Sample], questions: QuestionKind, task: Task) -> None:
+    """Refuse questions of another kind than a task's own that it can neither put nor score."""
+    try:
+        sample = samples[0]
+        task.worded(sample.question, CoordinateSpace.RELATIVE_1000)
+        task.score(task.gold(sample.truth), sample.truth)
+    except (DataError, KeyError):
+        raise DataError(
+            f"data: the task {task.name!r} cannot ask questions {questions!r}; leave 'questions' at null, which asks "
+            f"{task.questions!r}"
+        ) from None
 
 
 class OneNamePerImage(LazySequence[Sample]):

@@ -129,11 +129,12 @@ _FORMATS: Mapping[str, str] = {
 
 
 class _Met(Problems):
-    """Problems that were met; files that are no images are no reason to leave anything out."""
+    """Problems that were met; files that are nobody's data are no reason to leave anything out."""
 
     @property
     def counts_that_matter(self) -> dict[str, int]:
-        return {reason: count for reason, count in self.counts.items() if reason != "file that is not an image"}
+        harmless = ("file that is not an image", "label file without an image")
+        return {reason: count for reason, count in self.counts.items() if reason not in harmless}
 
     @property
     def reasons(self) -> list[str]:

@@ -37,6 +37,7 @@ from visual_rft.data.formats.streaming import no_collection, read_json_rows
 from visual_rft.data.formats.writing import NewFolder, require_boxes
 from visual_rft.data.lazy import PackedBoxes
 from visual_rft.errors import DataError
+from visual_rft.vision.boxes import is_finite_number
 from visual_rft.vision.images import ImageFile
 
 
@@ -165,7 +166,7 @@ def _categories(rows: Sequence[Any], file: Path) -> dict[CocoId, str]:
         number, name = identity_of(field_of(row, "id", where), "id", where), field_of(row, "name", where)
         if number in names:
             raise DataError(f"{where}: id {number!r} is used twice")
-        if not isinstance(name, (str, int, float)) or not str(name).strip():
+        if not (isinstance(name, str) or is_finite_number(name)) or not str(name).strip():
             raise DataError(f"{where}: the name is empty" if name == "" else f"{where}: the name {name!r} is no text")
         names[number] = str(name).strip()
     return names
@@ -198,7 +199,7 @@ def _images(
     rows: Sequence[Any], names: Mapping[CocoId, str], folder: Path, file: Path, problems: Problems
 ) -> dict[CocoId, _Image]:
     """The images that are there, by id."""
-    seen: set[CocoId] = set()
+    seen: dict[CocoId, Any] = {}  # file names by id
     found: dict[CocoId, _Image] = {}
     pictures = Images(folder, folder / "images")
     sizes: dict[tuple[int, int], tuple[int, int]] = {}  # the same few again and again
@@ -209,8 +210,11 @@ def _images(
             identity_of(field_of(row, "id", where), "id", where)  # raises
         if identity in seen:
             problems.add("image id used twice", f"{file}: images[{i}]: id {identity!r} is used twice")
+            if row.get("file_name") != seen[identity] and found.pop(identity, None) is not None:
+                # Whose the annotations of this id are, nobody can say.
+                problems.leave_out("image id used twice", f"{file}: image {identity!r}: another row has its id")
             continue
-        seen.add(identity)  # type: ignore[arg-type]  # None has raised
+        seen[identity] = row.get("file_name")  # type: ignore[index]  # None has raised
         where = f"{file}: image {identity!r}"
         called = _file_names(row, where)
         image = pictures.find(called, where)

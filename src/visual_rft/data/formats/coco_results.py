@@ -58,6 +58,12 @@ def read_ground_truth(file: Path, rules: Rules = "coco", note: Note = lambda _: 
                 if not (value in ("r", "c", "f") if key == "frequency" else isinstance(value, list)):
                     wanted = "r, c or f" if key == "frequency" else "a list"
                     raise DataError(f"{file}: {part}[{number}]: {key} is {value!r}; --rules lvis needs {wanted}")
+                if key != "frequency":
+                    row[key] = [as_id(identity) for identity in value]
+                    for stated, identity in zip(value, row[key], strict=True):
+                        if identity not in categories:
+                            where = f"{file}: {part}[{number}]: {key}"
+                            raise DataError(f"{where} holds {stated!r}, which is not the id of a category")
     without_area = 0
     for number, row in enumerate(content["annotations"]):
         where = f"{file}: annotations[{number}]"
@@ -68,8 +74,8 @@ def read_ground_truth(file: Path, rules: Rules = "coco", note: Note = lambda _: 
             raise DataError(f"{where}: category_id {row['category_id']!r} is not in 'categories'")
         if "area" not in row:
             without_area += 1
-        elif not is_finite_number(row["area"]):
-            raise DataError(f"{where}: area {row['area']!r} is not a number")
+        elif not is_finite_number(row["area"]) or row["area"] < 0:
+            raise DataError(f"{where}: area {row['area']!r} is not a number from 0")
     if without_area:
         note(f"{file}: {without_area} annotations have no area; that of their box is taken")
     if any(row["id"] == 0 for row in content["annotations"]):

@@ -235,7 +235,7 @@ def regions_of(
         if box is None:
             here.leave_out(label)
         else:
-            crowded = bool(crowd) and is_crowd(crowd, _place(file, i, number))
+            crowded = crowd != 0 and is_crowd(crowd, _place(file, i, number))
             if number is not None and places is not None and not crowded:
                 places[number] = ObjectPlace(str(image), len(here.boxes))
             here.add(label, box, crowd=crowded)
@@ -248,7 +248,7 @@ def _by_columns(
     """Regions and classes of the images in whose rows is nothing to explain, and which rows ``[N]`` are left to be read
     one by one: those of all other images."""
     numbers, boxes = rows.columns()
-    if not len(numbers) or not all(type(i) is int for i in (*sizes, *names)):
+    if not len(numbers) or not all(type(i) is int and abs(i) < 1 << 62 for i in (*sizes, *names)):
         return {}, set(), np.ones(len(numbers), bool)
     left = np.isin(numbers[:, 1], numbers[~_are_usual(numbers, boxes, names, sizes), 1])
     order = np.flatnonzero(~left)[np.argsort(numbers[~left, 1], kind="stable")]

@@ -184,6 +184,10 @@ def images_under(folder: Path, problems: Problems) -> Iterator[Path]:
             problems.leave_out("file that is not an image", str(path))
 
 
-def without_hidden(files: Iterable[Path]) -> Sequence[Path]:
-    """Files sorted, without hidden ones: macOS leaves ``._a.xml`` beside ``a.xml`` on disks of others."""
-    return sorted(file for file in files if not file.name.startswith("."))
+def files_ending(folder: Path, suffix: str) -> Sequence[Path]:
+    """What lies in a folder and ends in ``suffix``, in capitals too, sorted; nothing where there is no such folder.
+
+    Hidden files are passed over: macOS leaves ``._a.xml`` beside ``a.xml`` on disks of others.
+    """
+    inner = folder.iterdir() if folder.is_dir() else ()
+    return sorted(file for file in inner if file.suffix.lower() == suffix and not file.name.startswith("."))

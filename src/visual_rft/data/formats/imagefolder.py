@@ -98,6 +98,9 @@ def _image(
     path: Path, name: str, size: tuple[int, int], row: Mapping[str, Any], where: str, problems: Problems
 ) -> AnnotatedImage | None:
     if "objects" in row:
+        for key in ("label", *FACTS):
+            if key in row:
+                raise DataError(f"{where}: has both 'objects' and {key!r}, which belongs to the whole image")
         return _with_objects(path, name, size, row["objects"], where, problems)
     label = row.get("label", Path(name).parts[0] if "/" in name else None)
     if not isinstance(label, str) or not label.strip():
@@ -123,9 +126,9 @@ def _with_objects(
         moved = read_boxes(bbox) if is_four_numbers(bbox) else bbox
         box = corners(moved, size, problems, f"{where}: object {i}: bbox", bbox, "x, y, width, height")
         if box is None:
-            incomplete.add(label)
+            incomplete.add(label.strip())
         else:
-            labels.append(label)
+            labels.append(label.strip())
             boxes.append(box)
     return AnnotatedImage(
         name, ImageFile(path), size, tuple(labels), tuple(boxes), incomplete=tuple(sorted(incomplete))

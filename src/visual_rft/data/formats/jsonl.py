@@ -37,6 +37,7 @@ from visual_rft.vision.boxes import Box
 from visual_rft.vision.images import ImageFile
 
 IMAGE_KEYS = ("id", "image", "objects", "label", *FACTS, "crowds", "incomplete", "negatives")
+OBJECT_KEYS = ("label", "box", "expressions")
 QUESTION_KEYS = ("id", "image", "images", "question", "truth")
 
 
@@ -154,8 +155,9 @@ def _image(
     negatives = tuple(_texts(row, "negatives", where)) if "negatives" in row else None
     if "label" in row:
         (label,) = _texts({"label": [row["label"]]}, "label", where)
-        if row.get("objects"):
-            raise DataError(f"{where}: has both 'label' and 'objects'; a label belongs to the whole image")
+        for key in ("objects", "crowds", "incomplete", "negatives"):
+            if row.get(key):
+                raise DataError(f"{where}: has both 'label' and {key!r}; a label belongs to the whole image")
         return [AnnotatedImage(identity, image, size, (label,), (), facts)]
     objects = _objects(row, "objects", size, where, problems, incomplete)
     crowds = _objects(row, "crowds", size, where, problems, incomplete)
@@ -185,6 +187,9 @@ def _objects(
     for i, value in enumerate(values):
         place = f"{where}: {key}[{i}]"
         box = corners(field(value, "box", place), size, problems, f"{place}: box")
+        known = OBJECT_KEYS if key == "objects" else OBJECT_KEYS[:2]
+        if unknown := sorted(set(value) - set(known)):
+            raise DataError(f"{place}: unknown field {unknown[0]!r}; known are {', '.join(known)}")
         texts = list(dict.fromkeys(_texts(value, "expressions", place)))
         label = value.get("label", "")
         if not isinstance(label, str) or not (label.strip() or texts):

@@ -10,14 +10,13 @@ and not UTF-8, so these files, and only these, are read as that where UTF-8 fail
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
-from visual_rft.data.formats.finding import Images, inside, without_hidden
-from visual_rft.data.formats.reading import Problems, corners, field, header_size
+from visual_rft.data.formats.finding import Images, files_ending, inside
+from visual_rft.data.formats.reading import Problems, corners, field, header_size, parse_json, read_bytes
 from visual_rft.errors import DataError
 from visual_rft.vision.boxes import is_finite_number
 from visual_rft.vision.images import SUFFIXES
@@ -36,7 +35,7 @@ def load_lisa(folder: Path, split: str | None = None, problems: Problems | None 
     """
     problems = problems or Problems()
     root = folder if split is None else inside(folder, split, "data: split")
-    files, pictures = without_hidden(root.glob("*.json")), Images(root)
+    files, pictures = files_ending(root, ".json"), Images(root)
     images = [image for image in (_read(file, pictures, problems) for file in files) if image is not None]
     if not images:
         raise problems.nothing_left(
@@ -59,7 +58,10 @@ def _read(file: Path, pictures: Images, problems: Problems) -> AnnotatedImage | 
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
         raise DataError(f"{file}: text {texts!r} is not an expression or a list of them")
     points: list[Any] = []
-    for i, shape in enumerate(field(content, "shapes", str(file))):
+    shapes = field(content, "shapes", str(file))
+    if not isinstance(shapes, list):
+        raise DataError(f"{file}: 'shapes' is {shapes!r}, not a list")
+    for i, shape in enumerate(shapes):
         if field(shape, "label", f"{file}: shapes[{i}]") == "target":
             points += _points(shape, f"{file}: shapes[{i}]")
     if not points:
@@ -87,12 +89,9 @@ def _points(shape: Mapping[str, Any], where: str) -> list[Any]:
 
 
 def _json(file: Path) -> Any:
-    content = file.read_bytes()
+    content = read_bytes(file)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("cp1252", errors="replace")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not valid JSON ({error})") from None
+    return parse_json(text, str(file))

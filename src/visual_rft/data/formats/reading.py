@@ -14,6 +14,7 @@ Counter({'box without area': 1})
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
@@ -27,6 +28,10 @@ from visual_rft.vision.images import ImageFile
 
 EDGE_TOLERANCE = 1.0
 """Pixels by which a box may stick out of its image (rounding of annotation tools); it is cut at the edge."""
+
+
+MOST_SIDE = 1 << 31
+"""Pixels a side that are believed without a look at the image; no image has so many."""
 
 
 class Problems:
@@ -129,8 +134,8 @@ def read_text(file: Path, hint: str = "") -> str:
 
 def numbered_lines(file: Path, hint: str = "") -> list[tuple[int, str]]:
     """The lines of a UTF-8 file that are not blank, with their numbers from 1; errors as :func:`read_text`."""
-    # Not splitlines: JSON text may hold U+2028 and the like, at which it would cut.
-    lines = enumerate(read_text(file, hint).split("\n"), 1)
+    # Not splitlines: JSON text may hold U+2028 and the like, at which it would cut. Some old tools end lines with \r.
+    lines = enumerate(re.split(r"\r\n|\r|\n", read_text(file, hint)), 1)
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
@@ -143,12 +148,22 @@ def parse_json(text: str, where: str) -> Any:
     """JSON text.
 
     Raises:
-        DataError: if it is not JSON.
+        DataError: if it is not JSON, or an object has a key twice.
     """
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not valid JSON ({error})") from None
+        return json.loads(text, object_pairs_hook=_keys_once)
+    except (DataError, ValueError, RecursionError) as error:
+        what = error if isinstance(error, DataError) else f"not valid JSON ({error})"
+        raise DataError(f"{where}: {what}") from None
+
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; the library would take the last of two values of a key and lose the other."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise DataError(f"an object has the key {twice!r} twice; keep one of them")
+    return found
 
 
 def field(row: Any, key: str, where: str) -> Any:
@@ -238,7 +253,7 @@ def usable_size(
         believed goes into ``Dataset.sizes_stated``, for :func:`check_sizes`.
     """
     width, height = stated
-    if type(width) is int and type(height) is int and width > 0 and height > 0:
+    if type(width) is int and type(height) is int and 0 < width <= MOST_SIDE and 0 < height <= MOST_SIDE:
         return (width, height), True
     if stated != (as_number(width), as_number(height)):
         return usable_size(image, (as_number(width), as_number(height)), problems, where)

@@ -114,6 +114,8 @@ class _Text:
             key = self._value()
             if not isinstance(key, str):
                 raise ValueError("a key is text")
+            if key in content:
+                raise ValueError("a key stands twice")  # the plain reader says which
             self._take(":")
             content[key] = self._rows(rows[key]()) if key in rows and self._next() == "[" else self._value()
             more = self._next() == ","

@@ -27,7 +27,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
 from visual_rft.data.annotated import AnnotatedImage, Dataset
-from visual_rft.data.formats.finding import Images, inside, without_hidden
+from visual_rft.data.formats.finding import Images, files_ending, inside
 from visual_rft.data.formats.reading import Problems, as_number, corners, numbered_lines, read_bytes, usable_size
 from visual_rft.data.formats.writing import NewFolder, require_boxes
 from visual_rft.errors import DataError
@@ -73,7 +73,7 @@ def load_voc(folder: Path, split: str | None = None, problems: Problems | None =
         listing = inside(folder, f"ImageSets/Main/{split}.txt", "data: split")
         files = [_annotation(place, line, str(listing)) for _, line in numbered_lines(listing, HINT)]
     else:
-        files = list(without_hidden(place.glob("*.xml")))
+        files = list(files_ending(place, ".xml"))
     pictures = Images(folder / "JPEGImages", place, folder)
     stated: dict[str, str] = {}
     read = (_read(pictures, file, problems, stated) for file in files)
