@@ -113,7 +113,7 @@ def test_rows_of_any_shape_are_shown_or_named(field, value, folder):
 @pytest.mark.parametrize("field", ["images", "image_size", "prompt", "question", "truth", "completion", "id", "task"])
 @pytest.mark.parametrize(
     "value",
-    [*WRONG, None, [[]], {"boxes": [[9, 9, 1, 1]]}, {"boxes": [[0, 0, 1e200, 1e200]]}, {"labels": [3], "boxes": [[0] * 4]},
+    [*WRONG, None, [[]], {"boxes": [[9, 9, 1, 1]]}, {"boxes": [[0, 0, 1e200, 1e200]]}, {"labels": [3]},
      {"answer": {"boxes": [[1, 2, 3, 4]], "confidence": [7]}}, {"answer": {"boxes": [[1, 2, 3, 4]], "unstated": [5]}},
      {"answer": {"boxes": [[1, 2, 3, 4]], "unstated": 5}}, {"rewards": [1]}, {"rewards": {"accuracy": "x"}},
      {"answer": {"boxes": [[9, 9, 1, 1]], "confidence": [float("nan")]}}],

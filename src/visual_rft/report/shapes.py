@@ -1,7 +1,7 @@
 """Whether what a run folder holds has the shapes that docs/run-folder.md says.
 
-Decision: the folder may come from a stranger, or from a disk that lost half of it; what is drawn goes through here once,
-so that nothing further on has to ask what it is.
+Decision: the folder may come from a stranger, or from a disk that lost half of it; what is drawn goes through here
+once, so that nothing further on has to ask what it is.
 
 >>> is_question({"images": ["a.png"], "truth": {"boxes": []}}), is_question({"images": 5})
 (True, False)
