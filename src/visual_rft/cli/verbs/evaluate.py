@@ -26,7 +26,7 @@ from visual_rft.cli.arguments import (
     refuse_server_model,
     tiling,
 )
-from visual_rft.config.name_list import name_list
+from visual_rft.config.name_list import names_of_flag
 from visual_rft.errors import ConfigError, DataError, printable
 from visual_rft.files import write_json
 from visual_rft.policy.stored.checkpoints import chosen_of
@@ -175,9 +175,10 @@ def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str
     from visual_rft.evaluation.plan import Plan
     from visual_rft.evaluation.run import compare, evaluate
 
+    classes = names_of_flag("--classes", arguments.classes)
     plan = Plan(
         protocol=arguments.protocol or "asked",
-        classes=tuple(name_list(arguments.classes)) if arguments.classes else None,
+        classes=None if classes is None else tuple(classes),
         rules=arguments.rules,
         folder=arguments.folder,
         below=Path(f"{config.run.folder}-evaluation"),
