@@ -58,7 +58,7 @@ def _gallery(
     classes = [class_numbers(one) for one in answers]
     names = sorted(classes[-1], key=lambda name: -classes[-1][name][0])
     questions = _questions(run, number, pictures, answers, share)
-    asked = run.evaluations[-1].get(f"{prefix}n_questions")
+    asked: Any = run.evaluations[-1].get(f"{prefix}n_questions")
     asked = asked if is_finite_number(asked) else len(answers[-1])
     said = [f"{len(answers[-1])} of {asked} held-out questions kept their answers"] if asked > len(answers[-1]) else []
     without = unstated([one.row["completion"].get("answer") for one in answers[-1]])

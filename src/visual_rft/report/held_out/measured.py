@@ -131,7 +131,7 @@ def _by_label(
 def _confidence(answer: Any, count: int) -> list[float]:
     """The number by which each box was ranked, as it stands in the file; 1 where there is none in [0, 1]."""
     given = answer.get("scores", answer.get("confidence")) if isinstance(answer, Mapping) else None
-    ranks = given if isinstance(given, list) and len(given) == count else [None] * count
+    ranks: list[Any] = given if isinstance(given, list) and len(given) == count else [None] * count
     return [float(c) if is_finite_number(c) and 0 <= c <= 1 else 1.0 for c in ranks]
 
 

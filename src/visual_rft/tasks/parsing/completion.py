@@ -249,9 +249,9 @@ def normalized(name: str) -> str:
     if not marks:
         return _normalized(folded)
     # A vowel sign tells names apart, and is punctuation to a regular expression: it becomes a letter meanwhile.
-    letters = dict(zip(marks, (c for c in map(chr, _RARE) if c not in folded), strict=False))
-    words = _normalized(folded.translate(str.maketrans(letters)))
-    return words.translate(str.maketrans({letter: mark for mark, letter in letters.items()}))
+    letters = list(zip(marks, (c for c in map(chr, _RARE) if c not in folded), strict=False))
+    words = _normalized(folded.translate({ord(mark): letter for mark, letter in letters}))
+    return words.translate({ord(letter): mark for mark, letter in letters})
 
 
 def _normalized(folded: str) -> str:
