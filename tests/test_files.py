@@ -120,3 +120,10 @@ def test_nothing_unfinished_stays(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="No space left"):
         write_whole(tmp_path / "a.txt", "text", DataError)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_character_is_one_line(tmp_path):
+    """Of a file's name that is no UTF-8, as the shell passes it."""
+    with pytest.raises(DataError, match=r"/a: cannot be written \('\\udcff' is no text\)"):
+        write_whole(tmp_path / "a", "run \udcff", DataError)
+    assert not list(tmp_path.iterdir())

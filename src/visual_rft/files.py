@@ -56,6 +56,8 @@ def write_whole(
             unfinished.replace(file)
     except OSError as cause:
         raise error(f"{file}: cannot be written ({cause.strerror})") from cause
+    except UnicodeEncodeError as cause:  # of a file's name that is no UTF-8, or half a character of a model's text
+        raise error(f"{file}: cannot be written ({cause.object[cause.start : cause.end]!r} is no text)") from cause
     finally:
         if replaceable:
             with suppress(OSError):  # half a file keeps a full disk full

@@ -138,8 +138,14 @@ def test_an_interrupted_evaluation_continues(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"image": 0}\n{"imag\n{"image": 1}\n', "line 2 is broken"),
+        ('{"image": 0, "answers": [], "class_lists": null}\n{"imag\n{"image": 1}\n', "line 2 is broken"),
         ("[]\n", "line 1 is broken"),
+        ('{"image": 0}\n', "line 1 is broken"),
+        ('{"image": 1e999, "answers": [], "class_lists": null}\n', "line 1 is broken"),
+        ('{"image": 0, "answers": [7], "class_lists": null}\n', "line 1 is broken"),
+        ('{"image": 0, "answers": [{"id": "x", "text": "", "frame": [1, 2]}], "class_lists": null}\n', "1 is broken"),
+        ('{"image": 0, "answers": [{"id": "x", "text": 3, "frame": null}], "class_lists": null}\n', "1 is broken"),
+        ("[" * 9999 + "]" * 9999 + "\n", "line 1 is broken"),
         (
             '{"image": 0, "answers": [{"id": "x", "text": "", "frame": null}], "class_lists": null}\n',
             "'x', which is not",

@@ -130,6 +130,57 @@ def test_predictions_of_own_annotations_are_scored(tmp_path):
         Numbering([picture(tmp_path / "other.png")], ["cat"], annotations)
 
 
+def test_two_files_are_never_one_image_of_own_annotations(tmp_path, monkeypatch):
+    """The boxes of both would be scored as those of one picture."""
+    monkeypatch.chdir(tmp_path)
+    files = [picture(Path(name)) for name in ("train/1.png", "val/1.png")]
+    rows = [{"id": 7, "file_name": "1.png", "width": 200, "height": 100}]
+    truth = {"images": rows, "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    Path("gt.json").write_text(json.dumps(truth))
+    with pytest.raises(DataError, match=r"^val/1.png: is called as train/1.png is in gt.json; ask about one of them"):
+        Numbering(files, ["cat"], Path("gt.json"))
+    rows[0] = {**rows[0], "file_name": "train/1.png"}
+    Path("gt.json").write_text(json.dumps({**truth, "images": [*rows, {**rows[0], "id": 8, "file_name": "val/1.png"}]}))
+    assert list(Numbering(files, ["cat"], Path("gt.json")).images.values()) == [7, 8]
+    assert find_images(["train/1.png", str(files[0].resolve()), "val/../train/1.png", "train"]) == [files[0]]
+
+
+def test_a_config_of_somebodys_own_is_that_of_no_run(tmp_path, monkeypatch):
+    """A project with a config.yaml and a model in a folder below it, which no run of ours has made."""
+    (tmp_path / "config.yaml").write_text("lr: 1\n")
+    for model in ("models/qwen", "checkpoints/qwen", "qwen"):
+        (tmp_path / model).mkdir(parents=True)
+        (tmp_path / model / "config.json").write_text("{}")
+        assert run_config_file(str(tmp_path / model)) is None
+    (tmp_path / "qwen" / "config.yaml").write_text("a: hub's own\n")
+    assert run_config_file(str(tmp_path / "qwen")) is None
+    copied = tmp_path / "checkpoints" / "step-000040" / "model"
+    copied.mkdir(parents=True)
+    monkeypatch.chdir(copied)
+    for name in (".", "..", str(copied)):
+        assert run_config_file(name) == tmp_path / "config.yaml"
+    (tmp_path / "environment.json").write_text("{}")  # a run, and a checkpoint that somebody has called best
+    assert run_config_file(str(tmp_path / "qwen")) == tmp_path / "config.yaml"
+
+
+def test_the_name_on_a_server_without_a_server_is_refused(tmp_path, capsys):
+    file = picture(tmp_path / "a.png")
+    assert main(["predict", str(file), "--ask", "cat", "--server-model", "x"]) == 2
+    assert "--server-model is the name on a server; say which with --server URL" in capsys.readouterr().err
+
+
+def test_damage_is_seen_from_inside_of_a_checkpoint(tmp_path, monkeypatch):
+    model = tmp_path / "checkpoints" / "step-000040" / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    write_manifest(model.parent)
+    (model / "config.json").write_text("{ }")
+    for folder in (model, model.parent):
+        monkeypatch.chdir(folder)
+        with pytest.raises(ModelError, match="is damaged"):
+            model_folder(".")
+
+
 @pytest.mark.parametrize(
     ("task", "answer", "boxes"),
     [

@@ -349,3 +349,36 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
         main(["data", *arguments])
     assert caught.value.code == 2
     assert "usage: visual-rft" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "flags", "message"),
+    [
+        ("few-shot", ["--shots", "1", "--classes", ""], "--classes: '' names nothing"),
+        ("convert", ["--to", "coco", "--classes", ","], "--classes: ',' names nothing"),
+        ("open-vocabulary", ["--novel", " "], "--novel: ' ' names nothing"),
+        ("open-vocabulary", ["--novel", "ring", "--base", ""], "--base: '' names nothing"),
+        ("open-vocabulary", ["--novel", "ring", "--shots", "0"], "shots 0 must be at least 1"),
+        ("few-shot", ["--preset", "coco-8", "--shots", "0"], "must be at least 1"),
+        ("few-shot", ["--shots", "1", "--negatives", "nan"], "negatives nan"),
+    ],
+)
+def test_an_empty_flag_does_not_mean_all(verb, flags, message, tmp_path, capsys):
+    """As an unset variable of the shell gives it."""
+    images = [{"id": n, "file_name": f"{n}.png", "width": 40, "height": 40} for n in (1, 2)]
+    for row in images:
+        Image.new("RGB", (40, 40)).save(tmp_path / row["file_name"])
+    boxes = [{"id": n, "image_id": n, "category_id": n, "bbox": [1, 1, 9, 9]} for n in (1, 2)]
+    rows = {"images": images, "annotations": boxes,
+            "categories": [{"id": 1, "name": "coin"}, {"id": 2, "name": "ring"}]}  # fmt: skip
+    (tmp_path / "gt.json").write_text(json.dumps(rows))
+    source = ["--format", "coco", "--annotations", str(tmp_path / "gt.json"), "--images", str(tmp_path)]
+    assert main(["data", verb, *source, *flags, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("count", ["0", "-3"])
+def test_a_check_of_nothing_is_none(count, capsys):
+    assert main(["check", "none.yaml", "--samples", count]) == 2
+    assert f"--samples: {count} is not at least 1, and nothing would be checked" in capsys.readouterr().err

@@ -177,6 +177,8 @@ def test_a_file_that_is_something_else_is_named(tmp_path, capsys, annotations, p
         (["CONFIG", "--segmenter", "x", "--protocol", "all"], "--segmenter: detection has no masks"),
         (["SHAPES", "--segmenter", "x", "--task", "grounding"], "has no true mask (truth.segmentation)"),
         (["CONFIG", "--folder", "USED"], "is not empty and holds no evaluation"),
+        (["CONFIG", "--protocol", "all", "--classes", ""], "--classes: '' names nothing"),
+        (["CONFIG", "--server-model", "x"], "--server-model is the name on a server; say which with --server URL"),
         (["CONFIG", "--model", "./none"], "'./none' is not a model folder"),
     ],
 )

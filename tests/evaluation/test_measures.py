@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 from support.tiny_models.segmenters import sam, sam2, save_segmenter
 
-from visual_rft.errors import DataError, ModelError
+from visual_rft.answering.predict import evaluation_line
+from visual_rft.errors import DataError, ModelError, RunFolderError
+from visual_rft.evaluation.folders import claim
 from visual_rft.evaluation.mask_areas import mask_areas
 from visual_rft.evaluation.measures import NO_ANSWER, OTHER_NAME, measure, measure_grounding
 from visual_rft.evaluation.tables import confusion_picture
 from visual_rft.tasks import Classification, Grounding
+from visual_rft.tasks.mixture import Mixture
 from visual_rft.tasks.samples import Prediction, Sample
 from visual_rft.vision.images import RenderedImage
 from visual_rft.vision.masks import true_mask
@@ -193,3 +198,43 @@ def test_a_tiny_random_sam_gives_a_mask_per_box(family, tmp_path):
 def test_a_missing_segmenter_is_one_line(tmp_path):
     with pytest.raises(ModelError, match="segmenter: cannot load"):
         Segmenter.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ({"a": 1, "constrained": True}, {"a": 1}, "another 'constrained'"),
+        ({"a": 1, "tiles": {"size": 640}}, {"a": 1}, "another 'tiles'"),
+        ({"a": 1}, {"a": 1, "constrained": True}, "another 'constrained'"),
+        ([], {"a": 1}, "settings.json: not what an evaluation writes"),
+    ],
+)
+def test_an_evaluation_of_other_settings_is_never_continued(before, now, message, tmp_path):
+    """What only the one before names would otherwise be answered as it was then."""
+    (tmp_path / "settings.json").write_text(json.dumps(before))
+    with pytest.raises(RunFolderError, match=message):
+        claim(tmp_path, now)
+    if isinstance(before, dict):
+        claim(tmp_path, before)
+
+
+class Bare(Classification):
+    """A task of one's own that gives its headline and no more."""
+
+    measured_as = "own"
+    headline = ("accuracy",)
+
+    def metrics(self, predictions):
+        return {"accuracy": 0.5}
+
+
+def test_a_task_of_ones_own_need_not_count_its_questions():
+    task = Bare()
+    sample = Sample("a", (RenderedImage("a", lambda: None),), "mine", {"subject": "x"}, {"label": "cat"})
+    text = "<answer>cat</answer>"
+    answered = [Prediction(sample, text, task.score(text, sample.truth))]
+    numbers = measure(task, [answered]).numbers
+    assert numbers == {"accuracy": 0.5, "format_rate": 0.0, "parse_rate": 1.0, "n_images": 1, "n_questions": 1,
+                       "failures": {}}  # fmt: skip
+    assert evaluation_line(task, numbers) == "accuracy 0.500 format 0% parsed 100% (1 images, 1 questions)"
+    assert Mixture({"mine": task}).metrics(answered)["mine/accuracy"] == 0.5

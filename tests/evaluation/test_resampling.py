@@ -84,3 +84,15 @@ def test_paired_draws_narrow_the_difference():
 def test_a_number_that_is_mostly_undefined_has_no_interval():
     assert interval(np.array([0.1] * 94 + [np.nan] * 6)) is None
     assert interval(np.array([0.1] * 96 + [np.nan] * 4)) == pytest.approx([0.1, 0.1])
+
+
+@pytest.mark.parametrize("crowd", [0, 1])
+@pytest.mark.filterwarnings("ignore:Found annotation id 0")
+def test_a_true_box_of_id_0_is_as_lost_as_in_the_library(crowd):
+    boxes = [
+        {"id": n, "image_id": n, "category_id": 7, "bbox": [0, 0, 9, 9], "iscrowd": crowd * (n == 0)} for n in (0, 1)
+    ]
+    truth = {"images": [{"id": 0}, {"id": 1}], "categories": [{"id": 7}], "annotations": boxes}
+    found = [{"image_id": n, "category_id": 7, "bbox": [0, 0, 9, 9], "score": 0.9} for n in (0, 1)]
+    numbers, weighted = box_precision(truth, found).numbers, WeightedPrecision(truth, found)(np.ones(2))
+    assert {name: weighted[name] for name in weighted} == pytest.approx({name: numbers[name] for name in weighted})

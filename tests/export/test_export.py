@@ -23,7 +23,7 @@ from visual_rft.data.sources import load_samples
 from visual_rft.errors import ConfigError, ModelError, RunFolderError
 from visual_rft.evaluation.folders import weights_of
 from visual_rft.export.card import _UNITS, example_prompt
-from visual_rft.export.export import export_run
+from visual_rft.export.export import export_run, target_of
 from visual_rft.policy.loading import load_policy
 from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks import load_task, task_of
@@ -274,3 +274,14 @@ def test_mistakes(runs, tmp_path):
     with pytest.raises(ModelError, match="has no checkpoint yet"):
         export_run(empty, tmp_path / "again")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "out"]
+
+
+def test_a_run_is_called_something_from_inside_of_it(tmp_path, monkeypatch):
+    run = tmp_path / "coins"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").write_text("run: {steps: 3}\n")
+    monkeypatch.chdir(run)
+    assert target_of(Path("."), None) == tmp_path / "coins-model"
+    assert target_of(Path("checkpoints/.."), None) == tmp_path / "coins-model"
+    monkeypatch.chdir(tmp_path)
+    assert target_of(Path("coins"), None) == Path("coins-model")

@@ -118,6 +118,60 @@ def test_names_and_tasks_of_ones_own():
     assert confusion(counted) is None
 
 
+def worded(task: str, truth: dict, text: str, **options) -> dict:
+    """A line as a run keeps it: scored by its task."""
+    score = load_task(task, **options).score(f"<think>x</think><answer>{text}</answer>", truth)
+    done = {"text": text, "answer": score.answer, "failure": score.failure, "rewards": dict(score.parts)}
+    kept = {name: value for name, value in truth.items() if name != "segmentation"}
+    return {"id": text, "task": task, "question": {}, "truth": kept, "completion": done}
+
+
+BOXED = {"boxes": [[10, 10, 50, 50], [60, 60, 90, 90]], "image_size": [100, 100]}
+FLOWER = {"label": "red poppy", "synonyms": ["Papaver rhoeas"]}
+
+
+@pytest.mark.parametrize(
+    ("task", "truth", "right", "wrong", "options"),
+    [
+        ("classification", FLOWER, "The Red_Poppy.", "poppy", {}),
+        ("classification", FLOWER, "papaver rhoeas", "papaver", {}),
+        ("classification", FLOWER, "Papaver rhoeas.", "rose", {"weights": {"hierarchy": 1}}),
+        ("counting", {"count": 3, "image_size": [9, 9]}, "3", "4", {}),
+        ("counting", BOXED, "2", "3", {}),
+        ("pointing", {"box": [10, 10, 50, 50], "image_size": [100, 100]}, "(200,300)", "(900,900)", {}),
+        ("pointing", BOXED, "(200,300), (700,700)", "(200,300)", {"every": True}),
+        ("vqa", {"choice": "B", "choices": ["a cup", "a plate"]}, "B", "A", {}),
+        ("vqa", {"number": 12, "tolerance": 0.5, "unit": "cm"}, "11.8 cm", "11 cm", {}),
+        ("vqa", {"answer": "a cup", "synonyms": ["mug"]}, "mug", "plate", {}),
+        ("segmentation", {"segmentation": [[10, 10, 50, 10, 50, 50, 10, 50]], "image_size": [100, 100]},
+         "{'Position': [100, 100, 500, 500], 'Points': [[300, 300]]}",
+         "{'Position': [600, 600, 900, 900], 'Points': [[700, 700]]}", {}),
+        ("segmentation", {"segmentation": None, "image_size": [100, 100]}, "No Objects",
+         "{'Position': [600, 600, 900, 900], 'Points': [[700, 700]]}", {}),
+    ],
+)  # fmt: skip
+def test_an_answer_that_the_run_rewarded_is_no_mistake(task, truth, right, wrong, options):
+    found = judged([worded(task, truth, right, **options), worded(task, truth, wrong, **options)])
+    assert [dict(one.kinds) for one in found] == [{}, {"wrong": 1}]
+    table = confusion([*found, *judged([row("z", "z", [], [])])]) if task == "classification" else None
+    assert table is None or table["counts"][0][0] == 1, "it is called by its own name"
+
+
+def test_a_box_of_many_classes_is_right_under_its_own_label_only():
+    truth = {"boxes": [[0, 0, 20, 20], [50, 50, 80, 80]], "labels": ["cat", "dog"], "categories": ["cat", "dog"]}
+    said = {"boxes": [[50, 50, 80, 80], [0, 0, 20, 20]], "labels": ["Dog", "dog"], "confidence": [0.9, 0.8]}
+    (one,) = judged([{**row("a", "", [], []), "truth": truth, "completion": {"answer": said, "failure": None}}])
+    assert one.matched.kinds == ["right", "other class"]
+    assert one.matched.missed == [0]
+
+
+def test_confidences_are_not_rounded():
+    """0.704 and 0.701 are 0.70 on the page, and rank all the same."""
+    rows = [row("a", "cat", [[0, 0, 20, 20]], [[50, 50, 70, 70], [0, 0, 20, 20]], [0.701, 0.704])]
+    assert judged(rows)[0].confidence == [0.701, 0.704]
+    assert class_numbers(judged(rows)) == {"cat": (pytest.approx(1.0), 1)}
+
+
 def run_with(folder: Path, evaluations: dict[int, list[dict]]) -> Path:
     (folder / "evaluation").mkdir(parents=True)
     (folder / "small").mkdir()

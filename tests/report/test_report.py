@@ -17,6 +17,7 @@ from support.run_folders import HOSTILE, answer, group, make_run
 
 from visual_rft.cli.main import main
 from visual_rft.cli.verbs.report import names_of
+from visual_rft.data.leakage import Leakage, Pair
 from visual_rft.errors import ConfigError, RunFolderError
 from visual_rft.report.artefacts import write_artefacts
 from visual_rft.report.marks import Marks, of_answer, of_truth
@@ -46,6 +47,18 @@ def test_a_run_is_read(folder):
     assert [row["step"] for row in run.evaluations] == [0, 3]
     assert [row["id"] for row in run.rollouts(1)] == ["a-1", "b-1"]
     assert run.problems == []
+
+
+def test_what_a_run_noted_of_leakage_is_in_the_page(folder):
+    pairs = [Pair(f"{n}.png", f"{n}.png", True) for n in range(7)]
+    (folder / "data.json").write_text(json.dumps({"leakage": Leakage(pairs, (40, 9), (40, 9), 0.1).as_json()}))
+    run = read_run(folder)
+    (shown,) = payload([run], embedded([run]))["runs"]
+    assert shown["leakage"] == [
+        "7 of 40 held-out images are training images or look like one: 0.png, 1.png, 2.png, 3.png, 4.png and 2 more"
+    ]
+    (folder / "data.json").write_text(json.dumps({"leakage": Leakage([], (40, 9), (40, 9), 0.1).as_json()}))
+    assert read_run(folder).leakage == ()
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -14,6 +14,7 @@ from PIL import Image
 from support import browser
 
 from visual_rft.config.config import parse_config
+from visual_rft.data.leakage import Leakage, Pair
 from visual_rft.report.page import write_report
 from visual_rft.report.reading import read_run
 from visual_rft.report.view import server_of
@@ -405,8 +406,9 @@ def test_the_header_says_that_held_out_images_are_trained_on(opened, run_folder,
     folder = tmp_path / "run"
     shutil.copytree(run_folder, folder)
     data = json.loads((folder / "data.json").read_text())
-    sentence = "2 of 40 evaluation images are training images too: <a.png>, b.png"
-    (folder / "data.json").write_text(json.dumps({**data, "leakage": [sentence]}))
+    leakage = Leakage([Pair("<a.png>", "<a.png>", True), Pair("b.png", "c.png", False)], (40, 9), (40, 9), 0.1)
+    sentence = "2 of 40 held-out images are training images or look like one: <a.png>, b.png"
+    (folder / "data.json").write_text(json.dumps({**data, "leakage": leakage.as_json()}))
     write_report([read_run(folder)], folder / "report.html")
     page = opened((folder / "report.html").as_uri())
     assert sentence in page.locator("#overview .notice.leak").inner_text()

@@ -110,6 +110,34 @@ def test_rows_of_any_shape_are_shown_or_named(field, value, folder):
     named(folder)
 
 
+@pytest.mark.parametrize("field", ["images", "image_size", "prompt", "question", "truth", "completion", "id", "task"])
+@pytest.mark.parametrize(
+    "value",
+    [*WRONG, None, [[]], {"boxes": [[9, 9, 1, 1]]}, {"boxes": [[0, 0, 1e200, 1e200]]}, {"labels": [3]},
+     {"answer": {"boxes": [[1, 2, 3, 4]], "confidence": [7]}}, {"answer": {"boxes": [[1, 2, 3, 4]], "unstated": [5]}},
+     {"answer": {"boxes": [[1, 2, 3, 4]], "unstated": 5}}, {"rewards": [1]}, {"rewards": {"accuracy": "x"}},
+     {"answer": {"boxes": [[9, 9, 1, 1]], "confidence": [float("nan")]}}],
+    ids=str,
+)  # fmt: skip
+def test_held_out_answers_of_any_shape_are_shown_or_named(field, value, folder):
+    good = {**group(0), "completion": answer()}
+    rows = [good, {**good, field: value}]
+    file = folder / "evaluation/step-000003.answers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    content = json.loads((folder / "evaluation/step-000003.json").read_text())
+    (folder / "evaluation/step-000003.json").write_text(json.dumps({**content, "n_questions": "many"}))
+    said = named(folder)
+    assert len(read_run(folder).answers(3)) == 2 or f"{file}: 1 rows are no answers; left out" in said
+
+
+@pytest.mark.parametrize(
+    "value", [*WRONG, None, {"leaked": "x"}, {"leaked": 2, "pairs": 5}, {"leaked": 2, "pairs": [5]}]
+)
+def test_a_leakage_of_any_shape_is_shown_or_left_out(value, folder):
+    (folder / "data.json").write_text(json.dumps({"leakage": value}))
+    assert named(folder) == ""
+
+
 @pytest.mark.parametrize("field", ["rewards", "total", "answer", "notes", "failure", "advantage", "tokens", "text"])
 @pytest.mark.parametrize("value", [*WRONG, {"boxes": 3}, {"boxes": [[1, 2, 3, 4]], "confidence": ["x"]}])
 def test_completions_of_any_shape_are_shown_or_named(field, value, folder):

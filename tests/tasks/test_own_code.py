@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from visual_rft.config.sections import TaskConfig
 from visual_rft.errors import ConfigError
-from visual_rft.tasks import load_task
+from visual_rft.tasks import load_task, task_of
 from visual_rft.tasks.time_limit import OutOfTimeError, within
 
 TRUTH = {"boxes": [[10, 10, 50, 50], [60, 60, 90, 90]], "image_size": [100, 100]}
@@ -184,3 +185,10 @@ def test_a_file_that_cannot_be_imported_is_one_line(tmp_path, code, message):
     file.write_text(code)
     with pytest.raises(ConfigError, match=message):
         load_task("detection", weights={f"{file}:f": 1})
+
+
+@pytest.mark.parametrize("option", ["name", "think", "weights", "style", "template", "notation", "scores", "schedules"])
+def test_what_is_said_beside_the_options_is_no_option(option):
+    section = TaskConfig.model_validate({"name": "detection", "options": {option: "x"}})
+    with pytest.raises(ConfigError, match=f"task.options: '{option}' is no option of a task"):
+        task_of(section)

@@ -52,6 +52,26 @@ def test_classification_by_hand(answer, accuracy, hierarchy):
     assert task.score(wrap(answer), FLOWER).parts == {"accuracy": accuracy, "hierarchy": hierarchy}
 
 
+@pytest.mark.parametrize(
+    ("label", "same", "other"),
+    [
+        ("काला", "काला.", "कील"),  # Hindi: black and nail, which differ in their vowel signs alone
+        ("หมู", "หมู", "หมี"),  # Thai: pig and bear
+        ("உப்பு", "\u201cஉப்பு\u201d", "உப்பி"),  # Tamil
+        ("कुत्ता-बिल्ली", "कुत्ता बिल्ली", "कुत्ता"),
+        ("x\u0302+", "X\u0302+", "x+"),
+        ("\u2764\ufe0f", "\u2764", "\u2660"),  # a heart as a picture, and as a letter
+        ("caf\u00e9", "cafe\u0301", "cafe"),
+    ],
+)
+def test_vowel_signs_tell_names_apart(label, same, other):
+    task = Classification(weights={"accuracy": 1})
+    assert task.score(wrap(same), {"label": label}).total == 1
+    assert task.score(wrap(other), {"label": label}).total == 0
+    choices = {"choices": [label, other], "choice": "B"}
+    assert load_task("vqa", weights={"accuracy": 1}).score(wrap(other), choices).total == 1
+
+
 BOX = {"box": [10, 10, 50, 50], "image_size": [100, 100]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from support.runs import config, metrics
 from training.test_reliability import lock_file
 
+from visual_rft.config.config import Config, dump_config
 from visual_rft.errors import RunFolderError
 from visual_rft.policy.stored import manifest
 from visual_rft.policy.stored.manifest import damage, write_manifest
@@ -23,6 +25,7 @@ from visual_rft.training import household
 from visual_rft.training.run import checkpoint as checkpoints
 from visual_rft.training.run import folder as folders
 from visual_rft.training.run.checkpoint import prune_checkpoints
+from visual_rft.training.run.continuing import changed_since
 from visual_rft.training.run.folder import RunFolder
 from visual_rft.training.run.lock import LOCK, RunLock
 from visual_rft.training.sft import train_supervised
@@ -127,3 +130,31 @@ def test_where_folders_cannot_be_opened_they_are_not_synced(tmp_path, monkeypatc
     finally:
         monkeypatch.undo()
     assert opened == [(tmp_path / "file", os.O_RDWR)]
+
+
+def test_a_damaged_folder_is_gone_on_with_and_what_was_lost_is_named(tmp_path, capsys):
+    """Lines without a step, copies by hand, and JSON of another kind: each was a traceback of --resume."""
+    run = tmp_path / "run"
+    for name in ("rollouts", "evaluation"):
+        (run / name).mkdir(parents=True)
+    (run / "config.yaml").write_text(dump_config(Config()))
+    (run / "metrics.jsonl").write_text('{"step": 1}\n{"loss": 1}\n{"step": "2"}\n{"step": 3}\n')
+    (run / "environment.json").write_text('{"resumed": 3}')
+    (run / "data.json").write_text('{"train": 5, "evaluation": []}')
+    own = ("evaluation/step-000009-copy.json", "rollouts/step-000009 (1).jsonl", "evaluation/step-9 b.answers.jsonl")
+    made = ("evaluation/step-000004.json", "evaluation/step-000004.answers.jsonl", "rollouts/step-000003.jsonl")
+    kept = ("evaluation/step-000003.json", "evaluation/step-000003.answers.jsonl", "rollouts/step-000002.jsonl")
+    for name in (*own, *made, *kept):
+        (run / name).write_text("{}\n")
+    data, others = changed_since(run, Config())
+    assert data == []
+    assert others == [f"{run / 'data.json'}: does not say what the files of data.train were, so nobody knows whether "
+                      "they are the same"]  # fmt: skip
+    RunFolder(run).reopen(Config(), 3)
+    there = [name for name in (*own, *made, *kept) if (run / name).exists()]
+    assert there == [*own, *kept]
+    assert (run / "metrics.jsonl").read_text() == '{"step": 1}\n'
+    said = capsys.readouterr().err
+    assert f"{run / 'metrics.jsonl'}: 2 lines name no step; left out" in said
+    assert f"{run / 'environment.json'}: cannot be read; written anew" in said
+    assert json.loads((run / "environment.json").read_text())["resumed"][0]["after_steps"] == 3

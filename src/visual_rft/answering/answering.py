@@ -24,12 +24,13 @@ from visual_rft.answering.box_questions import asked_about_boxes
 from visual_rft.answering.class_list import AsksForClasses, said_classes
 from visual_rft.answering.questions import Answer, ImageAnswers, ImageQuestions
 from visual_rft.errors import DataError, RunFolderError
-from visual_rft.files import append_json_lines
+from visual_rft.files import append_json_lines, parse_json
 from visual_rft.parallel.meetings import by_first, gather
 from visual_rft.parallel.processes import here
 from visual_rft.policy.prompt import Prompt
 from visual_rft.tasks.base import Task
 from visual_rft.tasks.samples import Sample
+from visual_rft.vision.boxes import is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
 BATCH = 96
@@ -126,9 +127,9 @@ class Journal:
             raise RunFolderError(f"{file}: cannot be read ({error.strerror})") from None
         for number, line in enumerate(lines[:-1], 1):
             try:
-                row = json.loads(line)
-                rows[int(row["image"])] = row
-            except (ValueError, KeyError, TypeError):
+                row = parse_json(line)
+                rows[_image_of(row)] = row
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise RunFolderError(f"{file}: line {number} is broken; delete the file to start anew") from None
         return rows
 
@@ -176,6 +177,18 @@ class Journal:
             rest = known.get("numbers"), known.get("asked")
             found.append(Answer(by_id[known["id"]], known["text"], frame or None, *rest))
         return ImageAnswers(found, row["class_lists"])
+
+
+def _image_of(row: Mapping[str, Any]) -> int:
+    """The number of the image that a line of the journal is about; what is no such line raises what it meets first."""
+    for known in row["answers"]:
+        frame, numbers = known["frame"] or (1,) * 4, [*(known.get("numbers") or ()), *(known.get("asked") or ())]
+        texts = isinstance(known["id"], str) and isinstance(known["text"], str)
+        if not texts or len(frame) not in (4, 5) or not all(map(is_finite_number, [*frame[:4], *numbers])):
+            raise ValueError("no answer")
+    if type(row["image"]) is not int or not all(isinstance(text, str) for text in row["class_lists"] or ()):
+        raise ValueError("no answers about an image")
+    return row["image"]
 
 
 def answer(

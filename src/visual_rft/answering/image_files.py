@@ -7,6 +7,7 @@ dict_values(['1.png', '1-2.png'])
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def find_images(names: Sequence[str]) -> list[Path]:
     Raises:
         DataError: if a file is not there, or a folder or pattern holds no image.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for name in names:
         path = Path(name)
         if path.is_dir():
@@ -38,8 +39,8 @@ def find_images(names: Sequence[str]) -> list[Path]:
             raise DataError(f"{name}: no such image file")
         if not files:
             raise DataError(f"{name}: holds no image ({', '.join(sorted(SUFFIXES))})")
-        found |= dict.fromkeys(files)
-    return list(found)
+        found |= {place: file for file in files if (place := os.path.abspath(file)) not in found}
+    return list(found.values())
 
 
 def _is_image(file: Path) -> bool:
@@ -50,7 +51,7 @@ class Numbering:
     """COCO ids of files and categories: counted from 1, or those of the user's annotations.
 
     Raises:
-        DataError: if a file or category is not in the annotations.
+        DataError: if a file or category is not in the annotations, or two files are the same image of them.
     """
 
     def __init__(self, files: Sequence[Path], asks: Sequence[str], annotations: Path | None) -> None:
@@ -61,13 +62,19 @@ class Numbering:
         truth = read_ground_truth(annotations)
         names = {str(row.get("file_name")): row["id"] for row in truth["images"]}
         known = {str(row.get("name")): row["id"] for row in truth["categories"]}
+        taken: dict[Any, Path] = {}
         for file in files:
             parts = file.resolve().parts
             tails = ("/".join(parts[i:]) for i in range(len(parts)))
             identity = next((names[tail] for tail in tails if tail in names), None)
             if identity is None:
                 raise DataError(f"{file}: is not among the images of {annotations}")
-            self.images[file] = identity
+            if identity in taken:
+                raise DataError(
+                    f"{file}: is called as {taken[identity]} is in {annotations}; ask about one of them, or write "
+                    "file_name there with its folder"
+                )
+            self.images[file], taken[identity] = identity, file
         for ask in asks:
             if ask not in known:
                 raise DataError(f"--ask {ask!r}: is not a category of {annotations} ({', '.join(list(known)[:10])})")

@@ -122,6 +122,16 @@ def add_server_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--server-model", metavar="NAME", help="the model's name there, if there are several")
 
 
+def refuse_server_model(arguments: argparse.Namespace) -> None:
+    """Refuse the name of a model on a server that is not asked.
+
+    Raises:
+        ConfigError: then.
+    """
+    if arguments.server_model is not None and not arguments.server:
+        raise ConfigError("--server-model is the name on a server; say which with --server URL")
+
+
 class DescribeFields(argparse.Action):
     """``--fields``: list every field of a config and exit."""
 

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from visual_rft.cli.printed import info_text, made_text
 from visual_rft.config.config import load_config
 from visual_rft.config.explain import explain
-from visual_rft.config.name_list import name_list
+from visual_rft.config.name_list import names_of_flag
 from visual_rft.config.sources import SourceConfig
 from visual_rft.data.annotated import Dataset, images_of
 from visual_rft.data.builders import check_unseen, few_shot, open_vocabulary, restrict
@@ -76,8 +76,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _few_shot(arguments: argparse.Namespace) -> dict[str, Any]:
     chosen = _preset(arguments, open_vocabulary=False)
-    classes = name_list(arguments.classes) if arguments.classes else list(chosen.classes) if chosen else None
-    shots = arguments.shots or (chosen.shots if chosen else None)
+    named = names_of_flag("--classes", arguments.classes)
+    classes = named or (list(chosen.classes) if chosen else None)
+    shots = arguments.shots if arguments.shots is not None else chosen.shots if chosen else None
     if shots is None:
         raise ConfigError("name the images per class with --shots, e.g. --shots 4")
     _, dataset = _read(arguments)
@@ -97,14 +98,14 @@ def _few_shot(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _open_vocabulary(arguments: argparse.Namespace) -> dict[str, Any]:
     chosen = _preset(arguments, open_vocabulary=True)
-    novel = list(chosen.classes) if chosen else name_list(arguments.novel or "")
+    novel = list(chosen.classes) if chosen else names_of_flag("--novel", arguments.novel)
     if not novel:
         raise ConfigError("name the classes that training must not see with --novel a,b or a --preset")
     _, dataset = _read(arguments)
-    train, test = open_vocabulary(dataset, name_list(arguments.base or ""), novel)
+    train, test = open_vocabulary(dataset, names_of_flag("--base", arguments.base) or [], novel)
     if chosen:
         check_base_count(arguments.preset, len(train.classes))
-    if arguments.shots:
+    if arguments.shots is not None:
         train = few_shot(train, train.classes, arguments.shots, arguments.seed)
     unsure = check_unseen(dataset, train.images, novel)
     text = f"open vocabulary: {len(train.classes)} base and {len(novel)} novel classes"
@@ -126,8 +127,9 @@ def _open_vocabulary(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _convert(arguments: argparse.Namespace) -> dict[str, Any]:
     source, dataset = _read(arguments)
-    if arguments.classes:
-        dataset = restrict(dataset, name_list(arguments.classes))
+    classes = names_of_flag("--classes", arguments.classes)
+    if classes is not None:
+        dataset = restrict(dataset, classes)
     unclear = 0
     if arguments.drop_unclear:
         clear = [image for image in dataset.images if is_plain(image, dataset.classes)]

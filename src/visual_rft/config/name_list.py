@@ -12,12 +12,28 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 
+from visual_rft.errors import ConfigError
+
 
 def name_list(text: str) -> list[str]:
     """The names in a text, on one line or several; one that holds a comma stands in double quotes. Spaces around names,
     and empty ones, go."""
     rows = csv.reader(text.splitlines(), skipinitialspace=True)
     return [name.strip() for row in rows for name in row if name.strip()]
+
+
+def names_of_flag(flag: str, text: str | None) -> list[str] | None:
+    """The names that a flag gives; None where it was not given.
+
+    Raises:
+        ConfigError: if it names nothing, as with an empty variable of the shell, which would mean all.
+    """
+    if text is None:
+        return None
+    names = name_list(text)
+    if not names:
+        raise ConfigError(f"{flag}: {text!r} names nothing")
+    return names
 
 
 def comma_hint(name: str, known: Iterable[str]) -> str:

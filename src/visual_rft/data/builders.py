@@ -61,7 +61,7 @@ def few_shot(dataset: Dataset, classes: Sequence[str], shots: int, seed: int, ne
         ConfigError: if a class is not in the data, or a number is out of range.
         DataError: if there are not enough images.
     """
-    if shots < 1 or negatives < 0:
+    if shots < 1 or not 0 <= negatives < float("inf"):  # NaN is neither
         raise ConfigError(f"shots {shots} must be at least 1, and negatives {negatives} at least 0")
     limited = restrict(dataset, classes)
     chosen = _in_rounds(limited.images, limited.classes, shots, seed)

@@ -68,6 +68,12 @@ def changes(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]
     return found
 
 
+def is_fingerprint(row: Any) -> bool:
+    """Whether a value of a file is what :func:`fingerprint` says of one source."""
+    kinds = (("files", int), ("bytes", int), ("content", dict))
+    return isinstance(row, dict) and (not row or all(isinstance(row.get(name), kind) for name, kind in kinds))
+
+
 def _of(source: SourceConfig) -> dict[str, Any]:
     places = [Path(os.path.expanduser(text)) for text in (source.path, source.annotations) if text]
     if not places or not all(place.exists() for place in places):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from visual_rft.errors import RunFolderError
-from visual_rft.files import write_json
+from visual_rft.files import parse_json, write_json
 from visual_rft.policy.stored.places import model_folder
 
 
@@ -27,8 +27,11 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if file.exists():
-            before = json.loads(file.read_text(encoding="utf-8"))
-            changed = [key for key in settings if before.get(key) != json.loads(json.dumps(settings[key]))]
+            before, now = parse_json(file.read_bytes()), json.loads(json.dumps(settings))
+            if not isinstance(before, dict):
+                raise ValueError("not an object")
+            # A setting that only one of them names (tiles, constrained) is another one, too.
+            changed = [key for key in (*now, *before) if before.get(key) != now.get(key)]
             if changed:
                 raise RunFolderError(
                     f"{folder}: holds an evaluation with another {changed[0]!r}; choose another --folder, or delete it"
@@ -38,7 +41,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
         else:
             write_json(file, settings, RunFolderError)
     except ValueError:
-        raise RunFolderError(f"{file}: not valid JSON; choose another --folder, or delete it") from None
+        raise RunFolderError(f"{file}: not what an evaluation writes; choose another --folder, or delete it") from None
     except OSError as error:
         raise RunFolderError(f"{folder}: cannot be used ({error.strerror})") from None
 

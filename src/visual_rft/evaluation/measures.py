@@ -27,6 +27,7 @@ from visual_rft.tasks.base import Task
 from visual_rft.tasks.metrics.calibration import unstated
 from visual_rft.tasks.metrics.coco import Rules, box_precision
 from visual_rft.tasks.metrics.detection import best_ious
+from visual_rft.tasks.mixture import numbers_of
 from visual_rft.tasks.rewards import accuracy
 from visual_rft.tasks.samples import Prediction, answer_rates
 from visual_rft.tasks.truth import box_of
@@ -146,7 +147,7 @@ def measure_classification(task: Task, predictions: ByImage) -> Measured:
                "n": int((label == n).sum())}
         for name, n in number.items()
     }  # fmt: skip
-    numbers = {**task.metrics([p for _, p in flat]), **statistic(np.ones(len(predictions)))}
+    numbers = {**numbers_of(task, [p for _, p in flat]), **statistic(np.ones(len(predictions)))}
     main = ("top1_strict", "top1_lenient", "mean_class_accuracy")
     return Measured(numbers, main, statistic, len(predictions), per_class, confusion)
 
@@ -210,7 +211,7 @@ def measure_grounding(task: Task, predictions: ByImage, masks: Sequence[tuple[fl
 
     numbers = statistic(np.ones(len(predictions)))
     main = tuple(numbers)
-    return Measured({**task.metrics([p for _, p in flat]), **numbers}, main, statistic, len(predictions))
+    return Measured({**numbers_of(task, [p for _, p in flat]), **numbers}, main, statistic, len(predictions))
 
 
 def _areas(answer: Sequence[float] | None, truth: Box) -> tuple[float, float]:
@@ -232,7 +233,7 @@ def _measure_own(task: Task, predictions: ByImage) -> Measured:
         numbers = task.metrics(drawn)
         return {name: float(numbers[name]) for name in task.headline}
 
-    numbers = task.metrics([p for row in predictions for p in row])
+    numbers = numbers_of(task, [p for row in predictions for p in row])
     return Measured(numbers, tuple(task.headline), statistic, len(predictions))
 
 

@@ -142,8 +142,10 @@ def _matched(
                     best, chosen = overlaps[d, j], j
             if chosen >= 0:
                 taken.add(chosen)
-                right[t, d] = not ignored[chosen]
-                wrong[t, d] = False
+                # In the originals an id of 0 says "unmatched", so what finds that box is as wrong as what finds none.
+                lost = boxes[chosen].get("id") == 0 and not ignored[chosen]
+                right[t, d] = not (ignored[chosen] or lost)
+                wrong[t, d] = lost and not open_ended
     return right, wrong
 
 

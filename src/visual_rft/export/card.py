@@ -170,8 +170,8 @@ def _measured(facts: Facts, task: Tasks) -> str:
             if one.measured_as == "coco"
         )
         lines += [
-            f"During the run, greedy, {facts.evaluation['n_questions']} questions about "
-            f"{facts.evaluation['n_images']} images (`data.evaluation` below, asked as the config says"
+            f"During the run, greedy, {facts.evaluation.get('n_questions', 'all')} questions about "
+            f"{facts.evaluation.get('n_images', 'all')} images (`data.evaluation` below, asked as the config says"
             f"{trained_on}).{ranked}",
             "",
             f"| | {' | '.join(title for title, _ in columns)} |",

@@ -30,6 +30,8 @@ from visual_rft.policy.families import family_of
 from visual_rft.policy.loading import base_of_adapter
 from visual_rft.policy.stored.places import EXPORTED_CONFIG, RUN_CONFIG, model_folder, run_config_file
 from visual_rft.policy.stored.weights import ADAPTER_CONFIG, load_adapter, load_model, read
+from visual_rft.report.shapes import shaped
+from visual_rft.terminal.notes import warn
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,11 @@ def export_run(source: Path, out: Path | None = None, adapter: bool = False, dty
 
 def target_of(source: Path, out: Path | None) -> Path:
     """The folder that :func:`export_run` makes: ``out``, or the run folder's name with ``-model`` added."""
-    return out or (run := _run_of(source)).with_name(f"{run.name}-model")
+    if out is not None:
+        return out
+    run = _run_of(source)
+    run = run if run.name not in ("", "..") else run.resolve()  # "." is called something, too
+    return run.with_name(f"{run.name}-model")
 
 
 def is_exported(source: Path, target: Path, adapter: bool = False, dtype: str | None = None) -> bool:
@@ -165,7 +171,11 @@ def _whole_model(config: Config, weights: Path, is_adapter: bool, dtype: str) ->
 def _facts(config: Config, run: Path, weights: Path, target: Path, adapter: bool, dtype: str) -> Facts:
     """What the run folder knows about the model."""
     step = weights.parent.name if weights.name == "model" else ""
-    summary, environment = _json(run / "summary.json"), _json(run / "environment.json")
+    problems: list[str] = []
+    summary = shaped(_json(run / "summary.json"), run / "summary.json", problems, base=dict)
+    file = run / "environment.json"
+    environment = shaped(_json(file), file, problems, command=list, packages=dict, device=str)
+    warn(problems)
     is_adapter = (weights / ADAPTER_CONFIG).is_file()
     base = base_of_adapter(str(weights)) if is_adapter else _where(config.model.path)
     source = base if is_adapter else str(weights)
@@ -205,6 +215,11 @@ def _other_evaluations(config: Config, weights: Path) -> list[dict[str, Any]]:
     base: list[dict[str, Any]] = []
     for file in sorted(Path(f"{config.run.folder}-evaluation").glob("*/result.json")):
         result, settings = _json(file), _json(file.with_name("settings.json"))
+        missing = [name for name in ("model", "protocol", "n_images", "n_questions") if name not in result]
+        if missing:
+            raise RunFolderError(
+                f"{file}: says no {missing[0]}, as every evaluation does; delete it, or evaluate again"
+            )
         asked = (settings.get("weights"), result.get("model"))
         if asked[0] and asked[0] == weights_of(str(weights)):
             own.append(result)

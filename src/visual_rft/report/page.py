@@ -66,6 +66,7 @@ def as_json(content: Any) -> str:
 
 def escaped(text: str) -> str:
     """Text as HTML."""
+    text = text.encode("utf-8", "backslashreplace").decode()  # a name that is no UTF-8
     return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import RunFolderError
 from visual_rft.files import parse_json
+from visual_rft.report.shapes import is_completion, is_example, is_question, leakage_of, numbers_of, shaped
 
 Row = Mapping[str, Any]
 """One JSON object."""
@@ -72,16 +73,20 @@ class Run:
         answered = [row for row in rows if isinstance(row.get("completions"), list)]
         if len(answered) < len(rows):
             self.remember(f"{self.rollout_file(step)}: {len(rows) - len(answered)} rows have no completions; left out")
-        whole = [row for row in answered if _is_question(row) and all(map(_is_completion, row["completions"]))]
+        whole = [row for row in answered if is_question(row) and all(map(is_completion, row["completions"]))]
         if len(whole) < len(answered):
             self.remember(f"{self.rollout_file(step)}: {len(answered) - len(whole)} rows are no rollouts; left out")
         return whole
 
     def answers(self, step: int) -> list[Row]:
         """The answers that the evaluation after ``step`` steps kept, one line per held-out question; [] without any."""
-        rows, problem = read_lines(self.path / "evaluation" / f"step-{step:06d}.answers.jsonl")
+        file = self.path / "evaluation" / f"step-{step:06d}.answers.jsonl"
+        rows, problem = read_lines(file)
         self.remember(problem)
-        return [row for row in rows if isinstance(row.get("completion"), dict)]
+        whole = [row for row in rows if isinstance(row.get("completion"), dict) and is_example(row)]
+        if len(whole) < len(rows):
+            self.remember(f"{file}: {len(rows) - len(whole)} rows are no answers; left out")
+        return whole
 
     def image(self, name: str) -> Path | None:
         """The file of a stored image by the name that rows give it; None if it is missing or outside the folder."""
@@ -138,31 +143,31 @@ def read_run(path: Path, name: str | None = None) -> Run:
     config = read_yaml(file, RunFolderError)
     if not isinstance(config, dict):
         raise RunFolderError(f"{file}: is not a mapping of sections, as a config is")
-    config = _shaped(config, file, problems, **dict.fromkeys(SECTIONS, dict))
+    config = shaped(config, file, problems, **dict.fromkeys(SECTIONS, dict))
     metrics, problem = read_lines(path / "metrics.jsonl")
     evaluations = []
     for place in sorted((path / "evaluation").glob("step-*.json")):
         content = _read_json(place, problems)
         step = _step_of(place)
         if content is not None and step is not None:
-            content = _shaped(content, place, problems, examples=list)
-            examples = [row for row in content.get("examples", []) if _is_example(row)]
+            content = shaped(content, place, problems, examples=list)
+            examples = [row for row in content.get("examples", []) if is_example(row)]
             if len(examples) < len(content.get("examples", [])):
                 problems.append(f"{place}: {len(content['examples']) - len(examples)} examples are none; left out")
             evaluations.append({**content, **({"examples": examples} if "examples" in content else {}), "step": step})
     steps = (_step_of(place) for place in (path / "rollouts").glob("step-*.jsonl"))
     environment = _read_json(path / "environment.json", problems) or {}
-    environment = _shaped(environment, path / "environment.json", problems, git=dict, packages=dict, command=list)
+    environment = shaped(environment, path / "environment.json", problems, git=dict, packages=dict, command=list)
     if not isinstance(environment.get("git", {}).get("commit"), str):
         environment.pop("git", None)
     summary = _read_json(path / "summary.json", problems)
     if summary is not None:
-        summary = _shaped(summary, path / "summary.json", problems, seconds=dict, best=dict)
+        summary = shaped(summary, path / "summary.json", problems, seconds=dict, best=dict)
     return Run(
         path, name or path.resolve().name, config, environment,
-        tuple(_numbers(row) for row in metrics if type(row.get("step")) is int), tuple(evaluations),
+        tuple(numbers_of(row) for row in metrics if type(row.get("step")) is int), tuple(evaluations),
         tuple(sorted(step for step in steps if step is not None)), summary,
-        _leakage(_read_json(path / "data.json", problems)), [*problems, *([problem] if problem else [])],
+        leakage_of(_read_json(path / "data.json", problems)), [*problems, *([problem] if problem else [])],
     )  # fmt: skip
 
 
@@ -262,11 +267,6 @@ def _read_json(file: Path, problems: list[str]) -> dict[str, Any] | None:
     return content
 
 
-def _leakage(data: Row | None) -> tuple[str, ...]:
-    said = (data or {}).get("leakage")
-    return tuple(map(str, said)) if isinstance(said, list) else ()
-
-
 def _step_of(file: Path) -> int | None:
     digits = file.stem.removeprefix("step-")
     return int(digits) if digits.isdigit() else None
@@ -285,42 +285,3 @@ def _content(file: Path) -> bytes:
     if status.st_size > MAX_BYTES:
         raise ValueError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
     return file.read_bytes()
-
-
-def _shaped(content: Row, file: Path, problems: list[str], **kinds: type) -> dict[str, Any]:
-    """``content`` without the fields that are not of the kind they should be; each is named."""
-    wrong = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind | None)]
-    if wrong:
-        problems.append(f"{file}: {', '.join(wrong)}: not what it should be; left out")
-    return {
-        name: value for name, value in content.items() if name not in wrong and (value is not None or name not in kinds)
-    }
-
-
-def _numbers(row: Row) -> Row:
-    """The numbers of a line of metrics, None for those that were not finite."""
-    return {name: value for name, value in row.items() if value is None or isinstance(value, (int, float))}
-
-
-def _is_question(row: Any) -> bool:
-    """Whether the fields that a report shows of a question have their shapes."""
-    size = row.get("image_size")
-    return (
-        isinstance(row.get("images", []), list)
-        and all(isinstance(row.get(name), Mapping | None) for name in ("question", "truth"))
-        and (size is None or (isinstance(size, list) and len(size) == 2 and all(_is_size(side) for side in size)))
-    )
-
-
-def _is_size(side: Any) -> bool:
-    return isinstance(side, (int, float)) and 0 < side < 1e9
-
-
-def _is_completion(row: Any) -> bool:
-    return isinstance(row, dict) and all(
-        isinstance(row.get(name), kind) for name, kind in (("rewards", dict | None), ("notes", list | None))
-    )
-
-
-def _is_example(row: Any) -> bool:
-    return isinstance(row, dict) and _is_question(row) and _is_completion(row.get("completion") or {})

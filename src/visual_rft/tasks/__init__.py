@@ -33,6 +33,17 @@ NO_OPTIONS = ("think", "weights", "scores", "style", "notation", "template", "sc
 """Fields of every task that are no options of one."""
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse an option that is a field of the task itself, before :func:`load_task` is given both.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    for option in ("name", *NO_OPTIONS):
+        if option in options:
+            raise ConfigError(f"task.options: {option!r} is no option of a task; it is said beside the options")
+
+
 def load_task(
     name: str,
     *,
@@ -117,6 +128,7 @@ def task_of(config: TaskConfig, notation: str | None = None) -> Task:
             (:func:`visual_rft.policy.prompt.task_for` looks it up).
     """
     written = config.model_dump()
+    check_options(written["options"])
     return load_task(
         config.name,
         think=config.think,

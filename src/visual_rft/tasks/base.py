@@ -117,8 +117,10 @@ class Task(ABC):
                 f"task.options.reward_seconds: {self.reward_seconds!r} is not a number of seconds above 0"
             )
         window = self.length_window
-        if not (len(window) == 2 and all(isinstance(v, int) for v in window) and 0 <= window[0] <= window[1] >= 1):
-            raise ConfigError(f"task.options.length_window: {list(window)} is not [fewest, most] words")
+        pair = isinstance(window, (list, tuple)) and len(window) == 2 and all(type(v) is int for v in window)
+        if not (pair and 0 <= window[0] <= window[1] >= 1):
+            said = list(window) if isinstance(window, tuple) else window
+            raise ConfigError(f"task.options.length_window: {said!r} is not [fewest, most] words")
         if self.schedules:
             for progress in (1.0, PARTLY):  # what cannot be is refused now, not in the middle of a run
                 self.at(progress)

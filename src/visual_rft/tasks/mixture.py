@@ -20,7 +20,7 @@ from typing import Any
 
 from visual_rft.config.sources import SourceConfig
 from visual_rft.tasks.base import Task
-from visual_rft.tasks.samples import Prediction, Sample
+from visual_rft.tasks.samples import Prediction, Sample, answer_rates
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Mixture:
             own = [p for p in predictions if p.sample.task == name]
             if not own:
                 continue
-            numbers = task.metrics(own)
+            numbers = numbers_of(task, own)
             found |= {f"{name}/{key}": value for key, value in numbers.items()}
             for key in rates:
                 rates[key] += numbers[key] * len(own) / len(predictions)
@@ -91,3 +91,9 @@ class Mixture:
 
 Tasks = Task | Mixture
 """What a run asks: one task, or several."""
+
+
+def numbers_of(tasks: Tasks, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """The numbers of answers: ``metrics``, and the rates and counts that a task of the user's own leaves out."""
+    rates = {} if isinstance(tasks, Mixture) else answer_rates(predictions, tasks.think, tasks.bare)
+    return {**rates, **tasks.metrics(predictions)}

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from visual_rft.config.sections import StyleKind
 from visual_rft.errors import ConfigError, DataError
-from visual_rft.tasks import load_task
+from visual_rft.files import parse_json
+from visual_rft.tasks import check_options, load_task
 from visual_rft.tasks.truth import image_size_of
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 
@@ -51,6 +51,7 @@ def score_completion(
     known = _object(truth, "--truth", DataError)
     chosen = _object(weights, "--weights", ConfigError) if weights is not None else None
     others = _object(options or "{}", "--options", ConfigError)
+    check_options(others)
     if notation is not None and style != "native":
         raise ConfigError("--notation is that of --style native")
     scorer = load_task(task, think=think, weights=chosen, style=style, notation=notation, **others)
@@ -77,7 +78,7 @@ def _space(coordinates: str | None, notation: str | None) -> CoordinateSpace | N
 
 def _object(text: str, where: str, kind: type[ConfigError] | type[DataError]) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError as error:
         raise kind(f"{where}: not valid JSON ({error}): {text[:80]}") from None
     if not isinstance(value, dict):

@@ -27,6 +27,7 @@ from visual_rft.policy.stored.checkpoints import best_of
 from visual_rft.report.artefacts import write_artefacts
 from visual_rft.report.health import HealthWatch
 from visual_rft.tasks import Sample, Tasks
+from visual_rft.tasks.mixture import numbers_of
 from visual_rft.tasks.spaces import SpaceWatch
 from visual_rft.training.learner import Learner
 from visual_rft.training.metrics import Clock, Rollouts
@@ -253,7 +254,7 @@ class Household:
         predictions = answered(policy, self.task, self.held_out, self.stop, self.console.say)
         if predictions is None:
             return
-        self.evaluation = self.task.metrics(predictions)
+        self.evaluation = numbers_of(self.task, predictions)
         if here().first:
             write_evaluation(self.folder, self.config.run, self.task, policy.space, done, self.evaluation, predictions)
             self.trackers.metrics(done, {f"evaluation/{name}": value for name, value in self.evaluation.items()})

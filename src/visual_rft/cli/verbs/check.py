@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from visual_rft.errors import ConfigError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``visual-rft check``."""
@@ -21,5 +23,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     from visual_rft.config.config import load_config
     from visual_rft.inspection.check import check_run
 
+    if arguments.samples < 1:
+        raise ConfigError(f"--samples: {arguments.samples} is not at least 1, and nothing would be checked")
     config = load_config(arguments.config, overrides, needs=("train",))
     return 0 if check_run(config, arguments.samples, arguments.sheet) else 1

@@ -19,8 +19,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visual_rft.cli.arguments import add_checkpoint, add_server_arguments, add_tiles, tiling
-from visual_rft.config.name_list import name_list
+from visual_rft.cli.arguments import (
+    add_checkpoint,
+    add_server_arguments,
+    add_tiles,
+    refuse_server_model,
+    tiling,
+)
+from visual_rft.config.name_list import names_of_flag
 from visual_rft.errors import ConfigError, DataError, printable
 from visual_rft.files import write_json
 from visual_rft.policy.stored.checkpoints import chosen_of
@@ -165,12 +171,14 @@ def _models(arguments: argparse.Namespace, overrides: Sequence[str]) -> dict[str
         raise ConfigError(f"--batch: {arguments.batch} is not at least 1")
     if arguments.server and models:
         raise ConfigError("--server and --model: a server's model is asked; --model.path says how, see docs/serving.md")
+    refuse_server_model(arguments)
     from visual_rft.evaluation.plan import Plan
     from visual_rft.evaluation.run import compare, evaluate
 
+    classes = names_of_flag("--classes", arguments.classes)
     plan = Plan(
         protocol=arguments.protocol or "asked",
-        classes=tuple(name_list(arguments.classes)) if arguments.classes else None,
+        classes=None if classes is None else tuple(classes),
         rules=arguments.rules,
         folder=arguments.folder,
         below=Path(f"{config.run.folder}-evaluation"),

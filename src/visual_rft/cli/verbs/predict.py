@@ -17,7 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visual_rft.cli.arguments import add_asking, add_checkpoint, add_server_arguments, add_tiles, tiling
+from visual_rft.cli.arguments import (
+    add_asking,
+    add_checkpoint,
+    add_server_arguments,
+    add_tiles,
+    refuse_server_model,
+    tiling,
+)
 from visual_rft.cli.printed import answer_text, files_text
 from visual_rft.errors import ConfigError, printable
 from visual_rft.parallel.launch import launched
@@ -89,6 +96,7 @@ def _asker(arguments: argparse.Namespace, model: str) -> Asker:
     """The model that answers: ``model``, or the one behind servers, asked as ``model`` would be."""
     from visual_rft.answering.asking import Asker
 
+    refuse_server_model(arguments)
     if arguments.server and arguments.dtype:
         raise ConfigError("--dtype: the weights are the server's")
     asked = (arguments.scores, arguments.style, arguments.think)

@@ -7,6 +7,7 @@ run_config_file("runs/coins")     # runs/coins/config.yaml
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import warnings
 from functools import cache
@@ -47,7 +48,7 @@ def model_folder(path: str) -> str:
     folder = Path(path).expanduser()
     for place in (folder, folder / "model"):
         if any((place / name).is_file() for name in ("config.json", "adapter_config.json")):
-            checkpoint = place.parent
+            checkpoint = place.parent if place.parent.name else Path(os.path.abspath(place)).parent
             problem = _damage_of_model(checkpoint) if CHECKPOINT.fullmatch(checkpoint.name) else None
             if problem is not None:
                 raise ModelError(f"model.path: {checkpoint} is damaged ({problem}); take another checkpoint")
@@ -122,10 +123,17 @@ def run_config_file(path: str) -> Path | None:
     """The config of the run that a model came out of, or None.
 
     Args:
-        path: a run folder, one of its checkpoints or their models, or an exported model.
+        path: a run folder, one of its checkpoints or their models, or an exported model. A ``config.yaml`` somewhere
+            above another model is somebody's own, and none of a run.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
         return None
-    places = [folder / EXPORTED_CONFIG, *(p / RUN_CONFIG for p in [folder, *folder.absolute().parents[:3]])]
+    places = [folder / EXPORTED_CONFIG, *([] if (folder / "config.json").is_file() else [folder / RUN_CONFIG])]
+    above = Path(os.path.abspath(folder))
+    checkpoint = above.parent if above.name == "model" else above
+    for parent in above.parents[:3]:
+        holds_it = CHECKPOINT.fullmatch(checkpoint.name) and checkpoint.parent == parent / "checkpoints"
+        if holds_it or (parent / "environment.json").is_file():
+            places.append(parent / RUN_CONFIG)
     return next((place for place in places if place.is_file()), None)

@@ -19,6 +19,7 @@ from visual_rft.report.marks import of_truth
 from visual_rft.report.questions import Pictures, answer_of, question_of, short
 from visual_rft.report.reading import Row, Run
 from visual_rft.tasks.metrics.calibration import unstated, unstated_text
+from visual_rft.vision.boxes import is_finite_number
 
 TEXT_BUDGET, PICTURE_BUDGET = 3_000_000, 6_000_000
 """Characters of texts and of pictures that a run's gallery may take in a page."""
@@ -57,7 +58,8 @@ def _gallery(
     classes = [class_numbers(one) for one in answers]
     names = sorted(classes[-1], key=lambda name: -classes[-1][name][0])
     questions = _questions(run, number, pictures, answers, share)
-    asked = run.evaluations[-1].get(f"{prefix}n_questions", len(answers[-1]))
+    asked: Any = run.evaluations[-1].get(f"{prefix}n_questions")
+    asked = asked if is_finite_number(asked) else len(answers[-1])
     said = [f"{len(answers[-1])} of {asked} held-out questions kept their answers"] if asked > len(answers[-1]) else []
     without = unstated([one.row["completion"].get("answer") for one in answers[-1]])
     said += [unstated_text(without["unstated"])] if without else []
@@ -131,4 +133,4 @@ def _answer(one: Judged | None) -> dict[str, Any] | None:
 def _sizes(one: Judged) -> list[str]:
     """Sizes of the true boxes, in pixels of the original image."""
     areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in of_truth(one.row.get("truth") or {}).boxes]
-    return sorted({next(name for name, below in SIZES if area < below) for area in areas})
+    return sorted({next((name for name, below in SIZES if area < below), SIZES[-1][0]) for area in areas})

@@ -31,7 +31,7 @@ from visual_rft.tasks.parsing.notations import Notation, tagged
 from visual_rft.tasks.patterns import box_list, largest_coordinate
 from visual_rft.tasks.samples import Prediction
 from visual_rft.tasks.truth import boxes_of, confidence_of, frame_of, image_size_of, place_of, ready_made
-from visual_rft.vision.boxes import Box, Matching, match_by_confidence, match_hungarian
+from visual_rft.vision.boxes import Box, Matching, is_finite_number, match_by_confidence, match_hungarian
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
 
@@ -116,9 +116,9 @@ class Detection(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (isinstance(self.iou_threshold, (int, float)) and 0 <= self.iou_threshold <= 1):
+        if not (is_finite_number(self.iou_threshold) and 0 <= self.iou_threshold <= 1):
             raise ConfigError(f"task.options.iou_threshold: {self.iou_threshold!r} is not in [0, 1]")
-        if self.matching not in MATCHING:
+        if not isinstance(self.matching, str) or self.matching not in MATCHING:
             raise ConfigError(f"task.options.matching: {self.matching!r} is not one of {', '.join(MATCHING)}")
 
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:

@@ -27,7 +27,7 @@ from visual_rft.tasks.parsing.notations import tagged
 from visual_rft.tasks.patterns import corners, largest_coordinate
 from visual_rft.tasks.samples import Prediction
 from visual_rft.tasks.truth import box_of, frame_of, image_size_of, place_of, ready_made
-from visual_rft.vision.boxes import Box, area, iou
+from visual_rft.vision.boxes import Box, area, iou, is_finite_number
 from visual_rft.vision.coordinates import CoordinateSpace, Frame
 from visual_rft.vision.drawing import Mark
 
@@ -74,7 +74,7 @@ class Grounding(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (isinstance(self.hit_threshold, (int, float)) and 0 <= self.hit_threshold <= 1):
+        if not (is_finite_number(self.hit_threshold) and 0 <= self.hit_threshold <= 1):
             raise ConfigError(f"task.options.hit_threshold: {self.hit_threshold!r} is not in [0, 1]")
 
     def prompt(self, question: Mapping[str, Any], space: CoordinateSpace) -> str:

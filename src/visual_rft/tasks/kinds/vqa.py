@@ -100,7 +100,7 @@ class Vqa(Task):
 
     def parse(self, completion: str, truth: Mapping[str, Any], frame: Frame | None) -> Parsed[Any] | Failure:
         if "number" in truth:
-            return parse_number(completion, truth.get("unit"))
+            return parse_number(completion, _unit_of(truth))
         read = parse_label(completion)
         if isinstance(read, Failure) or "choice" not in truth:
             return read
@@ -228,9 +228,20 @@ def _number_of(truth: Mapping[str, Any]) -> tuple[float, float]:
         raise DataError(f"truth.tolerance, truth.relative_tolerance: {tolerances!r} are not numbers from 0")
     if tolerances[1] >= 1:
         raise DataError(f"truth.relative_tolerance: {tolerances[1]!r} would let 0 be right; 5 per cent are 0.05")
-    if not isinstance(truth.get("unit", ""), str):
-        raise DataError(f"truth.unit: {truth['unit']!r} is not a text")
+    _unit_of(truth)
     return number, max(tolerances[0], tolerances[1] * abs(number)) + 1e-12 * max(1.0, abs(number))
+
+
+def _unit_of(truth: Mapping[str, Any]) -> str | None:
+    """The unit that may follow the number.
+
+    Raises:
+        DataError: if it is no text.
+    """
+    unit = truth.get("unit", "")
+    if not isinstance(unit, str):
+        raise DataError(f"truth.unit: {unit!r} is not a text")
+    return unit or None
 
 
 def _is_whole(value: Any) -> bool:

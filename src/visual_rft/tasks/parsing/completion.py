@@ -41,6 +41,10 @@ _SIGN = frozenset("+-#<>\u2264\u2265\u2640\u2642\u26a5")
 _PLACES = {ord(sign): chr(0xE000 + number) for number, sign in enumerate(sorted(_SIGN))}
 _SIGNS = {ord(place): chr(sign) for sign, place in _PLACES.items()}
 _MARK = re.compile(r"[\ue000-\uf8ff]")
+_UNTOLD = frozenset(map(chr, (0x34F, *range(0x180B, 0x180E), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+"""Marks that only choose how a sign is drawn."""
+_RARE = range(0x13000, 0x13430)
+"""Letters that nobody answers with (hieroglyphs)."""
 _ARTICLE = re.compile(r"(?:an?|the) (?=.)")
 
 T = TypeVar("T")
@@ -230,8 +234,8 @@ def _tags(text: str) -> Iterator[re.Match[str]]:
 def normalized(name: str) -> str:
     """A name without case, punctuation, ``_``, extra spaces and a leading article: what two equal names share.
 
-    Signs that tell names apart stay: a ``+``, ``-`` or ``#`` that ends a word, ``-1``, ``< 5``, and a name that is
-    nothing but signs.
+    Signs that tell names apart stay: a ``+``, ``-`` or ``#`` that ends a word, ``-1``, ``< 5``, a name that is
+    nothing but signs, and the vowel signs and tones of Hindi, Thai and others.
 
     >>> normalized("The German_Shepherd."), normalized("dog's toy")
     ('german shepherd', 'dogs toy')
@@ -239,8 +243,18 @@ def normalized(name: str) -> str:
     ('her2+', 'her2-', '+', 'red poppy')
     """
     folded = _DROPPED.sub("", unicodedata.normalize("NFKC", name).casefold())
-    if folded.isascii() and folded.isalnum():
-        return folded
+    if folded.isascii():
+        return folded if folded.isalnum() else _normalized(folded)
+    marks = sorted({c for c in folded if unicodedata.category(c) in ("Mn", "Mc")} - _UNTOLD)
+    if not marks:
+        return _normalized(folded)
+    # A vowel sign tells names apart, and is punctuation to a regular expression: it becomes a letter meanwhile.
+    letters = list(zip(marks, (c for c in map(chr, _RARE) if c not in folded), strict=False))
+    words = _normalized(folded.translate({ord(mark): letter for mark, letter in letters}))
+    return words.translate({ord(letter): mark for mark, letter in letters})
+
+
+def _normalized(folded: str) -> str:
     words = _PUNCTUATION.sub(" ", folded).strip()
     signs = not words or not _SIGN.isdisjoint(folded := _DASHES.sub("-", folded))
     if signs:

@@ -18,6 +18,7 @@ from visual_rft.errors import ConfigError, did_you_mean
 from visual_rft.policy.stored.checkpoints import best_of, direction_of, evaluation_of, evaluations_of
 from visual_rft.policy.stored.places import step_of
 from visual_rft.tasks import Sample, Tasks
+from visual_rft.tasks.mixture import numbers_of
 from visual_rft.tasks.samples import Prediction
 from visual_rft.vision.boxes import is_finite_number
 
@@ -77,7 +78,7 @@ def refuse_unknown_number(metric: str | None, task: Tasks, held_out: Sequence[Sa
     if metric is None:
         return
     name, _ = direction_of(metric)
-    numbers = task.metrics([_perfect(task, sample) for sample in _one_of_each(task, held_out)])
+    numbers = numbers_of(task, [_perfect(task, sample) for sample in _one_of_each(task, held_out)])
     known = [key for key, value in numbers.items() if is_finite_number(value) and not key.startswith("n_")]
     if name not in known:
         raise ConfigError(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from visual_rft.config.config import Config, differences, load_config
-from visual_rft.data.fingerprint import changes, fingerprint
+from visual_rft.data.fingerprint import changes, fingerprint, is_fingerprint
 from visual_rft.errors import RunFolderError
 from visual_rft.files import json_or_nothing
 from visual_rft.training.run.environment import environment
@@ -72,12 +72,18 @@ def extension(folder: Path, config: Config) -> tuple[int, int] | None:
 def changed_since(folder: Path, config: Config) -> tuple[list[str], list[str]]:
     """What is not as it was when this run was started: its data, and the versions of packages; a sentence each.
 
+    What cannot be known of the data is among the second.
+
     Raises:
         DataError: if a file of the data cannot be read.
     """
-    data, before = [], json_or_nothing(folder / DATA)
+    data, unknown, before = [], [], json_or_nothing(folder / DATA)
     for name, now in data_of(config).items():
-        data += [f"data.{name}: {change}" for change in changes(before.get(name, []), now)] if before else []
+        was = before.get(name)
+        if isinstance(was, list) and all(map(is_fingerprint, was)):
+            data += [f"data.{name}: {change}" for change in changes(was, now)]
+        else:
+            unknown.append(f"data.{name}")
     packages = json_or_nothing(folder / "environment.json").get("packages")
     packages = packages if isinstance(packages, dict) else {}
     versions = [
@@ -85,6 +91,9 @@ def changed_since(folder: Path, config: Config) -> tuple[list[str], list[str]]:
         for name, now in environment(config.run.seed)["packages"].items()
         if packages.get(name, now) != now
     ]
+    if unknown:
+        said = f"{folder / DATA}: does not say what the files of {' and '.join(unknown)} were"
+        versions.insert(0, f"{said}, so nobody knows whether they are the same")
     return data, versions
 
 

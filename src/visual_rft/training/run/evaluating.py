@@ -3,7 +3,7 @@
 Decision: apart from the household, because every process answers its share and only the first one writes.
 
     predictions = answered(policy, task, held_out, stop, console.say)      # None: the run was asked to stop meanwhile
-    write_evaluation(folder, config.run, task, policy.space, done, task.metrics(predictions), predictions)
+    write_evaluation(folder, config.run, task, policy.space, done, numbers_of(task, predictions), predictions)
 """
 
 from __future__ import annotations

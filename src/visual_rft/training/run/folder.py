@@ -26,7 +26,7 @@ from typing import Any
 from visual_rft.config.config import Config, dump_config
 from visual_rft.data.leakage import Leakage
 from visual_rft.errors import RunFolderError, printable
-from visual_rft.files import append_json_lines, json_or_nothing, write_json, write_whole
+from visual_rft.files import append_json_lines, json_or_nothing, parse_json, write_json, write_whole
 from visual_rft.parallel.processes import here
 from visual_rft.policy.stored.checkpoints import evaluation_of
 from visual_rft.policy.stored.places import checkpoints_of
@@ -40,6 +40,8 @@ from visual_rft.vision.images import ImageReference
 
 LOSSLESS_PIXELS = 262_144
 """A stored picture up to this many pixels (512 x 512) is PNG, a larger one JPEG: quicker to write, and smaller."""
+OF_A_STEP = re.compile(r"step-([0-9]+)(?:\.json|\.jsonl|\.answers\.jsonl)")
+"""Names of the files that a step has."""
 SMALL_SIDE_PIXELS = 256
 """Longest side of a picture of the gallery: a thousand of them take about 15 MB."""
 STORED_SIDE = 1280
@@ -120,8 +122,10 @@ class RunFolder:
         """Add to ``environment.json`` that and with what the run was continued after ``step`` steps."""
         file = self.path / "environment.json"
         try:
-            before = json.loads(file.read_bytes())
+            before = parse_json(file.read_bytes())
         except (OSError, ValueError):
+            before = None
+        if not isinstance(before, dict) or not isinstance(before.get("resumed", []), list):
             print(f"warning: {printable(str(file))}: cannot be read; written anew", file=sys.stderr)
             before = {}
         longer = extension(self.path, config)
@@ -179,22 +183,22 @@ class RunFolder:
         Raises:
             RunFolderError: if ``metrics.jsonl`` or ``history.jsonl`` cannot be written.
         """
-        for rollouts in (self.path / "rollouts").glob("step-*.jsonl"):
-            if int(rollouts.stem.removeprefix("step-")) >= step:
-                rollouts.unlink()
-        for evaluation in (self.path / "evaluation").glob("step-*.json"):
-            if int(evaluation.stem.removeprefix("step-")) > step:
-                evaluation.unlink()
-        for answers in (self.path / "evaluation").glob("step-*.answers.jsonl"):
-            if int(answers.name.removeprefix("step-").removesuffix(".answers.jsonl")) > step:
-                answers.unlink()
+        for folder, least in (("rollouts", step), ("evaluation", step + 1)):
+            for file in (self.path / folder).glob("step-*.json*"):
+                named = OF_A_STEP.fullmatch(file.name)  # anything else is somebody's own copy
+                if named and int(named[1]) >= least:
+                    file.unlink()
         (self.path / "summary.json").unlink(missing_ok=True)
         for file in (self.path / "metrics.jsonl", self.path / "history.jsonl"):
             rows, problem = read_lines(file)
             if problem:
                 print(f"warning: {printable(problem)}", file=sys.stderr)
+            known = [row for row in rows if type(row.get("step")) is int]
+            if len(known) < len(rows):
+                left = len(rows) - len(known)
+                print(f"warning: {printable(str(file))}: {left} lines name no step; left out", file=sys.stderr)
             if file.exists():
-                write_whole(file, "".join(json.dumps(row) + "\n" for row in rows if row["step"] < step))
+                write_whole(file, "".join(json.dumps(row) + "\n" for row in known if row["step"] < step))
 
     def write_evaluation(
         self, step: int, metrics: Mapping[str, Any], asked: Mapping[str, str], examples: Sequence[Prediction]
