@@ -22,7 +22,7 @@ def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path):
 
 def test_what_was_there_stays_when_writing_fails(tmp_path):
     write_whole(tmp_path / "a.txt", "old")
-    with pytest.raises(UnicodeEncodeError):
+    with pytest.raises(RunFolderError, match="is no text"):
         write_whole(tmp_path / "a.txt", "half of it \ud800")
     assert (tmp_path / "a.txt").read_text() == "old"
 

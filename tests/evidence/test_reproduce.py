@@ -375,8 +375,8 @@ def test_the_best_try_is_chosen_and_read_back(tmp_path):
     again = Tuned.read(tmp_path / "tuned.json")
     assert again == tuned
     choices, guessed = again.choices("few-shot-detection")
-    assert choices["rft"] == Choice(2e-4)
-    assert choices["warm-rft"] == Choice(4e-4, "1/2, 15 copies, finer rewards")
+    assert choices["rft"] == Choice(1e-4)
+    assert choices["warm-rft"] == Choice(2e-4, "1/2, 15 copies, finer rewards")
     assert guessed == ["sft", "sft-time", "rft-recipe", "sft-recipe"]
     (tmp_path / "tuned.json").write_text("[]")
     with pytest.raises(RunFolderError, match="no file of tuned learning rates"):

@@ -47,11 +47,11 @@ def test_a_finalist_may_win_at_another_rate_and_a_loser_is_not_asked():
     first = first_round(tries)
     found = results_of(first, lambda cell: 0.3 if cell.recipe in ("rank", "gdpo", "15 copies") else 0.2)
     second = second_round(tries, found, "AP")
-    found |= results_of(second, lambda cell: 0.4 if cell.config.optimizer.learning_rate == 3e-4 else 0.1)
+    found |= results_of(second, lambda cell: 0.4 if cell.config.optimizer.learning_rate == 4e-5 else 0.1)
     best = best_of(tries, found, "AP")
-    assert best["rft-recipe"] == Choice(3e-4, "gdpo")  # the first of equal ones
-    assert best["sft-recipe"] == Choice(1.5e-4, "15 copies")
-    assert best["rft"] == Choice(5e-5), "without a recipe every rate is tried in the first round"
+    assert best["rft-recipe"] == Choice(4e-5, "gdpo")  # the first of equal ones
+    assert best["sft-recipe"] == Choice(5e-5, "15 copies")
+    assert best["rft"] == Choice(2.5e-5), "without a recipe every rate is tried in the first round"
 
 
 def test_variants_have_one_round():

@@ -80,8 +80,9 @@ def test_data_that_differ(model_folders, tmp_path, verb, text):
     for name, label in (("a", "cat"), ("b", "dog")):
         folder = tmp_path / name
         folder.mkdir()
-        Image.new("RGB", (40, 40), (90, 20, 30)).save(folder / "a.png")
-        rows = [{"image": "a.png", "objects": [{"label": label, "box": [1, 2, 20, 30]}]}] * 4
+        rows = [{"image": f"{n}.png", "objects": [{"label": label, "box": [1, 2, 20, 30]}]} for n in range(4)]
+        for row in rows:
+            Image.new("RGB", (40, 40), (90, 20, 30)).save(folder / row["image"])
         (folder / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
         data = {"train": [{"source": "jsonl", "path": str(folder / "data.jsonl")}]}
         words.append([verb, written(tmp_path, model_folders["qwen2_vl"], name, data=data)])

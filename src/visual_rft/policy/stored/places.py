@@ -133,7 +133,7 @@ def run_config_file(path: str) -> Path | None:
     above = Path(os.path.abspath(folder))
     checkpoint = above.parent if above.name == "model" else above
     for parent in above.parents[:3]:
-        holds_it = CHECKPOINT.fullmatch(checkpoint.name) and checkpoint.parent == parent / "checkpoints"
-        if holds_it or (parent / "environment.json").is_file():
+        of_a_run = CHECKPOINT.fullmatch(checkpoint.name) and checkpoint.parent == parent / "checkpoints"
+        if of_a_run or above == parent / "checkpoints" or (parent / "environment.json").is_file():
             places.append(parent / RUN_CONFIG)
     return next((place for place in places if place.is_file()), None)
