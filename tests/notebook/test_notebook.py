@@ -157,7 +157,8 @@ def test_nothing_that_was_written_is_markup(tmp_path):
         "question": {"category": HOSTILE},
     }
     (folder / "rollouts" / "step-000000.jsonl").write_text(json.dumps(row) + "\n")
-    (folder / "data.json").write_text(json.dumps({"leakage": {"leaked": 1, "held_out_images": 4, "pairs": [{"held_out": HOSTILE}]}}))
+    leakage = {"leaked": 1, "held_out_images": 4, "pairs": [{"held_out": HOSTILE}]}
+    (folder / "data.json").write_text(json.dumps({"leakage": leakage}))
     run = visual_rft.open_run(folder)
     for page in (run._repr_html_(), run.rollouts()[0]._repr_html_()):
         assert "<script" not in page
