@@ -158,21 +158,20 @@ def test_a_recipe_sets_its_fields_and_no_other(name, task):
 def test_a_recipe_comes_before_other_fields_and_reaches_every_source():
     sources = [{"source": "shapes"}, {"source": "digits", "split": "train"}]
     values = {"task": {"weights": {"iou": 1, "format": 1}}, "data": {"train": sources}, "run": {"folder": "runs/a"}}
-    config = load_config(values, ["--objective.beta", "0.01", "--recipe", "measured", "--shots", "4"])
-    assert config.objective.beta == 0.01
-    assert dict(config.task.weights) == recipe_of("measured", "detection")["task.weights"], "none of the file's is left"
-    assert config.run.folder == "runs/a-measured-4-shot"
-    copies = recipe_of("measured", "detection").get("data.train.*.copies", 0)
-    assert [source.copies for source in config.data.train] == [copies, copies]
+    config = load_config(values, ["--run.steps", "240", "--recipe", "gold-first", "--shots", "4"])
+    assert dict(config.task.weights) == {"iou": 1, "format": 1}
+    assert (config.objective.warm_start, config.run.steps) == (225, 240)
+    assert config.run.folder == "runs/a-gold-first-4-shot"
+    assert [source.copies for source in config.data.train] == [15, 15]
 
 
 @pytest.mark.parametrize(
     ("values", "flags", "message"),
     [
-        ({}, ["--recipe", "mesured"], r"--recipe mesured: no recipe is called so \(known: measured\)"),
-        ({"task": {"name": "counting"}}, ["--recipe", "measured"], "--recipe measured: is for .*, not for counting"),
-        ({}, ["--recipe", "measured", "--task", "counting"], "not for counting"),
-        ({"data": {"train": [{"source": "shapes", "task": {"name": "grounding"}}]}}, ["--recipe=measured"],
+        ({}, ["--recipe", "gold"], r"--recipe gold: no recipe is called so \(known: gold-first\)"),
+        ({"task": {"name": "counting"}}, ["--recipe", "gold-first"], "gold-first: is for detection, not for counting"),
+        ({}, ["--recipe", "gold-first", "--task", "counting"], "not for counting"),
+        ({"data": {"train": [{"source": "shapes", "task": {"name": "grounding"}}]}}, ["--recipe=gold-first"],
          "a recipe is of one task, and the sources name their own"),
     ],
 )  # fmt: skip

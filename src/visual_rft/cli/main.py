@@ -172,7 +172,7 @@ def _add_fields(parser: Parser) -> None:
         group.add_argument("--task", dest="task_name", metavar="NAME", help="short for --task.name")
     text = "images per class of every training source; the run folder is named after it"
     group.add_argument("--shots", dest="shots", metavar="K", help=text)
-    text = "the fields of a recipe in the place of the method's, e.g. measured (docs/configs.md)"
+    text = "the fields of a recipe in the place of the method's, e.g. gold-first (docs/configs.md)"
     group.add_argument("--recipe", dest="recipe", metavar="NAME", help=text)
 
 
