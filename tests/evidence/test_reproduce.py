@@ -20,7 +20,7 @@ from visual_rft.cli import main as cli
 from visual_rft.cli.verbs.reproduce import is_result, read_result
 from visual_rft.config.compose import compose, names
 from visual_rft.errors import ModelError, RunFolderError
-from visual_rft.evidence import runner
+from visual_rft.evidence import reproduction, runner
 from visual_rft.evidence.choices import COMMITTED, Choice, Tuned, key_of
 from visual_rft.evidence.experiments.budgets import UNSURE
 from visual_rft.evidence.experiments.catalogue import EXPERIMENTS
@@ -51,11 +51,14 @@ def test_every_arm_and_no_run_twice_after_an_interruption(tmp_path, monkeypatch,
         return result
 
     monkeypatch.setattr(runner, "_run", counted)
-    command = [*SHORT, "--out", str(tmp_path)]
+    Tuned(None, {}).write(tmp_path / "nothing.json")
+    monkeypatch.setattr(reproduction, "COMMITTED", tmp_path / "nothing.json")  # as before anything was tuned
+    out = tmp_path / "out"
+    command = [*SHORT, "--out", str(out)]
     assert cli.main(command) == 130
     assert "the same command continues" in capsys.readouterr().err
     assert list(done) == ["handwriting-base", "handwriting-k1-seed0-rft"]
-    early = read_result(tmp_path / "few-shot-detection.json")
+    early = read_result(out / "few-shot-detection.json")
     check_schema(early)
     assert {row["method"] for row in early["rows"]} == {"base", "rft"}
     assert cli.main(command) == 0
@@ -68,10 +71,10 @@ def test_every_arm_and_no_run_twice_after_an_interruption(tmp_path, monkeypatch,
     assert "5 of 7 runs are to be made: about" in said.out
     assert "all 7 runs have been made" in said.out
     assert "no learning rate was tuned for rft, sft, sft-time" in said.err
-    calls = [json.loads(line) for line in (tmp_path / "reproduce.jsonl").read_text().splitlines()]
+    calls = [json.loads(line) for line in (out / "reproduce.jsonl").read_text().splitlines()]
     assert [(call["ended"], call["runs"]) for call in calls] == [("interrupted", 0), ("finished", 5), ("finished", 0)]
 
-    result = read_result(tmp_path / "few-shot-detection.json")
+    result = read_result(out / "few-shot-detection.json")
     check_schema(result)
     by_arm = {row["arm"]: row for row in result["rows"] if row["metric"] == "AP"}
     assert set(by_arm) == set(ARMS) - {"sft-reasoning"}  # boxes come without any
@@ -80,7 +83,7 @@ def test_every_arm_and_no_run_twice_after_an_interruption(tmp_path, monkeypatch,
     assert by_arm["warm-rft"]["optimizer_steps"] == 3  # one of warm start, two of reinforcement
     assert by_arm["sft-time"]["optimizer_steps"] > 4
     assert all(row["images"] == 8 for row in result["rows"])
-    cells = tmp_path / "few-shot-detection" / "cells"
+    cells = out / "few-shot-detection" / "cells"
     assert not list(cells.glob("*.run"))
     logged = {arm: json.loads((cells / f"handwriting-k1-seed0-{arm}.json").read_text())["curves"] for arm in ARMS
               if arm in by_arm and arm != "base"}  # fmt: skip
