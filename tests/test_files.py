@@ -11,7 +11,7 @@ import pytest
 
 from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import DataError, RunFolderError
-from visual_rft.files import append_json_lines, parse_json, write_json, write_whole
+from visual_rft.files import append_json_lines, at_home, parse_json, write_json, write_whole
 
 
 def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path):
@@ -127,3 +127,9 @@ def test_half_a_character_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"/a: cannot be written \('\\udcff' is no text\)"):
         write_whole(tmp_path / "a", "run \udcff", DataError)
     assert not list(tmp_path.iterdir())
+
+
+def test_home_is_that_of_the_user_and_nobodys_is_a_name(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert str(at_home("~/photos")) == "/home/me/photos"
+    assert str(at_home("~no-such-user/photos")) == "~no-such-user/photos"

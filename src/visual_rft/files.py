@@ -28,6 +28,11 @@ MAX_DEPTH = 60
 """Lists and objects within each other; what this package writes has about ten."""
 
 
+def at_home(path: str | Path) -> Path:
+    """A path whose ``~`` is the home folder; one of a user that there is not stays as it is, where pathlib raises."""
+    return Path(os.path.expanduser(path))
+
+
 def write_whole(
     file: Path, text: str, error: type[VisualRFTError] = RunFolderError, *, make_folder: bool = False
 ) -> None:

@@ -62,7 +62,7 @@ def _pairs(flags: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _recipe(values: Mapping[str, Any], recipe: str, task: str) -> Iterator[tuple[str, Any]]:
     """The fields of a recipe for a task; ``*`` in the place of a source is every source."""
-    sources = (values.get("data") or {}).get("train") or []
+    sources = _train_sources(values)
     if any(isinstance(source, Mapping) and source.get("task") for source in sources):
         raise ConfigError(f"command line: --recipe {recipe}: a recipe is of one task, and the sources name their own")
     for path, value in recipe_of(recipe, task).items():
@@ -70,6 +70,10 @@ def _recipe(values: Mapping[str, Any], recipe: str, task: str) -> Iterator[tuple
             yield from ((path.replace(".*.", f".{number}."), value) for number in range(len(sources)))
         else:
             yield path, value
+
+
+def _train_sources(values: Mapping[str, Any]) -> Any:
+    return (values.get("data") or {}).get("train") or []
 
 
 def _rename_folder(values: Mapping[str, Any], ending: str, named_folder: bool) -> None:
@@ -80,7 +84,7 @@ def _rename_folder(values: Mapping[str, Any], ending: str, named_folder: bool) -
 
 def _set_shots(values: dict[str, Any], text: str, named_folder: bool) -> None:
     """``shots`` of every training source; a curve over shots is then one flag, so each has a run folder of its own."""
-    sources = (values.get("data") or {}).get("train") or []
+    sources = _train_sources(values)
     if not sources or not _is_number(text):
         what = f"{text!r} is not a number of images per class" if sources else "the config names no data.train"
         raise ConfigError(f"command line: --shots: {what}")

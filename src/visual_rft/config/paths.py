@@ -22,6 +22,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from visual_rft.files import at_home
+
 KEPT = {"config.yaml": ("environment.json", "checkpoints"), "visual_rft.yaml": ("config.json", "adapter_config.json")}
 """Names of configs that a run and an exported model keep, each with files of which one lies beside it."""
 RULE = "paths in a config are relative to its folder, those of flags to the current one"
@@ -93,7 +95,7 @@ def _complete(name: str, folder: Path, field: str, *, may_be_name: bool = False)
         field: path of the field, for the warning.
         may_be_name: whether it means something else (a hub id) where no such file is.
     """
-    given = Path(os.path.expanduser(name))
+    given = at_home(name)
     if given.is_absolute():
         return name
     place = os.path.abspath(folder / given)

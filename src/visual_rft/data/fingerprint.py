@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 
 from visual_rft.config.sources import SourceConfig
 from visual_rft.errors import DataError
+from visual_rft.files import at_home
 from visual_rft.vision.images import SUFFIXES
 
 MAX_HASHED_BYTES = 2**29
@@ -75,7 +75,7 @@ def is_fingerprint(row: Any) -> bool:
 
 
 def _of(source: SourceConfig) -> dict[str, Any]:
-    places = [Path(os.path.expanduser(text)) for text in (source.path, source.annotations) if text]
+    places = [at_home(text) for text in (source.path, source.annotations) if text]
     if not places or not all(place.exists() for place in places):
         return {}
     count, size = 0, 0

@@ -44,6 +44,7 @@ from visual_rft.data.procedural.referring import KINDS, OneReferencePerImage
 from visual_rft.data.procedural.shapes import Shapes
 from visual_rft.data.tiled import tiled
 from visual_rft.errors import DataError, printable
+from visual_rft.files import at_home
 from visual_rft.tasks.base import Task
 from visual_rft.tasks.mixture import Tasks
 from visual_rft.tasks.samples import Sample
@@ -63,19 +64,15 @@ def path_of(source: SourceConfig) -> Path:
     Raises:
         DataError: if it is not there.
     """
-    path = _place(source.path)
+    path = at_home(str(source.path))
     if not path.exists():
         raise DataError(f"{path}: there is no such {'file' if source.format == 'jsonl' else 'folder'}{hint(path)}")
     return path
 
 
-def _place(path: str | None) -> Path:
-    return Path(os.path.expanduser(str(path)))  # of Path, ~ raises where there is no such user
-
-
 def _annotations_of(source: SourceConfig) -> Path | None:
     """The annotation file that a source names, if any; a missing one is an error, as in :func:`path_of`."""
-    file = _place(source.annotations) if source.annotations else None
+    file = at_home(source.annotations) if source.annotations else None
     if file is not None and not file.exists():
         raise DataError(f"{file}: no such file{hint(file)}")
     return file
@@ -156,10 +153,10 @@ def _cut(dataset: Dataset, source: SourceConfig) -> Dataset:
 
 def _explained(error: DataError, source: SourceConfig) -> DataError:
     """The error of a reader, or what the data are instead, where they are another tool's."""
-    path = _place(source.path)
+    path = at_home(str(source.path))
     if not path.exists():
         return error
-    found = recognised(path, _place(source.annotations) if source.annotations else None)
+    found = recognised(path, at_home(source.annotations) if source.annotations else None)
     if found is None or found[1].remedy.startswith(f"read it with source: {source.format}"):
         return error
     file, kind = found

@@ -24,6 +24,7 @@ from transformers.utils import is_flash_attn_2_available
 from visual_rft.config.sections import EngineConfig, ModelConfig, RolloutConfig
 from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import ConfigError, ModelError, printable
+from visual_rft.files import at_home
 from visual_rft.policy.engine.sampling import Sampling
 from visual_rft.policy.families import Family, PixelLayout, family_of
 from visual_rft.policy.policy import Policy
@@ -59,7 +60,7 @@ def base_of_adapter(folder: str) -> str:
         ModelError: if the base is a folder that is gone.
     """
     recorded = adapter_base(folder)
-    places = [Path(recorded).expanduser(), *(parent / recorded for parent in Path(folder).absolute().parents)]
+    places = [at_home(recorded), *(parent / recorded for parent in Path(folder).absolute().parents)]
     found = next((place for place in places if (place / "config.json").is_file()), None)
     if found is not None:
         return str(found)
@@ -72,7 +73,7 @@ def base_of_adapter(folder: str) -> str:
     if file is not None:
         section = (read_yaml(file, ModelError) or {}).get("model") or {}
         named = str(section.get("path", "tiny"))
-        if named == "tiny" or (Path(named).expanduser() / "config.json").is_file():
+        if named == "tiny" or (at_home(named) / "config.json").is_file():
             return model_folder(named)
     where = (
         f"model.path in {file}" if file is not None else f"base_model_name_or_path in {Path(folder) / ADAPTER_CONFIG}"

@@ -30,7 +30,7 @@ DETECTION_RECIPE_RATES = {
     "sft-recipe": (2e-5, 5e-5, 1.5e-4),
     "warm-rft": (5e-5, 1e-4, 2e-4),
 }
-"""The same for detection, whose best rates without a recipe are lower than those of the other tasks."""
+"""The same for detection, lower as its :data:`~visual_rft.evidence.experiments.budgets.DETECTION_RATES` are."""
 GOLD_STEPS = {"detection": 6.0, "grounding": 5.0, "naming": 2.0}
 """Steps on gold answers in the time of one step of reinforcement: 7.0, 5.0 and 2.2 were measured."""
 LONGER = {"detection": 3.0, "grounding": 2.5, "naming": 2.0}

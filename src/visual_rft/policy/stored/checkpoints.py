@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from visual_rft.config.yaml_text import read_yaml
 from visual_rft.errors import ConfigError, ModelError
-from visual_rft.files import json_or_nothing
+from visual_rft.files import at_home, json_or_nothing
 from visual_rft.policy.stored.places import CHECKPOINT, RUN_CONFIG, checkpoints_of, step_of
 
 _WHICH = re.compile(r"(?:step-)?(\d+)")
@@ -94,7 +94,7 @@ def chosen(model: str, which: str | None) -> str:
     """
     if which is None:
         return model
-    run = Path(model).expanduser()
+    run = at_home(model)
     if not (run / RUN_CONFIG).is_file():
         raise ModelError(f"--checkpoint {which}: {model!r} is not a run folder, so there is nothing to choose from")
     if which == "last":
@@ -116,7 +116,7 @@ def chosen_of(models: Sequence[str], which: str | None) -> list[str]:
     Raises:
         ModelError, ConfigError: as :func:`chosen`; if none of them is a run folder, too.
     """
-    runs = [model for model in models if (Path(model).expanduser() / RUN_CONFIG).is_file()]
+    runs = [model for model in models if (at_home(model) / RUN_CONFIG).is_file()]
     return [chosen(model, which) if model in runs or not runs else model for model in models]
 
 

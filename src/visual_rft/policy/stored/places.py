@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from visual_rft.errors import ModelError, printable
+from visual_rft.files import at_home
 from visual_rft.policy.stored.manifest import MANIFEST, damage
 
 EMBEDDED = Path(__file__).parent.parent.parent / "tiny" / "base"
@@ -45,7 +46,7 @@ def model_folder(path: str) -> str:
     """
     if path == "tiny":
         return str(EMBEDDED)
-    folder = Path(path).expanduser()
+    folder = at_home(path)
     for place in (folder, folder / "model"):
         if any((place / name).is_file() for name in ("config.json", "adapter_config.json")):
             checkpoint = place.parent if place.parent.name else Path(os.path.abspath(place)).parent
@@ -126,7 +127,7 @@ def run_config_file(path: str) -> Path | None:
         path: a run folder, one of its checkpoints or their models, or an exported model. A ``config.yaml`` somewhere
             above another model is somebody's own, and none of a run.
     """
-    folder = Path(path).expanduser()
+    folder = at_home(path)
     if not folder.is_dir():
         return None
     places = [folder / EXPORTED_CONFIG, *([] if (folder / "config.json").is_file() else [folder / RUN_CONFIG])]
